@@ -1,0 +1,97 @@
+"""Endless captioned scenes, rendered on the fly: example k is a function of (seed, k) alone."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch.nn.functional as F
+
+from open_imagen.config import plain
+from open_imagen.data.captions import caption
+from open_imagen.data.registry import SOURCES
+from open_imagen.data.render import render
+from open_imagen.data.scenes import Layout, Mixture, Scene, draw_layout, draw_scene
+from open_imagen.errors import ConfigError
+from open_imagen.types import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenesConfig:
+    """Scenes of coloured shapes."""
+
+    kind: str = "scenes"
+    size: int = 64
+    """Side of the pictures in pixels."""
+    crop: int = 0
+    """Learn from square crops of this side; 0 for whole pictures."""
+    lowres: int = 0
+    """Side of the low-resolution input of the whole picture; 0 for base models."""
+    num_captions: int = 40_000
+    """Distinct captions. Scenes are laid out anew every time; captions come again, so that each is
+    embedded once."""
+    seed: int = 0
+    """Another seed, another stream of scenes."""
+    mixture: Mixture = field(default_factory=Mixture)
+    """How often each sort of scene comes."""
+
+    def __post_init__(self) -> None:
+        if self.size < 8 or self.num_captions < 1:
+            raise ConfigError("data.size must be at least 8 and data.num_captions at least 1.")
+        if self.crop and (self.crop > self.size or self.crop % 4):
+            raise ConfigError(
+                f"data.crop = {self.crop} must be a multiple of 4, at most data.size = {self.size}."
+            )
+        if self.lowres and self.size % self.lowres:
+            raise ConfigError(f"data.lowres = {self.lowres} must divide data.size = {self.size}.")
+
+
+class Scenes:
+    """A Source of rendered scenes."""
+
+    def __init__(self, config: ScenesConfig, device: str = "cpu") -> None:
+        self.config = config
+        self.device = device
+
+    def __len__(self) -> int:
+        return self.config.num_captions
+
+    def example(self, index: int) -> tuple[Scene, str, Layout, tuple[float, float]]:
+        """Scene, caption, layout and corner of the crop of example ``index``."""
+        rng = random.Random(f"layout {self.config.seed} {index}")
+        scene, text = self.phrase(rng.randrange(self.config.num_captions))
+        layout = draw_layout(scene, rng)
+        places = (self.config.size - (self.config.crop or self.config.size)) // 4
+        corner = tuple(4 * rng.randint(0, places) / self.config.size for _ in "xy")
+        return scene, text, layout, (corner[0], corner[1])
+
+    def phrase(self, number: int) -> tuple[Scene, str]:
+        """The scene and caption with this number."""
+        rng = random.Random(f"caption {self.config.seed} {number}")
+        scene = draw_scene(rng, self.config.mixture)
+        return scene, caption(scene, rng)
+
+    def captions(self) -> Iterator[str]:
+        """Every caption that can come."""
+        return (self.phrase(number)[1] for number in range(self.config.num_captions))
+
+    def batch(self, index: int, size: int) -> Batch:
+        """Examples index to index + size - 1."""
+        _, captions, layouts, corners = zip(
+            *(self.example(i) for i in range(index, index + size)), strict=True
+        )
+        side = self.config.crop or self.config.size
+        images = render(layouts, side, self.device, corners, side / self.config.size)
+        lowres = None
+        if self.config.lowres:
+            factor = self.config.size // self.config.lowres
+            lowres = F.avg_pool2d(images.float(), factor).add(0.5).to(images.dtype)
+        return Batch(images, list(captions), index, lowres)
+
+    def describe(self) -> dict[str, Any]:
+        """What it is, for model cards and logs."""
+        settings: dict[str, Any] = plain(self.config)
+        return settings
+
+
+SOURCES.register("scenes")((ScenesConfig, Scenes))

@@ -1,0 +1,34 @@
+"""Which device to compute on, and whether it has bfloat16 arithmetic."""
+
+import torch
+
+from open_imagen.errors import ConfigError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The named device, or the best there is.
+
+    Raises:
+        ConfigError: a name torch does not know, or a device that is not here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            f"device {name!r} is not available here.", "Use --device cpu, or leave it out."
+        ) from error
+    return device
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is arithmetic in hardware; elsewhere it is tens of times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return False

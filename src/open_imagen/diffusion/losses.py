@@ -1,0 +1,56 @@
+"""The training loss of one stage, per example, and its weighting over noise levels."""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from open_imagen.diffusion.parameterization import check_kind, convert, snr_weight, target
+from open_imagen.errors import ConfigError, UnknownName
+
+WEIGHTINGS = ("min_snr", "simple")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What the network predicts and in which space its error counts."""
+
+    prediction: str = "eps"
+    """What the network puts out: eps (the paper), x or v."""
+    space: str = "eps"
+    """Where the squared error is taken: eps (the paper), x or v."""
+    weighting: str = "simple"
+    """simple: as it is. min_snr: never more than `gamma` on an error in x (Hang et al. 2023)."""
+    gamma: float = 5.0
+    """The cap of min_snr."""
+    max_weight: float = math.inf
+    """Cap on the weight of a squared error in x, whatever the space and weighting. Predicting x
+    with the loss in v space wants one (100, say): there the weight is 1 / sigma^2."""
+
+    def __post_init__(self) -> None:
+        check_kind(self.prediction)
+        check_kind(self.space, "loss space")
+        if self.weighting not in WEIGHTINGS:
+            raise UnknownName("weighting", self.weighting, WEIGHTINGS)
+        if not self.gamma > 0 or not self.max_weight > 0:
+            raise ConfigError("objective.gamma and objective.max_weight must be above 0.")
+
+    def weight(self, logsnr: Tensor) -> Tensor:
+        """The factor on the squared error in ``space``, shape of logsnr."""
+        in_space = snr_weight(self.space, logsnr)
+        in_x = in_space
+        if self.weighting == "min_snr":
+            in_x = logsnr.exp().clamp(max=self.gamma)
+        return in_x.clamp(max=self.max_weight) / in_space
+
+    def loss(self, prediction: Tensor, x: Tensor, eps: Tensor, z: Tensor, logsnr: Tensor) -> Tensor:
+        """Weighted mean squared error of each example, shape [B].
+
+        Args:
+            prediction: the network's output, shape of x [B, ...].
+            x, eps, z: the clean image, the noise, and alpha x + sigma eps.
+            logsnr: [B], the level of z.
+        """
+        found = convert(prediction, z, logsnr, self.prediction, self.space)
+        error = (found - target(self.space, x, eps, logsnr)).square().flatten(1).mean(1)
+        return self.weight(logsnr) * error

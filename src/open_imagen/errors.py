@@ -1,0 +1,56 @@
+"""Every error a user can meet: one base class, each with a hint.
+
+OpenImagenError
+|-- ConfigError          a value in a config file or on the command line is wrong
+|   `-- UnknownName      a sampler, stage, encoder ... we have never heard of
+|-- DataError            a picture or a dataset cannot be read as described
+|-- CheckpointError      weights or a checkpoint are missing, damaged, or made for another model
+|-- OutputError          a result cannot be written where it was asked for
+|-- TrainingError        a training run cannot go on
+`-- MissingDependency    an optional package or file is needed for this
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class OpenImagenError(Exception):
+    """Something the user can put right. Commands show it without a traceback."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ConfigError(OpenImagenError, ValueError):
+    """A setting is wrong."""
+
+
+class UnknownName(ConfigError):
+    """A name that is in no table."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        close = get_close_matches(name, known, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else f"Choose from: {', '.join(known)}."
+        super().__init__(f"There is no {kind} called {name!r}.", hint)
+
+
+class DataError(OpenImagenError):
+    """A picture or a dataset cannot be read as described."""
+
+
+class CheckpointError(OpenImagenError):
+    """Weights or a checkpoint are missing, damaged, or made for another model."""
+
+
+class OutputError(OpenImagenError, OSError):
+    """A result cannot be written where it was asked for."""
+
+
+class TrainingError(OpenImagenError):
+    """A training run cannot go on."""
+
+
+class MissingDependency(OpenImagenError, ImportError):
+    """An optional package or file is needed for this."""

@@ -1,0 +1,219 @@
+"""The Efficient U-Net of the paper for super-resolution, and its presets (appendix B).
+
+Blocks are shifted to low resolutions, each level resamples before its convolutions on the way
+down and after them on the way up, and skips are scaled by 1 / sqrt(2).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.models.layers import (
+    LevelEmbedding,
+    PooledText,
+    ResBlock,
+    TextAttention,
+    conv3x3,
+    group_norm,
+    resampled,
+    zeroed,
+)
+from open_imagen.models.registry import NETWORKS, PRESETS, Preset
+from open_imagen.types import LowRes, TextEmbedding
+
+ATTENTION = ("both", "none", "text")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EfficientUNetConfig:
+    """The shape of an Efficient U-Net. Levels run from the highest resolution to the lowest."""
+
+    stem: int = 128
+    """Width at full resolution, where only the first and last convolution work."""
+    channels: tuple[int, ...] = (128, 256, 512, 1024)
+    """Width of each level; each halves the side of the one before."""
+    blocks: tuple[int, ...] = (2, 4, 8, 8)
+    """Residual blocks of each level, on the way down and again on the way up."""
+    attention: tuple[str, ...] = ("none", "none", "none", "both")
+    """After a level's blocks: none, text (cross-attention alone), or both pixels and text."""
+    heads: int = 8
+    """Attention heads."""
+    text_width: int = 4096
+    """Width of the text encoder's tokens."""
+    embedding: int = 512
+    """Width of the time embedding."""
+    patch: int = 1
+    """Fold patches of this side into channels before the stem, to save computation."""
+    lowres: bool = True
+    """Whether the low-resolution image is an input; always, but for ablations."""
+    dropout: float = 0.0
+    """Dropout in the residual blocks."""
+
+    def __post_init__(self) -> None:
+        if not len(self.channels) == len(self.blocks) == len(self.attention):
+            raise ConfigError(
+                "channels, blocks and attention must have one entry per level, not "
+                f"{len(self.channels)}, {len(self.blocks)} and {len(self.attention)}."
+            )
+        for kind in self.attention:
+            if kind not in ATTENTION:
+                raise UnknownName("attention", kind, ATTENTION)
+
+    @property
+    def divisor(self) -> int:
+        """The side of an image must be a multiple of this."""
+        return int(self.patch * 2 ** len(self.channels))
+
+
+class EfficientUNet(nn.Module):
+    """Saharia et al. 2022, appendix B and figures A.27 to A.30. [B, 3, H, W] -> the same."""
+
+    def __init__(self, config: EfficientUNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        D = config.embedding
+        self.level = LevelEmbedding(config.channels[0], D)
+        self.pooled_text = PooledText(config.text_width, D)
+        if config.lowres:
+            self.lowres_level = LevelEmbedding(config.channels[0], D)
+        self.stem = conv3x3((6 if config.lowres else 3) * config.patch**2, config.stem)
+
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        above = config.stem
+        for level, width in enumerate(config.channels):
+            self.down.append(DBlock(config, level, above))
+            self.up.insert(0, UBlock(config, level, above))
+            above = width
+
+        self.norm = group_norm(config.stem)
+        self.head = zeroed(conv3x3(config.stem, 3 * config.patch**2))
+
+    def forward(
+        self, z: Tensor, logsnr: Tensor, text: TextEmbedding, lowres: LowRes | None = None
+    ) -> Tensor:
+        # Conditions.
+        embedding = self.level(logsnr) + self.pooled_text(text)
+        if lowres is not None:
+            embedding = embedding + self.lowres_level(lowres.logsnr)
+            z = torch.cat([z, lowres.image], dim=1)
+
+        # Down: every level's output, and the stem's, is kept for the way up.
+        h = self.stem(F.pixel_unshuffle(z, self.config.patch))
+        skips = []
+        for block in self.down:
+            skips.append(h)
+            h = block(h, embedding, text)
+
+        # Up.
+        for block in self.up:
+            h = block(h, embedding, text)
+            h = (h + skips.pop()) / math.sqrt(2)
+        h = self.head(F.silu(self.norm(h)))
+        return F.pixel_shuffle(h, self.config.patch)
+
+
+class Blocks(nn.Module):
+    """The residual blocks of one level, and one attention after them all."""
+
+    def __init__(self, config: EfficientUNetConfig, level: int) -> None:
+        super().__init__()
+        width = config.channels[level]
+        self.blocks = nn.ModuleList(
+            ResBlock(width, width, config.embedding, dropout=config.dropout)
+            for _ in range(config.blocks[level])
+        )
+        kind = config.attention[level]
+        self.attention = (
+            TextAttention(width, config.text_width, width // config.heads, kind == "text")
+            if kind != "none"
+            else None
+        )
+
+    def forward(self, h: Tensor, embedding: Tensor, text: TextEmbedding) -> Tensor:
+        for block in self.blocks:
+            h = block(h, embedding)
+        return h if self.attention is None else self.attention(h, text)
+
+
+class DBlock(nn.Module):
+    """Strided convolution first, then the level's blocks (figure A.28)."""
+
+    def __init__(self, config: EfficientUNetConfig, level: int, above: int) -> None:
+        super().__init__()
+        self.resample = conv3x3(above, config.channels[level], stride=2)
+        self.level = Blocks(config, level)
+
+    def forward(self, h: Tensor, embedding: Tensor, text: TextEmbedding) -> Tensor:
+        out: Tensor = self.level(self.resample(h), embedding, text)
+        return out
+
+
+class UBlock(nn.Module):
+    """The level's blocks first, then upsampling (figure A.29)."""
+
+    def __init__(self, config: EfficientUNetConfig, level: int, above: int) -> None:
+        super().__init__()
+        self.level = Blocks(config, level)
+        self.resample = conv3x3(config.channels[level], above)
+
+    def forward(self, h: Tensor, embedding: Tensor, text: TextEmbedding) -> Tensor:
+        out: Tensor = self.resample(resampled(self.level(h, embedding, text), "up"))
+        return out
+
+
+NETWORKS.register("efficient_unet")((EfficientUNetConfig, EfficientUNet))
+
+PRESETS.register("imagen-sr-256")(
+    Preset(
+        "efficient_unet",
+        EfficientUNetConfig(),
+        resolution=256,
+        about="the paper's first super-resolution model, 64x64 -> 256x256 (appendix F.2)",
+    )
+)
+PRESETS.register("imagen-sr-1024")(
+    Preset(
+        "efficient_unet",
+        EfficientUNetConfig(attention=("none", "none", "none", "text")),
+        resolution=1024,
+        about="the paper's second super-resolution model, 256x256 -> 1024x1024 (appendix F.3)",
+    )
+)
+PRESETS.register("scenes-sr-256")(
+    Preset(
+        "efficient_unet",
+        EfficientUNetConfig(
+            stem=32,
+            channels=(64, 128),
+            blocks=(1, 2),
+            attention=("none", "both"),
+            heads=4,
+            text_width=384,
+            embedding=256,
+            patch=4,
+        ),
+        resolution=256,
+        about="the super-resolution of the shipped model, folded to 64x64",
+    )
+)
+PRESETS.register("tiny-sr-256")(
+    Preset(
+        "efficient_unet",
+        EfficientUNetConfig(
+            stem=16,
+            channels=(16, 32),
+            blocks=(1, 1),
+            attention=("none", "text"),
+            heads=2,
+            text_width=384,
+            embedding=64,
+            patch=8,
+        ),
+        resolution=256,
+        about="for tests and first tries",
+    )
+)

@@ -1,0 +1,50 @@
+"""An encoder that remembers: each caption is encoded once."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+
+from open_imagen.types import TextEmbedding, TextEncoder
+
+
+class Remembered:
+    """A TextEncoder around another that keeps every caption's tokens, unpadded, in ``dtype``."""
+
+    def __init__(self, encoder: TextEncoder, dtype: torch.dtype = torch.float32) -> None:
+        self.encoder = encoder
+        self.name, self.width, self.max_length = encoder.name, encoder.width, encoder.max_length
+        self.dtype = dtype
+        self._kept: dict[str, torch.Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def num_tokens(self, caption: str) -> int:
+        return self.encoder.num_tokens(caption)
+
+    def __call__(self, captions: Sequence[str]) -> TextEmbedding:
+        """[B, L, width] float32 and mask, as the encoder's but for rounding to ``dtype``."""
+        self.warm([caption for caption in captions if caption not in self._kept])
+        rows = [self._kept[caption] for caption in captions]
+        tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).float()
+        lengths = torch.tensor([len(row) for row in rows])
+        return TextEmbedding(tokens, torch.arange(tokens.shape[1]) < lengths[:, None])
+
+    def warm(
+        self,
+        captions: Iterable[str],
+        batch_size: int = 64,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Encode captions ahead of time; ``progress`` is told how many are done.
+
+        Batches hold captions of like length, so that little is spent on padding.
+        """
+        new = sorted({caption for caption in captions if caption not in self._kept}, key=len)
+        for start in range(0, len(new), batch_size):
+            chunk = new[start : start + batch_size]
+            text = self.encoder(chunk)
+            for caption, tokens, mask in zip(chunk, text.tokens, text.mask, strict=True):
+                self._kept[caption] = tokens[mask].to("cpu", self.dtype)
+            if progress is not None:
+                progress(min(start + batch_size, len(new)))

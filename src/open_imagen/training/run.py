@@ -1,0 +1,86 @@
+"""A recipe: everything that makes one training run, as one config."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from open_imagen.cascade.stage import StageConfig
+from open_imagen.config import override, parse, read_toml
+from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.training.ema import EmaConfig
+from open_imagen.training.optim import OptimConfig
+
+PRECISIONS = ("auto", "bf16", "fp32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The run: how long, how fast, and what is written on the way."""
+
+    images: int
+    """Images to learn from; the clock of the run."""
+    batch_size: int = 32
+    """Images per step."""
+    seed: int = 0
+    """Of weights, noise and times."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 ..."""
+    precision: str = "auto"
+    """fp32, bf16 (autocast), or auto: bf16 where the hardware has it."""
+    threads: int = 0
+    """CPU threads; 0 leaves torch's choice. Another number may change the last bits."""
+    text_drop: float = 0.1
+    """Share of examples trained without their text, for guidance (section 4.1)."""
+    workers: int = 1
+    """Threads that make batches ahead; 0 makes them in the loop."""
+    compile: bool = False
+    """torch.compile the network: minutes at the start, faster steps after."""
+    log_every: int = 1_000
+    """Images between lines of log.jsonl."""
+    sample_every: int = 20_000
+    """Images between pictures of `prompts`; 0 for none."""
+    save_every: int = 10_000
+    """Images between checkpoints."""
+    keep: int = 3
+    """Checkpoints kept."""
+    prompts: tuple[str, ...] = ()
+    """Sampled while training, always with the same seeds."""
+
+    def __post_init__(self) -> None:
+        for name in ("images", "batch_size", "log_every", "save_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"train.{name} = {getattr(self, name)} must be at least 1.")
+        if not 0 <= self.text_drop <= 1:
+            raise ConfigError(f"train.text_drop = {self.text_drop} must be between 0 and 1.")
+        if self.precision not in PRECISIONS:
+            raise UnknownName("precision", self.precision, PRECISIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One training run."""
+
+    name: str
+    """Names the run folder, runs/<name>, unless `out` is given."""
+    stage: StageConfig
+    train: TrainConfig
+    data: dict[str, Any] = field(default_factory=lambda: {"kind": "scenes"})
+    encoder: str = "minilm-l6"
+    """The frozen text encoder, by its name in the table."""
+    optim: OptimConfig = OptimConfig()
+    ema: EmaConfig = EmaConfig()
+    out: str = ""
+    """The run folder."""
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.out or f"runs/{self.name}")
+
+
+def read_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
+    """A recipe file with ``--set`` assignments applied.
+
+    Raises:
+        ConfigError: the file cannot be read, or a setting is unknown or wrong.
+    """
+    return parse(Recipe, override(read_toml(path), assignments))

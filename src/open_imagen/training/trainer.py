@@ -1,0 +1,217 @@
+"""The training loop. Progress is counted in images; run it again to resume."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from open_imagen.cascade.stage import Draws, Stage
+from open_imagen.config import plain, to_toml
+from open_imagen.data.loader import Loader
+from open_imagen.devices import has_bf16, pick_device
+from open_imagen.errors import ConfigError, TrainingError
+from open_imagen.storage import read_json, save_tensors, write_json, write_text
+from open_imagen.text.cache import Remembered
+from open_imagen.training.checkpoint import Checkpoints, training_tensors
+from open_imagen.training.ema import Ema
+from open_imagen.training.optim import clip, make_optimizer
+from open_imagen.training.run import Recipe
+from open_imagen.types import Batch, Source, TextEncoder
+
+Callback = Callable[["Trainer"], None]
+
+
+@dataclass
+class Told:
+    """What a step reports."""
+
+    loss: float = math.nan
+    """Mean over the images since the last report."""
+    grad_norm: float = math.nan
+    lr: float = 0.0
+    images_per_second: float = 0.0
+
+
+class Trainer:
+    """One stage, learning from one source.
+
+    ``callbacks`` are called after every step, on what the trainer then is; each decides itself
+    whether it is due (`trainer.passed(every)`).
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        source: Source,
+        encoder: TextEncoder,
+        callbacks: Iterable[Callback] = (),
+    ) -> None:
+        self.recipe, self.config = recipe, recipe.train
+        self.source = source
+        self.callbacks = list(callbacks)
+        if self.config.threads:
+            torch.set_num_threads(self.config.threads)
+        self.device = pick_device(self.config.device)
+        self.bf16 = self._choose_bf16()
+        self.text = Remembered(encoder, torch.float16)
+
+        torch.manual_seed(self.config.seed)  # fresh weights are the one use of the global state
+        self.stage = Stage(recipe.stage).to(self.device, memory_format=torch.channels_last)
+        self.network = self.stage.network
+        self.optimizer = make_optimizer(self.network.parameters(), recipe.optim)
+        self.ema = Ema(self.network, recipe.ema)
+        self.checkpoints = Checkpoints(recipe.folder / "checkpoints", self.config.keep)
+
+        self.seen = 0
+        self.seconds = 0.0
+        """Time spent in steps, over all resumed parts of the run."""
+        self.told = Told()
+        self._losses: list[Tensor] = []
+        self._since = (0, time.monotonic())
+
+    def fit(self) -> None:
+        """Train until `images` have been seen.
+
+        Raises:
+            TrainingError: the loss is no longer finite; the last good checkpoint is kept.
+        """
+        self.resume()
+        loader = Loader(self.source, self.config.batch_size, self.config.workers)
+        batches = loader.after(self.seen)
+        with contextlib.closing(batches):  # type: ignore[type-var]
+            while self.seen < self.config.images:
+                started = time.monotonic()
+                batch = next(batches)
+                self.step(batch)
+                self.seconds += time.monotonic() - started
+                self.report()
+                if self.passed(self.config.save_every) or self.seen >= self.config.images:
+                    self.save()
+        self.export()
+
+    def step(self, batch: Batch) -> None:
+        """One optimiser step: loss, gradients, clipping, weights, average."""
+        images = to_signed(batch.images, self.device)
+        lowres = None if batch.lowres is None else to_signed(batch.lowres, self.device)
+        draws = Draws.make(
+            images.shape, self._generator(batch.index), self.config.text_drop, lowres is not None
+        )
+        text = self.text(batch.captions).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            loss = self.stage.loss(images, text, draws, lowres).mean()
+        loss.backward()
+        norm = clip(self.network.parameters(), self.recipe.optim.clip)
+        self._check_finite(loss, norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.optim.rate(self.seen, self.config.images)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._last_seen, self.seen = self.seen, self.seen + batch.size
+        self.ema.update(self.network, self.seen, batch.size)
+        self._losses.append(loss.detach())
+        self.told.grad_norm = float(norm)
+        self.told.lr = self.optimizer.param_groups[0]["lr"]
+
+    def passed(self, every: int) -> bool:
+        """Whether the last step went past a multiple of ``every`` images."""
+        return every > 0 and self.seen // every > self._last_seen // every
+
+    def report(self) -> None:
+        """Bring `told` up to date and call the callbacks."""
+        if self.passed(self.config.log_every) or self.seen >= self.config.images:
+            now = time.monotonic()
+            images, then = self._since
+            self.told.loss = float(torch.stack(self._losses).mean())
+            self.told.images_per_second = (self.seen - images) / max(now - then, 1e-9)
+            self._losses.clear()
+            self._since = (self.seen, now)
+        for callback in self.callbacks:
+            callback(self)
+
+    def resume(self) -> None:
+        """Continue from the newest checkpoint, if the run folder has one."""
+        tensors = training_tensors(self.network, self.ema, self.optimizer)
+        facts = self.checkpoints.load_latest(tensors)
+        if facts is not None:
+            self._check_same_network(facts)
+            self.seen, self.seconds = facts["seen"], facts["seconds"]
+        self._last_seen = self.seen
+        self._since = (self.seen, time.monotonic())
+        settings = plain(self.recipe)
+        write_text(self.recipe.folder / "recipe.toml", to_toml(settings))
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        tensors = training_tensors(self.network, self.ema, self.optimizer)
+        facts = {"seconds": self.seconds, "network": self.stage.saved_network}
+        self.checkpoints.save(self.seen, tensors, facts)
+
+    def export(self) -> None:
+        """Write the averaged weights as a stage of a model: config.json and model.safetensors."""
+        folder = self.recipe.folder / "model" / self.recipe.stage.name
+        config = plain(self.recipe.stage)
+        config["network"] = self.stage.saved_network
+        config["trained"] = {"images": self.seen, "hours": round(self.seconds / 3600, 3)}
+        save_tensors(folder / "model.safetensors", self.ema.weights)
+        write_json(folder / "config.json", config)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Any:
+        """The stage with its averaged weights, for sampling."""
+        self.ema.exchange(self.network)
+        self.stage.eval()
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                yield self.stage
+        finally:
+            self.stage.train()
+            self.ema.exchange(self.network)
+
+    def _generator(self, index: int) -> torch.Generator:
+        # From (seed, position) and nothing else: a resumed run draws what it would have drawn.
+        generator = torch.Generator(self.device)
+        return generator.manual_seed(self.config.seed * 1_000_003 + index)
+
+    def _choose_bf16(self) -> bool:
+        if self.config.precision == "bf16" and not has_bf16(self.device):
+            raise ConfigError(
+                f"train.precision = 'bf16', but {self.device.type} here has no bfloat16 "
+                "arithmetic: it would be many times slower.",
+                "Use precision = 'auto' or 'fp32'.",
+            )
+        return self.config.precision != "fp32" and has_bf16(self.device)
+
+    def _check_finite(self, loss: Tensor, norm: Tensor) -> None:
+        if math.isfinite(float(loss.detach())) and math.isfinite(float(norm)):
+            return
+        found = self.checkpoints.all()
+        kept = f"The last good checkpoint is {found[-1]}." if found else "There is no checkpoint."
+        raise TrainingError(
+            f"The loss is {float(loss)} and the gradient's norm {float(norm)} after "
+            f"{self.seen:,} images; nothing was changed by this step. {kept}",
+            "Lower optim.lr or use precision = 'fp32', then run the same command again.",
+        )
+
+    def _check_same_network(self, facts: dict[str, Any]) -> None:
+        if facts.get("network") != self.stage.saved_network:
+            raise ConfigError(
+                f"{self.recipe.folder} holds a run of another network.",
+                "Choose another name or out, or remove that folder.",
+            )
+
+
+def to_signed(images: Tensor, device: torch.device) -> Tensor:
+    """uint8 [B, 3, H, W] -> float in [-1, 1], channels last."""
+    signed = images.to(device, torch.float32).div(127.5).sub(1)
+    return signed.contiguous(memory_format=torch.channels_last)
+
+
+def load_run_facts(folder: Any) -> Any:
+    """state.json of the newest checkpoint of a run folder, or None."""
+    found = Checkpoints(folder / "checkpoints").all()
+    return read_json(found[-1] / "state.json") if found else None

@@ -1,0 +1,117 @@
+"""The nouns that rooms hand to each other, and the contracts they meet.
+
+Images are [B, C, H, W] float in [-1, 1] inside, uint8 at the edges.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class TextEmbedding(NamedTuple):
+    """What a text encoder says of B captions.
+
+    tokens  [B, L, C] float, zero where padded
+    mask    [B, L] bool, True where there is a token
+    """
+
+    tokens: Tensor
+    mask: Tensor
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "TextEmbedding":
+        return TextEmbedding(self.tokens.to(device, dtype), self.mask.to(device))
+
+    def select(self, rows: Tensor | slice | list[int]) -> "TextEmbedding":
+        return TextEmbedding(self.tokens[rows], self.mask[rows])
+
+    def null(self) -> "TextEmbedding":
+        """Zeroed text, the condition of the unconditional branch (Saharia et al. 2022, 4.1).
+
+        One (zero) token stays visible, so that the result does not depend on how long the
+        other captions of a batch are.
+        """
+        mask = torch.zeros_like(self.mask)
+        mask[:, 0] = True
+        return TextEmbedding(torch.zeros_like(self.tokens), mask)
+
+    def dropped(self, drop: Tensor) -> "TextEmbedding":
+        """The same captions, with zeroed text where ``drop`` [B] is True."""
+        null = self.null()
+        return TextEmbedding(
+            torch.where(drop[:, None, None], null.tokens, self.tokens),
+            torch.where(drop[:, None], null.mask, self.mask),
+        )
+
+
+def stack_texts(texts: Sequence[TextEmbedding]) -> TextEmbedding:
+    """Join embeddings along the batch, padding to the longest with masked zeros."""
+    length = max(text.tokens.shape[1] for text in texts)
+    pad = torch.nn.functional.pad
+    return TextEmbedding(
+        torch.cat([pad(t.tokens, (0, 0, 0, length - t.tokens.shape[1])) for t in texts]),
+        torch.cat([pad(t.mask, (0, length - t.mask.shape[1])) for t in texts]),
+    )
+
+
+class LowRes(NamedTuple):
+    """The condition of a super-resolution stage.
+
+    image   [B, 3, H, W] in [-1, 1] at the *target* resolution, noised by augmentation
+    logsnr  [B] log-SNR of that noise
+    """
+
+    image: Tensor
+    logsnr: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the trainer learns from: images [B, 3, H, W] uint8 and their captions.
+
+    ``lowres`` [B, 3, h, w] uint8 is given for super-resolution stages only.
+    ``index`` is the position of the first image in the endless stream of examples.
+    """
+
+    images: Tensor
+    captions: list[str]
+    index: int
+    lowres: Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self.captions)
+
+
+class Network(Protocol):
+    """What a U-Net is: it predicts, and knows nothing of schedules or guidance."""
+
+    def __call__(
+        self, z: Tensor, logsnr: Tensor, text: TextEmbedding, lowres: LowRes | None = None
+    ) -> Tensor: ...
+
+
+class TextEncoder(Protocol):
+    """What a text encoder is: frozen; captions in, tokens and mask out."""
+
+    name: str
+    width: int
+    max_length: int
+
+    def __call__(self, captions: Sequence[str]) -> TextEmbedding: ...
+
+    def num_tokens(self, caption: str) -> int: ...
+
+
+class Source(Protocol):
+    """What a dataset is: example k is a function of k alone, so a position is one integer."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, index: int, size: int) -> Batch: ...
+
+    def captions(self) -> Iterator[str]: ...
+
+    def describe(self) -> dict[str, Any]: ...
