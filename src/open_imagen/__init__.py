@@ -1,0 +1,51 @@
+"""Open Imagen: type a sentence, get a picture.
+
+>>> import open_imagen as oi
+>>> cascade = oi.load("scenes")                                     # doctest: +SKIP
+>>> cascade.generate(["a red circle above a blue square"]).images   # doctest: +SKIP
+
+Nothing is loaded before it is used: importing this package does not import torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from open_imagen import networks
+    from open_imagen.cascade.pipeline import Cascade, Made, join, load
+    from open_imagen.cascade.sampling import Sampling
+    from open_imagen.errors import OpenImagenError
+    from open_imagen.version import __version__
+
+_HOMES = {
+    "Cascade": "open_imagen.cascade.pipeline",
+    "Made": "open_imagen.cascade.pipeline",
+    "OpenImagenError": "open_imagen.errors",
+    "Sampling": "open_imagen.cascade.sampling",
+    "__version__": "open_imagen.version",
+    "join": "open_imagen.cascade.pipeline",
+    "load": "open_imagen.cascade.pipeline",
+}
+
+__all__ = [
+    "Cascade",
+    "Made",
+    "OpenImagenError",
+    "Sampling",
+    "__version__",
+    "join",
+    "load",
+    "networks",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "networks":
+        return import_module("open_imagen.networks")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'open_imagen' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -28,7 +28,7 @@ def pick_device(name: str = "auto") -> torch.device:
 def has_bf16(device: torch.device) -> bool:
     """Whether bfloat16 is arithmetic in hardware; elsewhere it is tens of times slower."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return False

@@ -34,11 +34,11 @@ class StageConfig:
     """Side of the pictures it enlarges; 0 for the base."""
     network: dict[str, Any] = field(default_factory=dict)
     """A preset's name, or a network's name, and its settings."""
-    schedule: Schedule = Schedule()
+    schedule: Schedule = field(default_factory=Schedule)
     """Which noise level belongs to which time."""
-    objective: Objective = Objective()
+    objective: Objective = field(default_factory=Objective)
     """What the network predicts and how its error counts."""
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     """Defaults for pictures."""
 
     def __post_init__(self) -> None:
@@ -154,8 +154,11 @@ class Stage(nn.Module):
         assert settings.sampler is not None
         assert settings.noise_level is not None
         device = next(self.parameters()).device
-        side = self.config.resolution
-        shape = (3, side, side)
+        height = width = self.config.resolution
+        if lowres is not None:
+            scale = self.config.resolution // self.config.lowres
+            height, width = lowres.shape[2] * scale, lowres.shape[3] * scale
+        shape = (3, height, width)
 
         def noise() -> Tensor:
             return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
@@ -164,7 +167,7 @@ class Stage(nn.Module):
         if self.config.lowres:
             assert lowres is not None, f"{self.config.name} enlarges pictures; none were given"
             level = torch.full((len(generators),), settings.noise_level, device=device)
-            condition = augment(lowres, level, noise(), (side, side))
+            condition = augment(lowres, level, noise(), (height, width))
 
         levels = self.config.schedule.levels(settings.steps)
         seen: list[float] = []
@@ -203,7 +206,8 @@ class Stage(nn.Module):
             level = logsnr.to(z.device, z.dtype)
             if guidance.active(float(logsnr)):
                 found = network(torch.cat([z, z]), level.expand(2 * len(z)), both, twice)
-                prediction = guide(*found.float().chunk(2), guidance.weight)
+                conditional, unconditional = found.float().chunk(2)
+                prediction = guide(conditional, unconditional, guidance.weight)
             else:
                 prediction = network(z, level.expand(len(z)), text, condition).float()
             return threshold(to_x(prediction, z, logsnr, kind))

@@ -23,7 +23,9 @@ def caption(scene: Scene, rng: random.Random) -> str:
     elif scene.relation:
         objects = f"{named(scene.kinds[0])} {scene.relation} {named(scene.kinds[1])}"
     else:
-        objects = rng.choice(PAIR_TEMPLATES).format(a=named(scene.kinds[0]), b=named(scene.kinds[1]))
+        objects = rng.choice(PAIR_TEMPLATES).format(
+            a=named(scene.kinds[0]), b=named(scene.kinds[1])
+        )
     if scene.background:
         template = rng.choice(BACKGROUND_TEMPLATES)
         objects = template.format(objects=objects, background=scene.background)

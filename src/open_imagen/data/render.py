@@ -112,7 +112,7 @@ def polygon(corners: Sequence[tuple[float, float]]) -> Distance:
     """The exact signed distance to a closed polygon, by its nearest edge and winding."""
 
     def distance(x: Tensor, y: Tensor) -> Tensor:
-        nearest = torch.full(torch.broadcast_shapes(x.shape, y.shape), math.inf, device=x.device)
+        nearest = torch.full_like(x + y, math.inf)
         inside = torch.zeros_like(nearest, dtype=torch.bool)
         for (ax, ay), (bx, by) in zip(corners, [*corners[1:], corners[0]], strict=True):
             ex, ey = bx - ax, by - ay

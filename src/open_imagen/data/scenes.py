@@ -177,7 +177,9 @@ def _scatter(kinds: tuple[Kind, ...], shrink: float, rng: random.Random) -> tupl
         alike = len(set(kinds)) == 1
         radius = shared if alike else rng.uniform(*_sizes(kind, len(kinds))) * shrink
         margin = radius * _reach(kind.shape) + 0.02
-        place = Placed(kind, rng.uniform(margin, 1 - margin), rng.uniform(margin, 1 - margin), radius)
+        place = Placed(
+            kind, rng.uniform(margin, 1 - margin), rng.uniform(margin, 1 - margin), radius
+        )
         for other in objects:
             gap = math.hypot(place.x - other.x, place.y - other.y)
             apart = radius * _reach(kind.shape) + other.radius * _reach(other.kind.shape) + 0.03

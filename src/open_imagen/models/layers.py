@@ -79,7 +79,7 @@ class PooledText(nn.Module):
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """[B, N, C] -> [B, heads, N, C / heads]."""
-    return x.unflatten(2, (heads, -1)).transpose(1, 2)
+    return x.reshape(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)
 
 
 class TextAttention(nn.Module):
@@ -115,7 +115,8 @@ class TextAttention(nn.Module):
         keys, values = joined.chunk(2, dim=1)
         found = F.scaled_dot_product_attention(query, keys, values, mask[:, None, None])
         update = self.out(found.transpose(1, 2).flatten(2))  # [B, HW, C]
-        return x + update.transpose(1, 2).unflatten(2, x.shape[2:])
+        out: Tensor = x + update.transpose(1, 2).reshape(x.shape)
+        return out
 
 
 class ResBlock(nn.Module):

@@ -67,7 +67,7 @@ class UNetConfig:
     @property
     def divisor(self) -> int:
         """The side of an image must be a multiple of this."""
-        return self.patch * 2 ** (len(self.multipliers) - 1)
+        return int(self.patch * 2 ** (len(self.multipliers) - 1))
 
 
 class UNet(nn.Module):

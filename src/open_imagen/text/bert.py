@@ -2,6 +2,7 @@
 fraction of the time its import takes."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -63,7 +64,8 @@ class Bert(nn.Module):
         h = self.embeddings["LayerNorm"](h)
         for layer in self.layers:
             h = layer(h, mask)
-        return h
+        out: Tensor = h
+        return out
 
 
 class Layer(nn.Module):
@@ -84,13 +86,13 @@ class Layer(nn.Module):
         self.output = _joined(inner, width)
 
     def forward(self, h: Tensor, mask: Tensor) -> Tensor:
-        own = self.attention["self"]
+        own: Any = self.attention["self"]
         query, key, value = (
             own[name](h).unflatten(2, (self.heads, -1)).transpose(1, 2)
             for name in ("query", "key", "value")
         )
         found = F.scaled_dot_product_attention(query, key, value, mask[:, None, None])
-        out = self.attention["output"]
+        out: Any = self.attention["output"]
         h = out["LayerNorm"](h + out["dense"](found.transpose(1, 2).flatten(2)))
         inner = F.gelu(self.intermediate["dense"](h))
         result: Tensor = self.output["LayerNorm"](h + self.output["dense"](inner))

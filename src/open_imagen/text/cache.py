@@ -40,7 +40,8 @@ class Remembered:
 
         Batches hold captions of like length, so that little is spent on padding.
         """
-        new = sorted({caption for caption in captions if caption not in self._kept}, key=len)
+        missing = {caption for caption in captions if caption not in self._kept}
+        new = sorted(missing, key=lambda caption: (len(caption), caption))
         for start in range(0, len(new), batch_size):
             chunk = new[start : start + batch_size]
             text = self.encoder(chunk)

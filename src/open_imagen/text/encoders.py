@@ -47,9 +47,7 @@ ENCODERS.register("minilm-l6")(
 )
 for _name, _width in (("small", 512), ("base", 768), ("large", 1024), ("xl", 2048), ("xxl", 4096)):
     ENCODERS.register(f"t5-v1_1-{_name}")(
-        EncoderSpec(
-            repository=f"google/t5-v1_1-{_name}", family="t5", width=_width, max_length=256
-        )
+        EncoderSpec(repository=f"google/t5-v1_1-{_name}", family="t5", width=_width, max_length=256)
     )
 
 

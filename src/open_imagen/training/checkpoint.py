@@ -15,8 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
+from torch.distributed.checkpoint.hf_storage import (
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from open_imagen.errors import CheckpointError, OutputError
 from open_imagen.storage import read_json, write_json
@@ -50,9 +55,9 @@ class Checkpoints:
         try:
             partial.mkdir(parents=True)
             with _quiet():
-                dcp.save(
+                save(
                     {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
-                    storage_writer=dcp.HuggingFaceStorageWriter(str(partial)),
+                    storage_writer=HuggingFaceStorageWriter(str(partial)),
                     no_dist=True,
                 )
             write_json(partial / "state.json", {"seen": seen, **facts})
@@ -84,9 +89,9 @@ class Checkpoints:
         packed = {name: torch.empty_like(t).contiguous() for name, t in target.items()}
         try:
             with _quiet():
-                dcp.load(
+                load(
                     packed,
-                    storage_reader=dcp.HuggingFaceStorageReader(str(found[-1])),
+                    storage_reader=HuggingFaceStorageReader(str(found[-1])),
                     no_dist=True,
                 )
         except Exception as error:

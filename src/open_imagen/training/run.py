@@ -67,8 +67,8 @@ class Recipe:
     data: dict[str, Any] = field(default_factory=lambda: {"kind": "scenes"})
     encoder: str = "minilm-l6"
     """The frozen text encoder, by its name in the table."""
-    optim: OptimConfig = OptimConfig()
-    ema: EmaConfig = EmaConfig()
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
     out: str = ""
     """The run folder."""
 

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from open_imagen.cascade.folder import write_folder
 from open_imagen.cascade.stage import Draws, Stage
 from open_imagen.config import plain, to_toml
 from open_imagen.data.loader import Loader
 from open_imagen.devices import has_bf16, pick_device
 from open_imagen.errors import ConfigError, TrainingError
-from open_imagen.storage import read_json, save_tensors, write_json, write_text
+from open_imagen.storage import write_text
 from open_imagen.text.cache import Remembered
 from open_imagen.training.checkpoint import Checkpoints, training_tensors
 from open_imagen.training.ema import Ema
@@ -61,8 +62,9 @@ class Trainer:
         self.text = Remembered(encoder, torch.float16)
 
         torch.manual_seed(self.config.seed)  # fresh weights are the one use of the global state
-        self.stage = Stage(recipe.stage).to(self.device, memory_format=torch.channels_last)
+        self.stage = Stage(recipe.stage).to(self.device)
         self.network = self.stage.network
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = make_optimizer(self.network.parameters(), recipe.optim)
         self.ema = Ema(self.network, recipe.ema)
         self.checkpoints = Checkpoints(recipe.folder / "checkpoints", self.config.keep)
@@ -81,6 +83,7 @@ class Trainer:
             TrainingError: the loss is no longer finite; the last good checkpoint is kept.
         """
         self.resume()
+        self.warm()
         loader = Loader(self.source, self.config.batch_size, self.config.workers)
         batches = loader.after(self.seen)
         with contextlib.closing(batches):  # type: ignore[type-var]
@@ -94,6 +97,15 @@ class Trainer:
                     self.save()
         self.export()
 
+    def warm(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Encode every caption once, before the first step.
+
+        Always all of them and in one order, so that a resumed run sees the same numbers.
+        """
+        captions = {*self.source.captions(), *self.config.prompts}
+        told = None if progress is None else (lambda done: progress(done, len(captions)))
+        self.text.warm(captions, progress=told)
+
     def step(self, batch: Batch) -> None:
         """One optimiser step: loss, gradients, clipping, weights, average."""
         images = to_signed(batch.images, self.device)
@@ -104,7 +116,7 @@ class Trainer:
         text = self.text(batch.captions).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             loss = self.stage.loss(images, text, draws, lowres).mean()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = clip(self.network.parameters(), self.recipe.optim.clip)
         self._check_finite(loss, norm)
         for group in self.optimizer.param_groups:
@@ -152,13 +164,18 @@ class Trainer:
         self.checkpoints.save(self.seen, tensors, facts)
 
     def export(self) -> None:
-        """Write the averaged weights as a stage of a model: config.json and model.safetensors."""
-        folder = self.recipe.folder / "model" / self.recipe.stage.name
-        config = plain(self.recipe.stage)
-        config["network"] = self.stage.saved_network
-        config["trained"] = {"images": self.seen, "hours": round(self.seconds / 3600, 3)}
-        save_tensors(folder / "model.safetensors", self.ema.weights)
-        write_json(folder / "config.json", config)
+        """Write the averaged weights as a model of one stage, RUN/model."""
+        facts: dict[str, Any] = {"images": self.seen, "hours": round(self.seconds / 3600, 2)}
+        facts |= {"device": self.device.type, "data": self.source.describe()}
+        with self.averaged():
+            write_folder(
+                self.recipe.folder / "model",
+                self.recipe.name,
+                self.recipe.encoder,
+                [self.stage],
+                torch.float32,
+                {self.recipe.stage.name: facts},
+            )
 
     @contextlib.contextmanager
     def averaged(self) -> Any:
@@ -209,9 +226,3 @@ def to_signed(images: Tensor, device: torch.device) -> Tensor:
     """uint8 [B, 3, H, W] -> float in [-1, 1], channels last."""
     signed = images.to(device, torch.float32).div(127.5).sub(1)
     return signed.contiguous(memory_format=torch.channels_last)
-
-
-def load_run_facts(folder: Any) -> Any:
-    """state.json of the newest checkpoint of a run folder, or None."""
-    found = Checkpoints(folder / "checkpoints").all()
-    return read_json(found[-1] / "state.json") if found else None

@@ -1,0 +1,174 @@
+"""The model folder: cascade.json, and a folder with config.json and weights for each stage."""
+
+import hashlib
+import importlib.resources
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from open_imagen.cascade.sampling import Sampling, parse_sampling
+from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.config import parse, plain
+from open_imagen.errors import CheckpointError, ConfigError, UnknownName
+from open_imagen.storage import load_tensors, read_json, save_tensors, sha256, write_json
+
+FORMAT = 1
+"""Of cascade.json. Folders of a newer format are refused, older ones are read."""
+
+
+def shipped() -> dict[str, Path]:
+    """The models that come with the package: name -> folder."""
+    root = Path(str(importlib.resources.files("open_imagen"))) / "shipped"
+    if not root.is_dir():
+        return {}
+    return {path.name: path for path in sorted(root.iterdir()) if (path / "cascade.json").is_file()}
+
+
+def locate(model: str | Path) -> Path:
+    """The folder of a model: a shipped one by name, a folder, or "hf:org/name".
+
+    Raises:
+        UnknownName: it is none of these.
+        CheckpointError: the folder is no model, or the hub does not have it.
+    """
+    if str(model).startswith("hf:"):
+        return _from_hub(str(model).removeprefix("hf:"))
+    folder = Path(model)
+    if folder.is_dir():
+        if not (folder / "cascade.json").is_file():
+            raise CheckpointError(
+                f"{folder} is not a model: it has no cascade.json.",
+                "A finished training run keeps its model in RUN/model.",
+            )
+        return folder
+    named = shipped()
+    if str(model) not in named:
+        raise UnknownName("model or folder", str(model), named)
+    return named[str(model)]
+
+
+def _from_hub(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "README.md"]
+    try:
+        return Path(snapshot_download(repository, allow_patterns=patterns))
+    except Exception as error:
+        raise CheckpointError(
+            f"The hub does not give the model {repository!r}: {error}",
+            "Check the name and the network, and log in if the model is gated.",
+        ) from error
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """cascade.json, checked.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of a newer format than this version knows.
+    """
+    header = read_json(folder / "cascade.json")
+    if not isinstance(header, dict) or not isinstance(header.get("format"), int):
+        raise CheckpointError(f"{folder / 'cascade.json'} does not describe a model.")
+    if header["format"] > FORMAT:
+        raise CheckpointError(
+            f"{folder} has format {header['format']}; this version reads up to {FORMAT}.",
+            "Update open-imagen.",
+        )
+    missing = {"name", "encoder", "stages"} - header.keys()
+    if missing:
+        raise CheckpointError(f"{folder / 'cascade.json'} lacks: {', '.join(sorted(missing))}.")
+    return header
+
+
+def read_stage(folder: Path, sampling: Sampling) -> Stage:
+    """A stage with its weights, in float32, ready to sample.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the weights are of another network.
+    """
+    try:
+        config = parse(StageConfig, read_json(folder / "config.json"))
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / 'config.json'}: {error}", error.hint) from error
+    config = StageConfig(**{**config.__dict__, "sampling": sampling})
+    stage = Stage(config)
+    weights = folder / "model.safetensors"
+    load_into(stage.network, load_tensors(weights), weights)
+    stage.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return stage.eval().requires_grad_(False)
+
+
+def load_into(network: torch.nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
+    """Strictly load weights of any floating type.
+
+    Raises:
+        CheckpointError: names or shapes differ; the message lists them.
+    """
+    own = dict(network.named_parameters())
+    wrong = [f"{name} is missing" for name in own if name not in tensors]
+    wrong += [f"{name} is unknown" for name in tensors if name not in own]
+    wrong += [
+        f"{name} is {list(tensors[name].shape)}, not {list(own[name].shape)}"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    if wrong:
+        shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        raise CheckpointError(
+            f"The weights {source} do not fit the network of its config.json: {shown}."
+        )
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(tensors[name])
+
+
+def write_folder(
+    folder: Path,
+    name: str,
+    encoder: str,
+    stages: Sequence[Stage],
+    dtype: torch.dtype,
+    trained: dict[str, Any] | None = None,
+) -> None:
+    """Write a model folder; cascade.json comes last, so that a broken write is no model.
+
+    ``trained`` says per stage what it has learned from.
+    """
+    for stage in stages:
+        place = folder / stage.config.name
+        values = plain(stage.config)
+        del values["sampling"]
+        values["network"] = stage.saved_network
+        weights = {key: tensor.to(dtype) for key, tensor in stage.network.named_parameters()}
+        save_tensors(place / "model.safetensors", weights)
+        write_json(place / "config.json", values)
+    header = {
+        "format": FORMAT,
+        "name": name,
+        "encoder": encoder,
+        "stages": [stage.config.name for stage in stages],
+        "defaults": {stage.config.name: plain(stage.config.sampling) for stage in stages},
+        "trained": trained or {},
+    }
+    write_json(folder / "cascade.json", header)
+
+
+def read_stages(folder: Path, header: dict[str, Any]) -> list[Stage]:
+    """The stages of a model, lowest resolution first."""
+    defaults = header.get("defaults", {})
+    return [
+        read_stage(folder / name, parse_sampling(defaults.get(name, {}), name))
+        for name in header["stages"]
+    ]
+
+
+def fingerprint(folder: Path, header: dict[str, Any]) -> str:
+    """Twelve hex digits that name exactly these weights and settings."""
+    digest = hashlib.sha256()
+    for name in header["stages"]:
+        for file in ("config.json", "model.safetensors"):
+            digest.update(sha256(folder / name / file).encode())
+    return digest.hexdigest()[:12]

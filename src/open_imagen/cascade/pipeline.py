@@ -1,0 +1,344 @@
+"""A cascade: sentences -> 64 -> 256 -> 1024. generate(), upscale(), save(), load()."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from open_imagen.cascade.folder import fingerprint, locate, read_header, read_stages, write_folder
+from open_imagen.cascade.sampling import Sampling
+from open_imagen.cascade.stage import Stage
+from open_imagen.config import plain
+from open_imagen.devices import pick_device
+from open_imagen.errors import CheckpointError, ConfigError, UnknownName
+from open_imagen.text.cache import Remembered
+from open_imagen.text.encoders import load_encoder
+from open_imagen.types import TextEmbedding, TextEncoder
+from open_imagen.version import __version__
+
+Progress = Callable[[str, int, int, Tensor], None]
+SEED_LIMIT = 2**63
+
+
+@dataclass(frozen=True)
+class Made:
+    """What generate() and upscale() return. Everything is prompt-major.
+
+    images    PIL pictures of the last stage
+    stages    stage name -> uint8 [N, 3, H, W]
+    records   per picture: prompt, seed, settings, model hash, version
+    """
+
+    images: list[Image.Image]
+    stages: dict[str, Tensor]
+    records: list[dict[str, Any]]
+
+
+class Cascade:
+    """A frozen text encoder and its stages, lowest resolution first."""
+
+    def __init__(
+        self,
+        name: str,
+        encoder: str,
+        stages: Sequence[Stage],
+        model_hash: str = "unsaved",
+        device: str = "auto",
+        text: TextEncoder | None = None,
+        trained: dict[str, Any] | None = None,
+    ) -> None:
+        """
+        Args:
+            encoder: its name in the table of text encoders; loaded when first needed.
+            text: an encoder to use instead.
+            trained: per stage, what it has learned from.
+
+        Raises:
+            CheckpointError: the stages do not follow each other.
+        """
+        self.name, self.encoder_name, self.model_hash = name, encoder, model_hash
+        self.trained = trained or {}
+        self.device = pick_device(device)
+        self.stages = {stage.config.name: stage.to(self.device) for stage in stages}
+        self._text = None if text is None else Remembered(text)
+        for below, above in pairwise(stages):
+            if above.config.lowres != below.config.resolution:
+                raise CheckpointError(
+                    f"Stage {above.config.name} enlarges {above.config.lowres}-pixel pictures, but "
+                    f"{below.config.name} makes {below.config.resolution}-pixel ones."
+                )
+
+    @property
+    def text(self) -> Remembered:
+        """The text encoder; each sentence is encoded once while the cascade lives."""
+        if self._text is None:
+            self._text = Remembered(load_encoder(self.encoder_name, self.device))
+        return self._text
+
+    def generate(
+        self,
+        prompts: str | Sequence[str],
+        seed: int = 0,
+        images_per_prompt: int = 1,
+        negative: str | None = None,
+        stages: int | None = None,
+        settings: Mapping[str, Sampling] | None = None,
+        progress: Progress | None = None,
+        batch_size: int = 16,
+    ) -> Made:
+        """Make pictures of sentences.
+
+        Picture k of the call has seed ``seed + k``. It depends on the model, its prompt and
+        negative prompt, its seed and the settings, and on nothing else.
+
+        Args:
+            negative: what guidance leads away from; without it, zeroed text.
+            stages: how many stages to run; all if None.
+            settings: per stage name, over the model's defaults.
+            progress: told (stage, step, steps, estimate [B, 3, H, W]) while sampling.
+            batch_size: pictures made together; no picture depends on it.
+
+        Raises:
+            ConfigError: an empty prompt, or a setting that is unknown or out of range.
+        """
+        sentences = [prompts] if isinstance(prompts, str) else list(prompts)
+        chosen = self._chosen(stages)
+        if chosen[0].config.lowres:
+            raise ConfigError(
+                f"The model {self.name!r} begins with {chosen[0].config.name}, which enlarges "
+                "pictures; it cannot make them from text alone.",
+                "Use upscale, or a model with a base stage.",
+            )
+        if images_per_prompt < 1:
+            raise ConfigError(f"images_per_prompt = {images_per_prompt} must be at least 1.")
+        captions = [s for s in check_prompts(sentences) for _ in range(images_per_prompt)]
+        return self._run(captions, seed, negative, chosen, settings, progress, batch_size)
+
+    def upscale(
+        self,
+        image: Image.Image,
+        prompt: str,
+        seed: int = 0,
+        negative: str | None = None,
+        settings: Mapping[str, Sampling] | None = None,
+        progress: Progress | None = None,
+    ) -> Made:
+        """Enlarge a picture with the super-resolution stages alone.
+
+        Its centre square is scaled to the input of the largest stage that it can feed.
+
+        Raises:
+            ConfigError: the model has no such stage, or the picture is too small for it.
+        """
+        enlarging = [stage for stage in self.stages.values() if stage.config.lowres]
+        if not enlarging:
+            raise ConfigError(f"The model {self.name!r} has no super-resolution stage.")
+        side = min(image.size)
+        fitting = [i for i, stage in enumerate(enlarging) if stage.config.lowres <= side]
+        if not fitting:
+            raise ConfigError(
+                f"The picture is {image.width}x{image.height}; {enlarging[0].config.name} needs "
+                f"at least {enlarging[0].config.lowres}x{enlarging[0].config.lowres}."
+            )
+        chosen = enlarging[fitting[-1] :]
+        small = ImageOps.fit(
+            image.convert("RGB"), (chosen[0].config.lowres,) * 2, Image.Resampling.BOX
+        )
+        start = torch.from_numpy(np.array(small)).permute(2, 0, 1)[None]
+        captions = check_prompts([prompt])
+        return self._run(captions, seed, negative, chosen, settings, progress, 1, start)
+
+    def _chosen(self, number: int | None) -> list[Stage]:
+        stages = list(self.stages.values())
+        if number is not None and not 1 <= number <= len(stages):
+            raise ConfigError(
+                f"stages = {number}, but the model {self.name!r} has {len(stages)}: "
+                f"{', '.join(self.stages)}."
+            )
+        return stages[:number]
+
+    def _settings(
+        self, chosen: Sequence[Stage], settings: Mapping[str, Sampling] | None
+    ) -> dict[str, Sampling]:
+        given = dict(settings or {})
+        for name in given:
+            if name not in self.stages:
+                raise UnknownName("stage", name, self.stages)
+        return {
+            stage.config.name: given.get(stage.config.name, Sampling())
+            .over(stage.config.sampling)
+            .complete()
+            for stage in chosen
+        }
+
+    def _run(
+        self,
+        captions: list[str],
+        seed: int,
+        negative: str | None,
+        chosen: Sequence[Stage],
+        settings: Mapping[str, Sampling] | None,
+        progress: Progress | None,
+        batch_size: int,
+        start: Tensor | None = None,
+    ) -> Made:
+        """Walk the stages; ``start`` is the first one's low-resolution input, uint8."""
+        if not 0 <= seed <= SEED_LIMIT - len(captions):
+            raise ConfigError(f"seed = {seed} must be between 0 and 2^63 less the pictures.")
+        if batch_size < 1:
+            raise ConfigError(f"batch_size = {batch_size} must be at least 1.")
+        complete = self._settings(chosen, settings)
+        text = self.text(captions).to(self.device)
+        against = self.text([negative]).to(self.device) if negative else None
+
+        pictures: dict[str, Tensor] = {}
+        below = start
+        for stage in chosen:
+            parts = []
+            for rows in _chunks(len(captions), batch_size):
+                lowres = None if below is None else below[rows].to(self.device).float() / 127.5 - 1
+                parts.append(
+                    stage.sample(
+                        _trimmed(text.select(rows)),
+                        [self._generator(seed + k, stage) for k in range(len(captions))[rows]],
+                        complete[stage.config.name],
+                        lowres,
+                        against and against.select([0] * len(captions[rows])),
+                        _watch(progress, stage, rows, len(captions)),
+                    )
+                )
+            below = to_uint8(torch.cat(parts)).cpu()
+            pictures[stage.config.name] = below
+
+        assert below is not None
+        images = [Image.fromarray(p.permute(1, 2, 0).contiguous().numpy()) for p in below]
+        records = [
+            {
+                "prompt": caption,
+                "negative": negative or "",
+                "seed": seed + k,
+                "size": f"{images[k].width}x{images[k].height}",
+                "settings": {name: plain_sampling(s) for name, s in complete.items()},
+                "made_by": "upscale" if start is not None else "generate",
+                "model": self.name,
+                "model_hash": self.model_hash,
+                "version": __version__,
+            }
+            for k, caption in enumerate(captions)
+        ]
+        return Made(images, pictures, records)
+
+    def _generator(self, seed: int, stage: Stage) -> torch.Generator:
+        """The noise of one picture in one stage: other stages neither shift nor share it."""
+        place = list(self.stages).index(stage.config.name)
+        return torch.Generator().manual_seed((seed + place * 0x9E3779B97F4A7C15) % SEED_LIMIT)
+
+    def save(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
+        """Write a model folder (see docs/formats.md).
+
+        Args:
+            dtype: of the stored weights; float16 halves them.
+        """
+        stages = list(self.stages.values())
+        write_folder(Path(folder), self.name, self.encoder_name, stages, dtype, self.trained)
+
+
+def load(model: str | Path = "scenes", device: str = "auto") -> Cascade:
+    """A cascade: a shipped model by name, a model folder, or "hf:org/name".
+
+    Raises:
+        UnknownName: no such model.
+        CheckpointError: the folder is damaged, incomplete, or of a newer format.
+    """
+    folder = locate(model)
+    header = read_header(folder)
+    stages = read_stages(folder, header)
+    return Cascade(
+        header["name"],
+        header["encoder"],
+        stages,
+        fingerprint(folder, header),
+        device,
+        trained=header.get("trained"),
+    )
+
+
+def join(name: str, folders: Sequence[str | Path], device: str = "auto") -> Cascade:
+    """One cascade from the stages of several model folders, lowest resolution first.
+
+    Raises:
+        CheckpointError: they use different text encoders, or do not follow each other.
+    """
+    headers = [read_header(locate(folder)) for folder in folders]
+    encoders = {header["encoder"] for header in headers}
+    if len(encoders) > 1:
+        raise CheckpointError(f"These models listen to different encoders: {sorted(encoders)}.")
+    stages = [
+        stage
+        for folder, header in zip(folders, headers, strict=True)
+        for stage in read_stages(locate(folder), header)
+    ]
+    trained: dict[str, Any] = {}
+    for header in headers:
+        trained |= header.get("trained", {})
+    return Cascade(name, encoders.pop(), stages, device=device, trained=trained)
+
+
+def check_prompts(prompts: Sequence[str]) -> list[str]:
+    """The prompts, if there are any and none is empty.
+
+    Raises:
+        ConfigError: otherwise.
+    """
+    if not prompts:
+        raise ConfigError("There is no prompt.", 'Try: imagen generate "a red circle"')
+    for prompt in prompts:
+        if not prompt.strip():
+            raise ConfigError("The prompt is empty.", 'Try: imagen generate "a red circle"')
+    return list(prompts)
+
+
+def plain_sampling(settings: Sampling) -> dict[str, Any]:
+    """Settings for a record; infinities, which JSON lacks, are left to the defaults."""
+    values: dict[str, Any] = plain(settings)
+    return {
+        key: value
+        for key, value in values.items()
+        if not (isinstance(value, float) and abs(value) == float("inf"))
+    }
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """[-1, 1] -> 0..255, rounded."""
+    return x.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def _chunks(number: int, size: int) -> Iterator[slice]:
+    for start in range(0, number, size):
+        yield slice(start, min(start + size, number))
+
+
+def _trimmed(text: TextEmbedding) -> TextEmbedding:
+    """Without the columns that are padding for every caption."""
+    length = int(text.mask.sum(1).max())
+    return TextEmbedding(text.tokens[:, :length], text.mask[:, :length])
+
+
+def _watch(
+    progress: Progress | None, stage: Stage, rows: slice, number: int
+) -> Callable[[int, int, Tensor], None] | None:
+    """Progress of one batch as a part of the whole stage."""
+    if progress is None:
+        return None
+    size = rows.stop - rows.start
+
+    def watch(step: int, steps: int, x: Tensor) -> None:
+        progress(stage.config.name, rows.start * steps + step * size, number * steps, x)
+
+    return watch

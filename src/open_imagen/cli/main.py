@@ -1,0 +1,59 @@
+"""The command: its groups, and how errors and warnings are shown. Heavy imports wait."""
+
+import os
+import sys
+import warnings
+from typing import Any
+
+import typer
+
+from open_imagen.cli import data, evaluate, generate, train
+from open_imagen.errors import ConfigError, OpenImagenError
+
+app = typer.Typer(
+    name="imagen",
+    help="Type a sentence, get a picture.",
+    epilog='Start with: imagen generate "a red circle above a blue square"',
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def options(
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks of errors."),
+) -> None:
+    if debug:
+        os.environ["IMAGEN_DEBUG"] = "1"
+
+
+app.command("generate")(generate.generate)
+app.command("upscale")(generate.upscale)
+app.command("show")(generate.show)
+app.command("models")(generate.models)
+app.command("train")(train.train)
+app.add_typer(data.app, name="data")
+app.add_typer(evaluate.app, name="evaluate")
+
+
+def main() -> None:
+    """Run the command. Exit 0: done; 1: the work failed; 2: wrong usage or a wrong setting."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except OpenImagenError as error:
+        if os.environ.get("IMAGEN_DEBUG"):
+            raise
+        print(f"Error: {error}", file=sys.stderr)
+        if error.hint:
+            print(error.hint, file=sys.stderr)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+def _show_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Our own warnings as one line; those of libraries are not for users."""
+    if category is UserWarning and str(message).startswith("The prompt"):
+        print(f"Warning: {message}", file=sys.stderr)

@@ -1,0 +1,101 @@
+"""Reading options that may hold one value or one per stage, and lists of prompts."""
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from open_imagen.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from open_imagen.cascade.sampling import Sampling
+
+PerStage = dict[str, Any]
+"""Stage name -> value; the key "" is for all stages."""
+
+
+def per_stage(text: str | None, option: str, kind: Callable[[str], Any]) -> PerStage:
+    """Read "VALUE" or "stage=VALUE,stage=VALUE".
+
+    >>> per_stage("base=30,sr256=10", "--steps", int)
+    {'base': 30, 'sr256': 10}
+    >>> per_stage("4", "--guidance", float)
+    {'': 4.0}
+
+    Raises:
+        ConfigError: a value that is not of this kind.
+    """
+    values: PerStage = {}
+    for part in text.split(",") if text else ():
+        stage, _, value = part.rpartition("=")
+        try:
+            values[stage.strip()] = kind(value.strip())
+        except ValueError as error:
+            name = {"int": "a whole number", "float": "a number"}.get(kind.__name__, "a value")
+            raise ConfigError(
+                f"{option} {text}: {value.strip()!r} is not {name}.",
+                f"Write {option} VALUE, or {option} stage=VALUE,stage=VALUE.",
+            ) from error
+    return values
+
+
+def sampling(options: dict[str, PerStage], stages: Iterable[str]) -> "dict[str, Sampling]":
+    """Sampling settings of every stage from the options that were given.
+
+    Raises:
+        UnknownName: a stage that the model does not have.
+        ConfigError: a setting that is out of range.
+    """
+    from open_imagen.cascade.sampling import Sampling
+    from open_imagen.errors import UnknownName
+
+    known = list(stages)
+    for values in options.values():
+        for stage in values:
+            if stage and stage not in known:
+                raise UnknownName("stage", stage, known)
+    return {
+        stage: Sampling(
+            **{
+                name: values.get(stage, values.get(""))
+                for name, values in options.items()
+                if stage in values or "" in values
+            }
+        )
+        for stage in known
+    }
+
+
+def check(options: dict[str, PerStage]) -> None:
+    """Refuse settings that are wrong for any stage, before a model is loaded."""
+    from open_imagen.cascade.sampling import Sampling
+
+    for name, values in options.items():
+        for value in values.values():
+            if isinstance(value, float) and math.isnan(value):
+                raise ConfigError(f"{name} = nan is not a number.")
+            Sampling(**{name: value})
+
+
+def read_prompts(file: Path) -> list[str]:
+    """Prompts from a file: JSONL with "prompt", or one on each line.
+
+    Raises:
+        DataError: it cannot be read, or holds none.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"Cannot read {file}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not a text file in UTF-8.") from error
+    lines = [line.strip() for line in lines if line.strip()]
+    if file.suffix == ".jsonl":
+        try:
+            lines = [json.loads(line)["prompt"] for line in lines]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f'{file} is not JSONL with a "prompt" on each line.') from error
+    if not lines:
+        raise DataError(f"{file} holds no prompt.")
+    return lines

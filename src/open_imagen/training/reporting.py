@@ -1,0 +1,124 @@
+"""What a run tells: log.jsonl, TensorBoard, pictures of fixed prompts, a progress bar."""
+
+import importlib.util
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from open_imagen.storage import atomic
+from open_imagen.training.trainer import Trainer
+
+
+class Log:
+    """A line of log.jsonl, and TensorBoard scalars where it is installed, every `log_every`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.board: Any = None
+
+    def __call__(self, trainer: Trainer) -> None:
+        done = trainer.seen >= trainer.config.images
+        if not trainer.passed(trainer.config.log_every) and not done:
+            return
+        told = trainer.told
+        values = {
+            "loss": told.loss,
+            "grad_norm": told.grad_norm,
+            "lr": told.lr,
+            "images_per_second": told.images_per_second,
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        line = {"images": trainer.seen, "seconds": round(trainer.seconds, 1), **values}
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        for name, value in values.items():
+            self._scalar(name, value, trainer.seen)
+
+    def _scalar(self, name: str, value: float, seen: int) -> None:
+        if self.board is None:
+            if importlib.util.find_spec("tensorboard") is None:
+                self.board = False
+            else:
+                from torch.utils.tensorboard import SummaryWriter
+
+                self.board = SummaryWriter(str(self.folder / "tensorboard"))
+        if self.board and math.isfinite(value):
+            self.board.add_scalar(name, value, seen)
+            self.board.flush()
+
+
+class Samples:
+    """A sheet of pictures in samples/, always of the same prompts and seeds.
+
+    A super-resolution stage enlarges the first examples of its source instead.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "samples"
+
+    def __call__(self, trainer: Trainer) -> None:
+        due = trainer.config.sample_every and trainer.config.prompts
+        if not due or not trainer.passed(trainer.config.sample_every):
+            return
+        prompts = list(trainer.config.prompts)
+        lowres = None
+        if trainer.recipe.stage.lowres:
+            batch = trainer.source.batch(0, len(prompts))
+            assert batch.lowres is not None
+            prompts, lowres = batch.captions, batch.lowres.float().to(trainer.device) / 127.5 - 1
+        generators = [torch.Generator().manual_seed(k) for k in range(len(prompts))]
+        text = trainer.text(prompts).to(trainer.device)
+        with trainer.averaged() as stage:
+            pictures = stage.sample(text, generators, lowres=lowres)
+        with atomic(self.folder / f"{trainer.seen:012d}.png") as path:
+            sheet(pictures).save(path, format="PNG")
+
+
+def sheet(pictures: Tensor, columns: int = 4) -> Image.Image:
+    """[B, 3, H, W] in [-1, 1] -> one picture, row by row."""
+    shown = pictures.add(1).mul(127.5).round().clamp(0, 255).to("cpu", torch.uint8)
+    blank = shown.new_full((-len(shown) % columns, *shown.shape[1:]), 255)
+    tiles = torch.cat([shown, blank])
+    tiles = tiles.reshape(-1, columns, *tiles.shape[1:])  # [rows, columns, 3, H, W]
+    joined = tiles.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)  # [rows H, columns W, 3]
+    return Image.fromarray(joined.contiguous().numpy())
+
+
+class Bar:
+    """Images seen, images per second, time left and loss, on the terminal."""
+
+    def __init__(self, console: Any, total: int) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f} of {task.total:,.0f} images"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[told]}"),
+            console=console,
+        )
+        self.task = self.progress.add_task("training", total=total, told="")
+        self.first = True
+
+    def __call__(self, trainer: Trainer) -> None:
+        if self.first:  # what an earlier part of the run did says nothing about our pace
+            self.progress.reset(self.task, completed=trainer.seen - 1, total=trainer.config.images)
+            self.first = False
+        told = trainer.told
+        text = ""
+        if math.isfinite(told.loss):
+            text = f"loss {told.loss:.4f}, {told.images_per_second:.1f} images/s"
+        self.progress.update(self.task, completed=trainer.seen, told=text)
+
+    def __enter__(self) -> "Bar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
