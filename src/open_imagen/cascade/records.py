@@ -64,8 +64,8 @@ def open_image(path: Path) -> Image.Image:
         DataError: there is no such file, it is no picture, or it is damaged or absurdly large.
     """
     try:
-        image = Image.open(path)
-        image.load()
+        with Image.open(path) as image:
+            image.load()
     except FileNotFoundError as error:
         raise DataError(f"There is no file {path}.") from error
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:

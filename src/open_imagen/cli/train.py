@@ -22,9 +22,11 @@ def train(
     config = read_recipe(recipe, tuple(assignments))
 
     from open_imagen.data.registry import open_source
+    from open_imagen.devices import pick_device
     from open_imagen.text.encoders import load_encoder
 
-    source = open_source(config.data, config.train.device)
+    device = str(pick_device(config.train.device))
+    source = open_source(config.data, device)
     if dry_run:
         from open_imagen.cascade.stage import Stage
 
@@ -40,7 +42,7 @@ def train(
     from open_imagen.training.trainer import Trainer
 
     console = Console(stderr=True)
-    trainer = Trainer(config, source, load_encoder(config.encoder))
+    trainer = Trainer(config, source, load_encoder(config.encoder, device))
     with console.status("embedding the captions") as status:
 
         def embedded(done: int, of: int) -> None:
@@ -50,5 +52,8 @@ def train(
     bar = Bar(console, config.train.images)
     trainer.callbacks += [Log(config.folder), Samples(config.folder), bar]
     with bar:
-        trainer.fit()
-    print(f"{trainer.seen:,} images seen; the model is in {config.folder / 'model'}")
+        complete = trainer.fit()
+    if complete:
+        print(f"{trainer.seen:,} images seen; the model is in {config.folder / 'model'}")
+    else:
+        print(f"{trainer.seen:,} of {config.train.images:,} images seen; run again to go on")

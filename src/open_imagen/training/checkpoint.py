@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import (
     HuggingFaceStorageReader,
     HuggingFaceStorageWriter,
@@ -26,6 +27,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from open_imagen.errors import CheckpointError, OutputError
 from open_imagen.storage import read_json, write_json
 from open_imagen.training.ema import Ema
+from open_imagen.training.optim import Mixed
 
 
 class Checkpoints:
@@ -75,16 +77,18 @@ class Checkpoints:
             shutil.rmtree(old, ignore_errors=True)
         return final
 
-    def load_latest(self, tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
-        """Fill ``tensors`` from the newest checkpoint and return its facts; None if there is none.
+    def latest_facts(self) -> dict[str, Any] | None:
+        """What the newest checkpoint says of itself; None if there is none."""
+        found = self.all()
+        return read_json(found[-1] / "state.json") if found else None
+
+    def load_latest(self, tensors: Mapping[str, Tensor]) -> None:
+        """Fill ``tensors`` from the newest checkpoint.
 
         Raises:
             CheckpointError: it is damaged, or belongs to another network.
         """
         found = self.all()
-        if not found:
-            return None
-        facts: dict[str, Any] = read_json(found[-1] / "state.json")
         target = {name: tensor.detach() for name, tensor in tensors.items()}
         packed = {name: torch.empty_like(t).contiguous() for name, t in target.items()}
         try:
@@ -94,7 +98,7 @@ class Checkpoints:
                     storage_reader=HuggingFaceStorageReader(str(found[-1])),
                     no_dist=True,
                 )
-        except Exception as error:
+        except (Exception, CheckpointException) as error:
             raise CheckpointError(
                 f"The checkpoint {found[-1]} is damaged or made for another network.",
                 f"Remove it to resume from the one before, or start in another folder. ({error})",
@@ -102,18 +106,16 @@ class Checkpoints:
         with torch.no_grad():
             for name, tensor in target.items():
                 tensor.copy_(packed[name])
-        return facts
 
 
-def training_tensors(
-    network: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer
-) -> dict[str, Tensor]:
+def training_tensors(network: nn.Module, ema: Ema, optimizer: Mixed) -> dict[str, Tensor]:
     """Everything that changes while training, under stable names."""
     tensors: dict[str, Tensor] = {}
+    state = optimizer.state
     for name, parameter in network.named_parameters():
         tensors[f"network.{name}"] = parameter
         tensors[f"ema.{name}"] = ema.weights[name]
-        for key, value in optimizer.state[parameter].items():
+        for key, value in state[parameter].items():
             tensors[f"optimizer.{key}.{name}"] = value
     return tensors
 

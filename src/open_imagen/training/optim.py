@@ -1,18 +1,24 @@
-"""The optimiser: AdamW, the learning-rate curve over images seen, clipping, the finite check."""
+"""The optimiser (AdamW or Muon), the learning rate over images seen, clipping."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from open_imagen.errors import ConfigError
+from open_imagen.devices import has_bf16
+from open_imagen.errors import ConfigError, UnknownName
+
+OPTIMIZERS = ("adamw", "muon")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
     """How weights learn."""
 
+    name: str = "adamw"
+    """adamw; or muon: Muon for inner matrices and convolutions, AdamW for the rest."""
     lr: float = 1e-4
     """Peak learning rate."""
     warmup: int = 10_000
@@ -23,10 +29,14 @@ class OptimConfig:
     beta2: float = 0.99
     eps: float = 1e-8
     weight_decay: float = 0.0
+    momentum: float = 0.95
+    """Of Muon."""
     clip: float = 1.0
     """Largest norm of the whole gradient."""
 
     def __post_init__(self) -> None:
+        if self.name not in OPTIMIZERS:
+            raise UnknownName("optimiser", self.name, OPTIMIZERS)
         if not self.lr > 0 or not self.clip > 0:
             raise ConfigError(f"optim.lr = {self.lr} and optim.clip = {self.clip} must be above 0.")
         if not 0 <= self.decay <= 1:
@@ -39,24 +49,108 @@ class OptimConfig:
         return self.lr * rising * max(falling, 0.0)
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:
-    """Fused AdamW with its state allocated, so that a checkpoint always has the same tensors."""
-    optimizer = torch.optim.AdamW(
-        list(parameters),
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised: every singular value of a step is about 1 (Jordan et al. 2024).
+
+    For weights that are matrices, convolutions taken as [out, in * kernel]. Steps are scaled to
+    the size of AdamW's, 0.2 sqrt(max(out, in)) (Liu et al. 2025), so that one learning rate fits
+    both.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float) -> None:
+        super().__init__(list(parameters), {"lr": lr, "momentum": momentum})
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                momentum = self.state[parameter]["momentum"]
+                momentum.lerp_(parameter.grad, 1 - group["momentum"])
+                ahead = torch.lerp(parameter.grad, momentum, group["momentum"])  # Nesterov
+                matrix = ahead.flatten(1)
+                step = orthogonalized(matrix) * 0.2 * max(matrix.shape) ** 0.5
+                parameter.add_(step.view_as(ahead).to(parameter.dtype), alpha=-group["lr"])
+
+
+def orthogonalized(matrix: Tensor, steps: int = 5) -> Tensor:
+    """A matrix with the same singular vectors and singular values near 1.
+
+    Newton-Schulz iterations with the quintic of Jordan et al. 2024, which brings any singular
+    value in (0, 1] into about [0.7, 1.2]; in bfloat16 where that is fast.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrix.to(torch.bfloat16) if has_bf16(matrix.device) else matrix.float()
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    x = x / (x.norm() + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    out: Tensor = (x.T if tall else x).to(matrix.dtype)
+    return out
+
+
+class Mixed:
+    """Several optimisers as one: each has its own parameters."""
+
+    def __init__(self, *optimizers: torch.optim.Optimizer) -> None:
+        self.optimizers = optimizers
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    @property
+    def state(self) -> dict[nn.Parameter, dict[str, Tensor]]:
+        """Everything a checkpoint must hold, per parameter."""
+        merged: dict[nn.Parameter, dict[str, Tensor]] = {}
+        for optimizer in self.optimizers:
+            merged.update(optimizer.state)  # type: ignore[arg-type]
+        return merged
+
+    def step(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+    def zero_grad(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+
+def make_optimizer(network: nn.Module, config: OptimConfig) -> Mixed:
+    """The optimiser with its state allocated, so that a checkpoint always has the same tensors."""
+    matrices = [] if config.name == "adamw" else _matrices(network)
+    inner = {id(parameter) for parameter in matrices}
+    others = [p for p in network.parameters() if id(p) not in inner]
+    adamw = torch.optim.AdamW(
+        others,
         lr=config.lr,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
         weight_decay=config.weight_decay,
         fused=True,
     )
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            optimizer.state[parameter] = {
-                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
-    return optimizer
+    for parameter in others:
+        adamw.state[parameter] = {
+            "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+    return Mixed(adamw, Muon(matrices, config.lr, config.momentum)) if matrices else Mixed(adamw)
+
+
+def _matrices(network: nn.Module) -> list[nn.Parameter]:
+    """The weights that Muon is for: inner layers, neither the first nor the last."""
+    return [
+        parameter
+        for name, parameter in network.named_parameters()
+        if parameter.ndim in (2, 4) and name.split(".")[0] not in ("stem", "head")
+    ]
 
 
 def clip(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:

@@ -62,13 +62,13 @@ class Samples:
         self.folder = folder / "samples"
 
     def __call__(self, trainer: Trainer) -> None:
-        due = trainer.config.sample_every and trainer.config.prompts
-        if not due or not trainer.passed(trainer.config.sample_every):
-            return
         prompts = list(trainer.config.prompts)
+        enlarges = bool(trainer.recipe.stage.lowres)
+        if not trainer.passed(trainer.config.sample_every) or not (prompts or enlarges):
+            return
         lowres = None
-        if trainer.recipe.stage.lowres:
-            batch = trainer.source.batch(0, len(prompts))
+        if enlarges:
+            batch = trainer.source.batch(0, 8)
             assert batch.lowres is not None
             prompts, lowres = batch.captions, batch.lowres.float().to(trainer.device) / 127.5 - 1
         generators = [torch.Generator().manual_seed(k) for k in range(len(prompts))]

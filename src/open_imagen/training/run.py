@@ -31,8 +31,9 @@ class TrainConfig:
     """CPU threads; 0 leaves torch's choice. Another number may change the last bits."""
     text_drop: float = 0.1
     """Share of examples trained without their text, for guidance (section 4.1)."""
-    workers: int = 1
-    """Threads that make batches ahead; 0 makes them in the loop."""
+    workers: int = 0
+    """Threads that make batches ahead, for GPUs; 0 makes them in the loop, best on a CPU, where
+    they would only compete with the network."""
     compile: bool = False
     """torch.compile the network: minutes at the start, faster steps after."""
     log_every: int = 1_000
@@ -41,6 +42,8 @@ class TrainConfig:
     """Images between pictures of `prompts`; 0 for none."""
     save_every: int = 10_000
     """Images between checkpoints."""
+    minutes: float = 0.0
+    """Stop after so long, with a checkpoint; run again to go on. 0 for no limit."""
     keep: int = 3
     """Checkpoints kept."""
     prompts: tuple[str, ...] = ()

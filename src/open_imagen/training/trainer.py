@@ -65,7 +65,7 @@ class Trainer:
         self.stage = Stage(recipe.stage).to(self.device)
         self.network = self.stage.network
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = make_optimizer(self.network.parameters(), recipe.optim)
+        self.optimizer = make_optimizer(self.network, recipe.optim)
         self.ema = Ema(self.network, recipe.ema)
         self.checkpoints = Checkpoints(recipe.folder / "checkpoints", self.config.keep)
 
@@ -76,12 +76,13 @@ class Trainer:
         self._losses: list[Tensor] = []
         self._since = (0, time.monotonic())
 
-    def fit(self) -> None:
-        """Train until `images` have been seen.
+    def fit(self) -> bool:
+        """Train until `images` have been seen, or for `minutes`; whether the run is complete.
 
         Raises:
             TrainingError: the loss is no longer finite; the last good checkpoint is kept.
         """
+        begun = time.monotonic()
         self.resume()
         self.warm()
         loader = Loader(self.source, self.config.batch_size, self.config.workers)
@@ -89,6 +90,9 @@ class Trainer:
         with contextlib.closing(batches):  # type: ignore[type-var]
             while self.seen < self.config.images:
                 started = time.monotonic()
+                if self.config.minutes and started - begun > 60 * self.config.minutes:
+                    self.save()
+                    return False
                 batch = next(batches)
                 self.step(batch)
                 self.seconds += time.monotonic() - started
@@ -96,6 +100,7 @@ class Trainer:
                 if self.passed(self.config.save_every) or self.seen >= self.config.images:
                     self.save()
         self.export()
+        return True
 
     def warm(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Encode every caption once, before the first step.
@@ -122,7 +127,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.optim.rate(self.seen, self.config.images)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         self._last_seen, self.seen = self.seen, self.seen + batch.size
         self.ema.update(self.network, self.seen, batch.size)
         self._losses.append(loss.detach())
@@ -147,10 +152,11 @@ class Trainer:
 
     def resume(self) -> None:
         """Continue from the newest checkpoint, if the run folder has one."""
-        tensors = training_tensors(self.network, self.ema, self.optimizer)
-        facts = self.checkpoints.load_latest(tensors)
+        facts = self.checkpoints.latest_facts()
         if facts is not None:
             self._check_same_network(facts)
+            tensors = training_tensors(self.network, self.ema, self.optimizer)
+            self.checkpoints.load_latest(tensors)
             self.seen, self.seconds = facts["seen"], facts["seconds"]
         self._last_seen = self.seen
         self._since = (self.seen, time.monotonic())

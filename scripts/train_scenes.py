@@ -1,0 +1,66 @@
+"""Train the shipped model from its recipes, in slices, and put it into the package.
+
+Run it again and again until it says that the model is complete:
+
+    python scripts/train_scenes.py --runs runs --minutes 9
+
+Every slice resumes from its own checkpoints. Scenes are rendered and captions embedded on the
+device that trains, so any machine with the language model's files can do it.
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+from open_imagen import join
+from open_imagen.data import open_source
+from open_imagen.devices import pick_device
+from open_imagen.text import load_encoder
+from open_imagen.training import Trainer, read_recipe
+from open_imagen.training.reporting import Log, Samples
+
+ROOT = Path(__file__).parents[1]
+RECIPES = ("scenes-base", "scenes-sr256")
+SHIPPED = ROOT / "src" / "open_imagen" / "shipped" / "scenes"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs are kept")
+    parser.add_argument("--minutes", type=float, default=0, help="length of this slice; 0: no end")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, default=SHIPPED, help="where the model goes")
+    options = parser.parse_args()
+
+    for name in RECIPES:
+        settings = (
+            f"out={options.runs / name}",
+            f"train.minutes={options.minutes}",
+            f"train.device={options.device}",
+        )
+        recipe = read_recipe(ROOT / "recipes" / f"{name}.toml", settings)
+        if (recipe.folder / "model" / "cascade.json").is_file():
+            continue
+        device = str(pick_device(options.device))
+        callbacks = [Log(recipe.folder), Samples(recipe.folder)]
+        source, encoder = open_source(recipe.data, device), load_encoder(recipe.encoder, device)
+        trainer = Trainer(recipe, source, encoder, callbacks)
+        complete = trainer.fit()
+        print(f"{name}: {trainer.seen:,} of {recipe.train.images:,} images", file=sys.stderr)
+        if not complete:
+            return 0
+
+    cascade = join("scenes", [options.runs / name / "model" for name in RECIPES], device="cpu")
+    cascade.save(options.out, torch.float16)
+    card = ROOT / "docs" / "model-card-scenes.md"
+    if card.is_file():
+        shutil.copy(card, options.out / "README.md")
+    print(f"The model is complete: {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""Cascades: reproducible pictures, folders that come back as they were, damage that is named."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+
+from open_imagen.cascade.folder import FORMAT
+from open_imagen.cascade.pipeline import Cascade, join, load
+from open_imagen.cascade.records import open_image, parameters, read_record, save_png
+from open_imagen.cascade.sampling import Sampling
+from open_imagen.errors import CheckpointError, ConfigError, DataError, UnknownName
+from standins import make_stages
+
+PROMPTS = ["a red circle", "a blue square above a green star"]
+
+
+def close(one, other):
+    torch.testing.assert_close(one.float(), other.float(), rtol=0, atol=1)  # of 255
+
+
+def test_pictures_are_prompt_major_and_seeds_count_up(cascade):
+    made = cascade.generate(PROMPTS, seed=5, images_per_prompt=2)
+    assert [r["prompt"] for r in made.records] == [PROMPTS[0]] * 2 + [PROMPTS[1]] * 2
+    assert [r["seed"] for r in made.records] == [5, 6, 7, 8]
+    assert made.stages["base"].shape == (4, 3, 64, 64)
+    assert made.stages["sr256"].shape == (4, 3, 256, 256)
+    assert made.stages["sr256"].dtype == torch.uint8
+    assert [image.size for image in made.images] == [(256, 256)] * 4
+
+
+def test_a_picture_depends_on_its_seed_and_prompt_alone(cascade):
+    many = cascade.generate(PROMPTS, seed=5, images_per_prompt=2)
+    again = cascade.generate(PROMPTS, seed=5, images_per_prompt=2)
+    alone = cascade.generate(PROMPTS[1], seed=7)
+    small = cascade.generate(PROMPTS, seed=5, images_per_prompt=2, batch_size=1)
+    assert torch.equal(many.stages["sr256"], again.stages["sr256"])
+    close(alone.stages["sr256"][0], many.stages["sr256"][2])
+    close(small.stages["sr256"], many.stages["sr256"])
+    assert not torch.equal(many.stages["base"][0], many.stages["base"][1])
+
+
+def test_fewer_stages_give_the_same_base(cascade):
+    base = cascade.generate(PROMPTS, stages=1)
+    assert list(base.stages) == ["base"]
+    assert torch.equal(base.stages["base"], cascade.generate(PROMPTS).stages["base"])
+    assert base.images[0].size == (64, 64)
+
+
+def test_settings_and_negative_prompts_matter_and_are_recorded(cascade):
+    plain = cascade.generate(PROMPTS[0])
+    other = cascade.generate(
+        PROMPTS[0], negative="blue", settings={"base": Sampling(steps=5, sampler="ddim")}
+    )
+    assert not torch.equal(plain.stages["base"], other.stages["base"])
+    record = other.records[0]
+    assert record["negative"] == "blue"
+    assert record["settings"]["base"]["steps"] == 5
+    assert record["settings"]["base"]["guidance"] == 2.0
+    assert record["settings"]["sr256"]["steps"] == 2
+    json.dumps(record, allow_nan=False)
+
+
+def test_progress_runs_to_the_end_of_each_stage(cascade):
+    told = []
+    cascade.generate(
+        PROMPTS, batch_size=1, progress=lambda s, k, n, x: told.append((s, k, n, x.shape[-1]))
+    )
+    assert [t for t in told if t[1] == t[2]] == [("base", 6, 6, 64), ("sr256", 4, 4, 256)]
+
+
+def test_upscale_starts_at_the_stage_that_the_picture_can_feed(cascade):
+    made = cascade.upscale(Image.new("RGB", (100, 80), "red"), "a red picture", seed=1)
+    assert list(made.stages) == ["sr256"]
+    assert made.records[0]["made_by"] == "upscale"
+    with pytest.raises(ConfigError, match="needs at least 64x64"):
+        cascade.upscale(Image.new("RGB", (60, 80)), "small")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"prompts": ""}, "prompt is empty"),
+        ({"prompts": ["a", " "]}, "prompt is empty"),
+        ({"prompts": []}, "no prompt"),
+        ({"prompts": "a", "stages": 3}, "stages = 3"),
+        ({"prompts": "a", "stages": 0}, "stages = 0"),
+        ({"prompts": "a", "seed": -1}, "seed = -1"),
+        ({"prompts": "a", "images_per_prompt": 0}, "images_per_prompt = 0"),
+        ({"prompts": "a", "settings": {"bas": Sampling()}}, "no stage called 'bas'"),
+    ],
+)
+def test_wrong_calls_are_named(cascade, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        cascade.generate(**arguments)
+
+
+def test_stages_must_follow_each_other():
+    base, above = make_stages()
+    with pytest.raises(CheckpointError, match="enlarges 64-pixel pictures, but sr256 makes 256"):
+        Cascade("odd", "words", [above, above], device="cpu")
+    with pytest.raises(ConfigError, match="cannot make them from text alone"):
+        Cascade("odd", "words", [above], device="cpu").generate("a")
+    with pytest.raises(ConfigError, match="no super-resolution stage"):
+        Cascade("odd", "words", [base], device="cpu").upscale(Image.new("RGB", (64, 64)), "a")
+
+
+def test_a_folder_comes_back_as_it_was(cascade, encoder, tmp_path):
+    cascade.save(tmp_path / "m")
+    back = load(tmp_path / "m", device="cpu")
+    assert back.model_hash != cascade.model_hash == "unsaved"
+    assert back.model_hash == load(tmp_path / "m").model_hash
+    again = Cascade("tiny", "minilm-l6", list(back.stages.values()), device="cpu", text=encoder)
+    assert torch.equal(
+        again.generate(PROMPTS).stages["sr256"], cascade.generate(PROMPTS).stages["sr256"]
+    )
+    assert again.stages["base"].config.sampling == cascade.stages["base"].config.sampling
+
+
+def test_half_precision_weights_are_close(cascade, encoder, tmp_path):
+    cascade.save(tmp_path / "half", torch.float16)
+    cascade.save(tmp_path / "full")
+    sizes = [
+        (tmp_path / kind / "base" / "model.safetensors").stat().st_size for kind in ("half", "full")
+    ]
+    assert sizes[0] < 0.6 * sizes[1]
+    half = load(tmp_path / "half", device="cpu").stages["base"]
+    own = cascade.stages["base"]
+    for one, other in zip(half.parameters(), own.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+
+
+def test_folders_of_single_stages_join_to_a_cascade(tmp_path):
+    base, above = make_stages()
+    Cascade("one", "minilm-l6", [base], device="cpu", trained={"base": {"images": 3}}).save(
+        tmp_path / "one"
+    )
+    Cascade("two", "minilm-l6", [above], device="cpu").save(tmp_path / "two")
+    both = join("both", [tmp_path / "one", tmp_path / "two"], device="cpu")
+    assert list(both.stages) == ["base", "sr256"]
+    assert both.trained == {"base": {"images": 3}}
+    Cascade("other", "t5-v1_1-base", [above], device="cpu").save(tmp_path / "other")
+    with pytest.raises(CheckpointError, match="different encoders"):
+        join("both", [tmp_path / "one", tmp_path / "other"])
+
+
+def damaged(model_folder, tmp_path, damage):
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    damage(folder)
+    with pytest.raises(CheckpointError) as caught:
+        load(folder, device="cpu")
+    return str(caught.value)
+
+
+def rewrite(path, change):
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+def test_damage_is_named(model_folder, tmp_path):
+    weights = "base/model.safetensors"
+    cases = {
+        "are missing": lambda f: (f / weights).unlink(),
+        "truncated or damaged": lambda f: (f / weights).write_bytes(
+            (f / weights).read_bytes()[:-100]
+        ),
+        "is not a model": lambda f: (f / "cascade.json").unlink(),
+        "not valid JSON": lambda f: (f / "cascade.json").write_text("{"),
+        "lacks: stages": lambda f: rewrite(f / "cascade.json", lambda v: v.pop("stages")),
+        f"reads up to {FORMAT}": lambda f: rewrite(
+            f / "cascade.json", lambda v: v.update(format=FORMAT + 1)
+        ),
+        "do not fit the network": lambda f: rewrite(
+            f / "base" / "config.json", lambda v: v["network"].update(channels=64)
+        ),
+        "There is no setting called": lambda f: rewrite(
+            f / "base" / "config.json", lambda v: v.update(rezolution=64)
+        ),
+        "Cannot read": lambda f: shutil.rmtree(f / "sr256"),
+    }
+    for number, (message, damage) in enumerate(cases.items()):
+        assert message in damaged(model_folder, tmp_path / str(number), damage)
+
+
+def test_a_model_that_does_not_exist_is_met_with_a_suggestion():
+    with pytest.raises(UnknownName, match="no model or folder called 'scenez'"):
+        load("scenez")
+
+
+def test_records_come_back_from_pictures(cascade, tmp_path):
+    made = cascade.generate(PROMPTS[1], seed=3, negative="a, b")
+    path = tmp_path / "p.png"
+    save_png(made.images[0], path, made.records[0])
+    assert read_record(path) == json.loads(json.dumps(made.records[0]))
+    image = Image.open(path)
+    assert image.info["parameters"] == parameters(made.records[0])
+    assert "Negative prompt: a, b" in image.info["parameters"]
+    assert "Seed: 3" in image.info["parameters"]
+    assert "trainedAlgorithmicMedia" in image.info["XML:com.adobe.xmp"]
+    assert torch.equal(
+        torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8),
+        made.stages["sr256"][0].permute(1, 2, 0).flatten(),
+    )
+
+
+def test_pictures_that_are_none_or_have_no_record_are_named(tmp_path):
+    path = tmp_path / "p.png"
+    with pytest.raises(DataError, match="There is no file"):
+        open_image(path)
+    path.write_text("not a picture")
+    with pytest.raises(DataError, match="is not a picture"):
+        open_image(path)
+    Image.new("RGB", (64, 64)).save(path)
+    with pytest.raises(DataError, match="carries no record"):
+        read_record(path)
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(DataError, match="damaged"):
+        open_image(path)

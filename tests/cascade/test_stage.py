@@ -1,0 +1,170 @@
+"""A stage: its loss, its random draws, and sampling that is the same alone or in company."""
+
+import pytest
+import torch
+
+from open_imagen.cascade.augmentation import augment
+from open_imagen.cascade.sampling import Sampling
+from open_imagen.cascade.stage import Draws, Stage, StageConfig
+from open_imagen.diffusion.parameterization import diffuse
+from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.types import TextEmbedding
+from standins import make_stages
+
+
+def text_of(batch):
+    return TextEmbedding(torch.randn(batch, 3, 384), torch.ones(batch, 3, dtype=torch.bool))
+
+
+def draws_of(batch=4, seed=0, drop=0.1, lowres=False, side=64):
+    generator = torch.Generator().manual_seed(seed)
+    return Draws.make((batch, 3, side, side), generator, drop, lowres)
+
+
+def test_draws_are_a_function_of_their_seed_and_times_are_spread():
+    one, again = draws_of(8), draws_of(8)
+    assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
+    # one time in each eighth of [0, 1]
+    assert (one.t.sort().values * 8).floor().tolist() == list(range(8))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_text_is_dropped_as_often_as_asked(share):
+    dropped = draws_of(20_000, drop=share, side=1).drop.float().mean().item()
+    assert dropped == pytest.approx(share, abs=0.01)
+
+
+def test_the_loss_is_the_objective_on_the_diffused_image():
+    stage = make_stages()[0]
+    images, text, draws = torch.rand(4, 3, 64, 64) * 2 - 1, text_of(4), draws_of()
+    logsnr = stage.config.schedule.logsnr(draws.t)
+    z = diffuse(images, draws.eps, logsnr)
+    prediction = stage.network(z, logsnr, text.dropped(draws.drop))
+    wanted = stage.config.objective.loss(prediction, images, draws.eps, z, logsnr)
+    torch.testing.assert_close(stage.loss(images, text, draws), wanted)
+
+
+def test_super_resolution_learns_from_the_noised_small_picture():
+    stage = make_stages()[1]
+    images, lowres = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 16, 16)
+    draws = draws_of(2, lowres=True)
+    text = text_of(2)
+    loss = stage.loss(images, text, draws, lowres)
+    other = stage.loss(images, text, draws._replace(level=draws.level * 0), lowres)
+    assert loss.shape == (2,)
+    assert not torch.allclose(loss, other)
+
+
+def test_augmentation_is_diffusion_and_level_zero_is_clean():
+    image, noise = torch.rand(2, 3, 4, 4), torch.randn(2, 3, 8, 8)
+    found = augment(image, torch.tensor([0.0, 0.5]), noise, (8, 8))
+    enlarged = torch.nn.functional.interpolate(image, (8, 8), mode="bilinear")
+    torch.testing.assert_close(found.image[0], enlarged[0])
+    # at level 0.5 the cosine schedule has alpha = cos(pi/2 * 0.508 / 1.008)
+    alpha = torch.cos(torch.tensor(torch.pi / 2 * 0.508 / 1.008))
+    wanted = alpha * enlarged[1] + (1 - alpha**2).sqrt() * noise[1]
+    torch.testing.assert_close(found.image[1], wanted)
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp_2m", "heun"])
+def test_a_picture_is_the_same_alone_or_in_a_batch(sampler):
+    stage, text = make_stages()[0], text_of(3)
+    settings = Sampling(steps=4, sampler=sampler, guidance=3.0)
+
+    def generators():
+        return [torch.Generator().manual_seed(k) for k in range(3)]
+
+    together = stage.sample(text, generators(), settings)
+    alone = stage.sample(text.select([1]), generators()[1:2], settings)
+    assert together.shape == (3, 3, 64, 64)
+    torch.testing.assert_close(alone[0], together[1], rtol=0, atol=1e-4)
+    assert not torch.allclose(together[0], together[1], atol=0.1)
+
+
+def test_guidance_one_is_one_call_and_more_is_one_call_of_twice_the_batch():
+    stage, text = make_stages()[0], text_of(2)
+    sizes = []
+    stage.network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    for guidance in (1.0, 3.0):
+        stage.sample(text, [torch.Generator()] * 2, Sampling(steps=2, guidance=guidance))
+    assert sizes == [2, 2, 4, 4]
+
+
+def test_outside_the_guidance_interval_the_second_half_is_not_computed():
+    stage, text = make_stages()[0], text_of(1)
+    sizes = []
+    stage.network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    settings = Sampling(steps=8, guidance=3.0, guidance_low=-2.0, guidance_high=2.0)
+    stage.sample(text, [torch.Generator()], settings)
+    levels = stage.config.schedule.levels(8)[:-1].tolist()
+    assert sizes == [2 if -2 <= level < 2 else 1 for level in levels]
+
+
+def test_guidance_is_a_line_through_both_predictions():
+    stage, text = make_stages()[0], text_of(1)
+    z, level = torch.randn(1, 3, 64, 64), torch.tensor(0.5)
+
+    def x(weight, words):
+        settings = Sampling(guidance=weight, threshold="none")
+        return stage.denoiser(words, settings)(z, level)
+
+    wanted = 3 * x(1.0, text) - 2 * x(1.0, text.null())
+    torch.testing.assert_close(x(3.0, text), wanted, rtol=0, atol=1e-4)
+
+
+def test_a_negative_prompt_takes_the_place_of_zeroed_text():
+    stage, text, against = make_stages()[0], text_of(1), text_of(1)
+    run = [torch.Generator]
+    settings = Sampling(steps=2, guidance=3.0)
+    plain = stage.sample(text, [run[0]()], settings)
+    led = stage.sample(text, [run[0]()], settings, negative=against)
+    same = stage.sample(text, [run[0]()], settings, negative=text.null())
+    assert not torch.allclose(plain, led)
+    torch.testing.assert_close(plain, same)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "heun"])
+def test_progress_ends_at_the_number_of_steps(sampler):
+    told = []
+    make_stages()[0].sample(
+        text_of(1),
+        [torch.Generator()],
+        Sampling(steps=3, sampler=sampler),
+        watch=lambda k, n, x: told.append((k, n)),
+    )
+    assert told[0] == (1, 3)
+    assert told[-1] == (3, 3)
+    assert told == sorted(told)
+
+
+def test_stages_that_cannot_be_are_refused():
+    with pytest.raises(ConfigError, match=r"multiple of 16. Nearest: 48 or 64"):
+        Stage(StageConfig(name="base", resolution=60, network={"preset": "tiny-base-64"}))
+    with pytest.raises(ConfigError, match="does not fit a network"):
+        Stage(StageConfig(name="base", resolution=64, network={"preset": "tiny-sr-256"}))
+    with pytest.raises(ConfigError, match="must divide"):
+        StageConfig(name="sr", resolution=256, lowres=60)
+    with pytest.raises(UnknownName):
+        Stage(StageConfig(name="base", resolution=64, network={"preset": "tiny"}))
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"steps": 0}, "steps = 0"),
+        ({"guidance": -1.0}, "guidance = -1.0"),
+        ({"guidance": float("nan")}, "guidance = nan"),
+        ({"sampler": "ddimm"}, "no sampler called 'ddimm'"),
+        ({"threshold": "statc"}, "no threshold called 'statc'"),
+        ({"percentile": 0.0}, "percentile = 0.0"),
+        ({"noise_level": 1.5}, "noise_level = 1.5"),
+    ],
+)
+def test_settings_out_of_range_are_named(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        Sampling(**settings)
+
+
+def test_given_settings_go_over_defaults():
+    found = Sampling(steps=9).over(Sampling(steps=3, guidance=2.0)).complete()
+    assert (found.steps, found.guidance, found.sampler) == (9, 2.0, "dpmpp_2m")

@@ -1,0 +1,266 @@
+"""The commands: what they write and print, and a clear refusal for every kind of bad input."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from open_imagen.cli import main as door
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+PROMPT = "a red circle on a white background"
+
+
+class Result:
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def imagen(monkeypatch, capsys, model_folder, tmp_path_factory):
+    """Run the command in this process, on the tiny model unless told otherwise."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
+
+    def run(*words, model=model_folder):
+        if words[0] in ("generate", "upscale", "evaluate") and model:
+            words = (*words, "--model", str(model))
+        monkeypatch.setattr(sys, "argv", ["imagen", *(str(word) for word in words)])
+        capsys.readouterr()
+        code = 0
+        try:
+            door.main()
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capsys.readouterr()
+        return Result(code, out, err)
+
+    return run
+
+
+def test_generate_writes_pictures_that_repeat(imagen, tmp_path):
+    made = imagen("generate", PROMPT, "--out", tmp_path / "a", "--seed", 7, "--steps", "base=2")
+    assert made.code == 0, made.err
+    [path] = made.out.split()
+    assert Image.open(path).size == (256, 256)
+
+    shown = imagen("show", path, "--json")
+    record = json.loads(shown.out)
+    assert (record["prompt"], record["seed"]) == (PROMPT, 7)
+    assert record["settings"]["base"]["steps"] == 2
+    assert f"{PROMPT}\nSteps: " in imagen("show", path).out
+
+    again = imagen("generate", "--from", path, "--out", tmp_path / "again.png")
+    assert again.code == 0, again.err
+    assert Image.open(tmp_path / "again.png").tobytes() == Image.open(path).tobytes()
+
+
+def test_generate_speaks_json_alone_on_standard_output(imagen, tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a blue star\n\na green ring\n")
+    made = imagen(
+        "generate",
+        PROMPT,
+        "--prompts",
+        prompts,
+        "--stages",
+        1,
+        "-n",
+        2,
+        "--json",
+        "--out",
+        tmp_path / "out",
+        "--grid",
+    )
+    result = json.loads(made.out)
+    assert [p["seed"] for p in result["pictures"]] == [0, 1, 2, 3, 4, 5]
+    assert all(Path(p["file"]).is_file() for p in result["pictures"])
+    assert Image.open(result["grid"]).size == (3 * 72 + 8, 2 * 72 + 8)
+    assert result["seconds"] > 0
+
+
+def test_existing_pictures_are_not_overwritten(imagen, tmp_path):
+    for _ in range(2):
+        imagen("generate", PROMPT, "--stages", 1, "--out", tmp_path)
+    assert len(list(tmp_path.glob("*.png"))) == 2
+
+
+def test_a_grid_can_be_the_one_file(imagen, tmp_path):
+    made = imagen("generate", "a", "b", "--stages", 1, "--grid", "--out", tmp_path / "g.png")
+    assert made.code == 0, made.err
+    assert list(tmp_path.iterdir()) == [tmp_path / "g.png"]
+
+
+def test_upscale_enlarges(imagen, tmp_path):
+    Image.new("RGB", (70, 70), "red").save(tmp_path / "small.png")
+    made = imagen("upscale", tmp_path / "small.png", "--prompt", "red", "-o", tmp_path / "o.png")
+    assert made.code == 0, made.err
+    assert Image.open(tmp_path / "o.png").size == (256, 256)
+    refused = imagen("generate", "--from", tmp_path / "o.png")
+    assert refused.code == 2
+    assert "was made by upscale" in refused.err
+
+
+def test_models_are_listed_and_described(imagen, model_folder):
+    listing = imagen("models")
+    assert "imagen-base-64" in listing.out
+    assert json.loads(imagen("models", "--json").out)["presets"]["tiny-base-64"]
+    assert "parameters" in imagen("models", "imagen-sr-256").out
+    assert "minilm-l6" in imagen("models", model_folder).out
+
+
+def test_scenes_are_written_checked_and_trained_on(imagen, tmp_path):
+    folder = tmp_path / "data"
+    assert imagen("data", "scenes", "--count", 20, "--size", 64, "--out", folder).code == 0
+    assert len(list(folder.glob("*.png"))) == len(list(folder.glob("*.txt"))) == 20
+    report = json.loads(imagen("data", "check", folder, "--json").out)
+    assert (report["pictures"], report["usable"], report["unreadable"]) == (20, 20, 0)
+
+    words = ["train", RECIPES / "tiny.toml"]
+    for setting in (
+        "data={kind='folder', path='" + str(folder) + "', size=64}",
+        f"out={tmp_path / 'run'}",
+        "train.images=32",
+        "train.sample_every=16",
+        "stage.sampling.steps=1",
+    ):
+        words += ["--set", setting]
+    dry = imagen(*words, "--dry-run")
+    assert dry.code == 0, dry.err
+    assert "images = 32" in dry.out
+    assert not (tmp_path / "run").exists()
+    trained = imagen(*words)
+    assert trained.code == 0, trained.err
+    made = imagen("generate", PROMPT, "-o", tmp_path / "p.png", model=tmp_path / "run" / "model")
+    assert made.code == 0, made.err
+    assert Image.open(tmp_path / "p.png").size == (64, 64)
+
+
+def test_evaluate_scenes_prints_a_table(imagen, tmp_path):
+    words = ("evaluate", "scenes", "--count", 2, "--categories", "single,size", "--stages", 1)
+    table = imagen(*words)
+    assert table.code == 0, table.err
+    assert "single" in table.out
+    assert "size" in table.out
+    report = json.loads(imagen(*words, "--json", "--out", tmp_path / "e").out)
+    assert report["categories"]["size"]["of"] == 2
+    assert (tmp_path / "e" / "report.json").is_file()
+
+
+BAD = {
+    "an empty prompt": (["generate", ""], 2, "The prompt is empty"),
+    "no prompt": (["generate"], 2, "The prompt is empty"),
+    "no steps": (["generate", "a", "--steps", "0"], 2, "steps = 0 must be at least 1"),
+    "steps that are no number": (["generate", "a", "--steps", "many"], 2, "not a whole number"),
+    "negative guidance": (["generate", "a", "--guidance", "-1"], 2, "guidance = -1.0"),
+    "NaN guidance": (["generate", "a", "--guidance", "nan"], 2, "guidance = nan"),
+    "an unknown sampler": (["generate", "a", "--sampler", "dimm"], 2, "no sampler called 'dimm'"),
+    "an unknown stage": (["generate", "a", "--steps", "bse=3"], 2, "no stage called 'bse'"),
+    "an unknown threshold": (["generate", "a", "--threshold", "x"], 2, "no threshold called 'x'"),
+    "too much noise": (["generate", "a", "--noise-level", "2"], 2, "noise_level = 2.0"),
+    "too many stages": (["generate", "a", "--stages", "9"], 2, "stages = 9"),
+    "an unknown option": (["generate", "a", "--stepz", "9"], 2, "--stepz"),
+    "an unknown device": (["generate", "a", "--device", "gpu"], 2, "device 'gpu'"),
+    "a missing picture": (["show", "none.png"], 1, "There is no file none.png"),
+    "a missing prompt file": (["generate", "--prompts", "none.txt"], 1, "Cannot read none.txt"),
+    "a missing recipe": (["train", "none.toml"], 2, "Cannot read none.toml"),
+    "a missing data folder": (["data", "check", "none"], 1, "There is no folder none"),
+    "an unknown category": (["evaluate", "scenes", "--categories", "x"], 2, "category called 'x'"),
+    "no pictures to render": (["data", "scenes", "--count", "0", "--out", "x"], 2, "--count 0"),
+}
+
+
+@pytest.mark.parametrize("words, code, message", BAD.values(), ids=BAD)
+def test_bad_input_is_refused(imagen, tmp_path, monkeypatch, words, code, message):
+    monkeypatch.chdir(tmp_path)
+    found = imagen(*words)
+    assert found.code == code
+    assert message in found.err
+    assert "Traceback" not in found.err
+    assert not list(tmp_path.rglob("*.png"))
+
+
+def test_models_that_are_none_are_refused(imagen, tmp_path):
+    unknown = imagen("generate", "a", model="scenez")
+    assert (unknown.code, "no model or folder called 'scenez'" in unknown.err) == (2, True)
+    (tmp_path / "empty").mkdir()
+    empty = imagen("generate", "a", model=tmp_path / "empty")
+    assert (empty.code, "is not a model" in empty.err) == (1, True)
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "corrupt", "newer"])
+def test_damaged_models_are_refused(imagen, model_folder, tmp_path, damage):
+    import shutil
+
+    folder = tmp_path / "m"
+    shutil.copytree(model_folder, folder)
+    weights = folder / "sr256" / "model.safetensors"
+    if damage == "missing":
+        weights.unlink()
+    elif damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "corrupt":
+        weights.write_bytes(b"\xff" * 4000)
+    else:
+        header = json.loads((folder / "cascade.json").read_text())
+        (folder / "cascade.json").write_text(json.dumps({**header, "format": 99}))
+    found = imagen("generate", "a", "--out", tmp_path / "out", model=folder)
+    assert found.code == 1
+    message = {"missing": "missing", "newer": "format 99"}.get(damage, "truncated or damaged")
+    assert message in found.err
+
+
+def test_a_file_that_is_no_picture_is_refused(imagen, tmp_path):
+    (tmp_path / "a.png").write_text("not a picture")
+    for words in (["upscale", tmp_path / "a.png", "--prompt", "a"], ["show", tmp_path / "a.png"]):
+        found = imagen(*words)
+        assert found.code == 1
+        assert "is not a picture" in found.err
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(imagen, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    blocked = imagen("generate", "a", "--out", tmp_path / "file" / "below")
+    assert (blocked.code, "Cannot write" in blocked.err) == (1, True)
+    a_file = imagen("generate", "a", "--out", tmp_path / "file")
+    assert (a_file.code, "is a file" in a_file.err) == (2, True)
+    many = imagen("generate", "a", "b", "--out", tmp_path / "one.png")
+    assert (many.code, "there are 2 pictures" in many.err) == (2, True)
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_data_without_captions_is_refused(imagen, tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    checked = imagen("data", "check", tmp_path)
+    assert (checked.code, "have no caption" in checked.err) == (1, True)
+    setting = "data={kind='folder', path='" + str(tmp_path) + "'}"
+    trained = imagen("train", RECIPES / "tiny.toml", "--set", setting)
+    assert (trained.code, "have no caption" in trained.err) == (1, True)
+
+
+def test_a_recipe_with_an_unknown_key_is_refused(imagen):
+    found = imagen("train", RECIPES / "tiny.toml", "--set", "train.batchsize=3")
+    assert found.code == 2
+    assert "There is no setting called 'train.batchsize'." in found.err
+    assert "Did you mean 'train.batch_size'?" in found.err
+
+
+def test_a_prompt_beyond_the_encoder_is_cut_with_a_warning(imagen, tmp_path):
+    words = " ".join(["red"] * 200)
+    made = imagen("generate", words, "--stages", 1, "--out", tmp_path / "p.png")
+    assert made.code == 0
+    assert "Warning: The prompt has 202 tokens; minilm-l6 reads 128, so the last 74" in made.err
+
+
+def test_debug_shows_the_traceback(model_folder):
+    found = subprocess.run(
+        [sys.executable, "-m", "open_imagen", "--debug", "show", "none.png"],
+        capture_output=True,
+        text=True,
+        env={**os.environ},
+    )
+    assert found.returncode == 1
+    assert "Traceback" in found.stderr

@@ -1,0 +1,92 @@
+"""The checker against rendered truth, where it must be right, and shuffled captions, where not."""
+
+import random
+
+import pytest
+import torch
+
+from open_imagen.data.render import render
+from open_imagen.data.scenes import Kind, Layout, Placed, Scene, draw_layout
+from open_imagen.evaluation.checker import components, look
+from open_imagen.evaluation.scene_suite import CATEGORIES, SAME_PICTURES, judge, make_items
+
+COUNT = 60
+CHANCE = {"color": 0.3, "shape": 0.3, "background": 0.6}
+"""Generous bounds on what a picture of another caption gets right; elsewhere 15 %."""
+
+
+def truth(category, size, seed=3):
+    items = make_items(category, COUNT, seed)
+    rng = random.Random(seed)
+    pictures = render([draw_layout(item.scene, rng) for item in items], size)
+    return items, [look(picture) for picture in pictures]
+
+
+@pytest.mark.parametrize("size", [64, 256])
+def test_rendered_truth_is_recognised_and_shuffled_captions_are_not(size):
+    right = wrong = total = 0
+    for category in CATEGORIES:
+        if category in SAME_PICTURES:
+            continue
+        items, seen = truth(category, size)
+        names = [category, *(c for c, other in SAME_PICTURES.items() if other == category)]
+        for name in names:
+            right += sum(judge(name, i.scene, s) for i, s in zip(items, seen, strict=True))
+            total += COUNT
+            shuffled = items[1:] + items[:1]
+            lucky = sum(judge(name, i.scene, s) for i, s in zip(shuffled, seen, strict=True))
+            assert lucky / COUNT <= CHANCE.get(name, 0.15), name
+            wrong += lucky
+    assert right / total >= 0.99
+    assert wrong / total < 0.2
+
+
+def picture(*things, background="gray"):
+    placed = [Placed(Kind(color, shape), x, y, r) for color, shape, x, y, r in things]
+    return render([Layout(tuple(placed), background)], 256)[0]
+
+
+def test_places_and_sizes_are_measured():
+    seen = look(picture(("red", "crescent", 0.3, 0.7, 0.15), background="white"))
+    [thing] = seen.objects
+    assert (thing.color, thing.shape, seen.background) == ("red", "crescent", "white")
+    assert (thing.x, thing.y, thing.radius) == pytest.approx((0.3, 0.7, 0.15), abs=0.01)
+    assert thing.fit > 0.9
+
+
+def test_a_blob_has_no_shape_and_a_strange_colour_no_name():
+    image = torch.full((3, 128, 128), 250, dtype=torch.uint8)
+    image[:, 20:40, 20:110] = torch.tensor([0, 255, 255], dtype=torch.uint8)[:, None, None]
+    [thing] = look(image).objects
+    assert (thing.color, thing.shape) == ("", "")
+
+
+def test_dust_is_ignored_and_an_empty_picture_is_empty():
+    image = torch.full((3, 128, 128), 15, dtype=torch.uint8)
+    image[:, 5:8, 5:8] = 255
+    seen = look(image)
+    assert seen.objects == ()
+    assert seen.background == "black"
+
+
+def test_components_are_told_apart():
+    mask = torch.zeros(9, 9, dtype=torch.bool)
+    mask[0, :] = mask[:, 0] = mask[8, :] = True  # a C
+    mask[3:6, 4:7] = True
+    labels = components(mask)
+    assert len(labels.unique()) == 3
+    assert labels[0, 8] == labels[8, 8] != labels[4, 5]
+    assert not labels[~mask].any()
+
+
+def test_judging_by_hand():
+    two = look(picture(("red", "circle", 0.3, 0.3, 0.1), ("blue", "square", 0.7, 0.4, 0.1)))
+    scene = Scene((Kind("red", "circle"), Kind("blue", "square")), 1, "to the left of")
+    assert judge("position", scene, two)
+    assert judge("two_objects", scene, two)
+    mirrored = Scene(scene.kinds, 1, "to the right of")
+    assert not judge("position", mirrored, two)
+    swapped = Scene((Kind("blue", "circle"), Kind("red", "square")))
+    assert not judge("two_objects", swapped, two)
+    assert not judge("single", Scene((Kind("red", "circle"),)), two)
+    assert not judge("counting", Scene((Kind("red", "circle"),), 2), two)

@@ -1,0 +1,89 @@
+"""The blocks: what starts as nothing, and what must not see padding."""
+
+import pytest
+import torch
+
+from open_imagen.models.layers import (
+    LevelEmbedding,
+    PooledText,
+    ResBlock,
+    TextAttention,
+    resampled,
+    split_heads,
+)
+from open_imagen.types import TextEmbedding
+
+
+@pytest.fixture
+def text():
+    torch.manual_seed(0)
+    mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
+    return TextEmbedding(torch.randn(2, 5, 24) * mask[..., None], mask)
+
+
+def garbage_in_padding(text):
+    return TextEmbedding(
+        torch.where(text.mask[..., None], text.tokens, torch.full_like(text.tokens, 9.0)),
+        text.mask,
+    )
+
+
+def test_a_fresh_residual_block_is_its_shortcut():
+    x, embedding = torch.randn(2, 32, 8, 8), torch.randn(2, 16)
+    torch.testing.assert_close(ResBlock(32, 32, 16)(x, embedding), x)
+
+
+@pytest.mark.parametrize("how, side", [("down", 4), ("up", 16), ("", 8)])
+def test_residual_blocks_resample(how, side):
+    out = ResBlock(32, 48, 16, how)(torch.randn(2, 32, 8, 8), torch.randn(2, 16))
+    assert out.shape == (2, 48, side, side)
+
+
+def test_resampling_by_hand():
+    x = torch.tensor([[[[1.0, 3.0], [5.0, 7.0]]]])
+    assert resampled(x, "down").item() == 4
+    assert resampled(x, "up")[0, 0, 0].tolist() == [1, 1, 3, 3]
+
+
+@pytest.mark.parametrize("only_text", [False, True])
+def test_attention_starts_as_nothing_and_never_sees_padding(text, only_text):
+    attention = TextAttention(32, 24, 16, only_text)
+    x = torch.randn(2, 32, 4, 4)
+    torch.testing.assert_close(attention(x, text), x)
+    torch.nn.init.normal_(attention.out.weight)
+    found = attention(x, text)
+    assert not torch.allclose(found, x)
+    torch.testing.assert_close(attention(x, garbage_in_padding(text)), found)
+
+
+def test_attention_is_the_textbook_formula(text):
+    # One softmax over text and pixels together, written out (section 2.5).
+    attention = TextAttention(32, 24, 32)
+    torch.nn.init.normal_(attention.out.weight)
+    x = torch.randn(1, 32, 2, 2)
+    one = text.select(slice(0, 1))
+    pixels = attention.norm(x).flatten(2).transpose(1, 2)[0]
+    q = attention.query(pixels)
+    k, v = attention.keys_values(pixels).chunk(2, dim=1)
+    k_text, v_text = attention.text_keys_values(attention.norm_text(one.tokens))[0].chunk(2, dim=1)
+    weights = torch.softmax(q @ torch.cat([k_text, k]).T / 32**0.5, dim=1)
+    wanted = attention.out(weights @ torch.cat([v_text, v])).T.reshape(1, 32, 2, 2) + x
+    torch.testing.assert_close(attention(x, one), wanted)
+
+
+def test_pooled_text_never_sees_padding(text):
+    pooled = PooledText(24, 40, head_width=8)
+    torch.testing.assert_close(pooled(garbage_in_padding(text)), pooled(text))
+    assert pooled(text).shape == (2, 40)
+
+
+def test_level_embedding_tells_levels_apart():
+    embedding = LevelEmbedding(32, 16)
+    found = embedding(torch.tensor([-10.0, 0.0, 0.1, 10.0]))
+    assert found.shape == (4, 16)
+    assert torch.pdist(found).min() > 1e-4
+
+
+def test_heads_are_consecutive_channels():
+    x = torch.arange(8.0).reshape(1, 1, 8)
+    assert split_heads(x, 2)[0, :, 0].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]

@@ -1,0 +1,127 @@
+"""Both U-Nets: shapes, gradients everywhere, sensitivity to every condition, the paper's sizes."""
+
+import pytest
+import torch
+
+from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.models import PRESETS, build, names
+from open_imagen.models.efficient_unet import EfficientUNetConfig
+from open_imagen.models.unet import UNetConfig
+from open_imagen.types import LowRes, TextEmbedding
+
+SMALL = ["tiny-base-64", "tiny-sr-256", "scenes-base-64", "scenes-sr-256"]
+
+
+def awake(network):
+    """Without zero weights, behind which nothing could be seen."""
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        if not parameter.abs().sum():
+            torch.nn.init.normal_(parameter, std=0.05)
+    return network
+
+
+def inputs(network, batch=2):
+    torch.manual_seed(1)
+    side = network.config.divisor * 2
+    text = TextEmbedding(torch.randn(batch, 5, 384), torch.ones(batch, 5, dtype=torch.bool))
+    z, logsnr = torch.randn(batch, 3, side, side), torch.linspace(-3, 3, batch)
+    lowres = None
+    if network.config.lowres:
+        lowres = LowRes(torch.randn(batch, 3, side, side), torch.linspace(0, 5, batch))
+    return z, logsnr, text, lowres
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_fresh_network_predicts_nothing_of_the_right_shape(name):
+    network = build(name)
+    found = network(*inputs(network))
+    assert found.shape == inputs(network)[0].shape
+    assert not found.any()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_gradients_reach_every_parameter(name):
+    network = awake(build(name))
+    network(*inputs(network)).square().sum().backward()
+    asleep = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert asleep == []
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_condition_is_heard(name):
+    network = awake(build(name)).eval()
+    z, logsnr, text, lowres = inputs(network)
+    base = network(z, logsnr, text, lowres)
+    assert not torch.allclose(network(z + 0.1, logsnr, text, lowres), base)
+    assert not torch.allclose(network(z, logsnr + 1, text, lowres), base)
+    assert not torch.allclose(network(z, logsnr, text.null(), lowres), base, atol=1e-5)
+    if lowres is not None:
+        assert not torch.allclose(
+            network(z, logsnr, text, lowres._replace(image=lowres.image + 0.1)), base
+        )
+        assert not torch.allclose(
+            network(z, logsnr, text, lowres._replace(logsnr=lowres.logsnr + 1)), base
+        )
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_picture_does_not_depend_on_its_neighbours_or_on_padding(name):
+    network = awake(build(name)).eval()
+    z, logsnr, text, lowres = inputs(network)
+    both = network(z, logsnr, text, lowres)
+    padded = TextEmbedding(
+        torch.nn.functional.pad(text.tokens, (0, 0, 0, 3)),
+        torch.nn.functional.pad(text.mask, (0, 3)),
+    )
+    alone = network(
+        z[:1],
+        logsnr[:1],
+        padded.select(slice(0, 1)),
+        lowres and LowRes(lowres.image[:1], lowres.logsnr[:1]),
+    )
+    torch.testing.assert_close(alone, both[:1], rtol=0, atol=1e-4)
+
+
+def millions(name, **overrides):
+    return sum(p.numel() for p in build(name, device="meta", **overrides).parameters()) / 1e6
+
+
+def test_the_base_has_the_paper_s_size():
+    # 2.1 to 2.4 billion, depending on how text enters (appendix F.1 counted out), within 5 %.
+    assert 2100 * 0.95 < millions("imagen-base-64") < 2400 * 1.05
+
+
+def test_the_super_resolution_models_have_the_size_of_the_paper_s_listing():
+    # The listing gives 0.47 to 0.56 billion, not the headlines' 600M and 400M (appendix F.2, F.3).
+    assert 440 < millions("imagen-sr-256") < 590
+    assert millions("imagen-sr-1024") < millions("imagen-sr-256")
+
+
+def test_the_shipped_networks_fit_their_budget():
+    # 40 MB in float16 for both.
+    assert millions("scenes-base-64") + millions("scenes-sr-256") < 20
+
+
+def test_presets_are_listed_and_misspelt_ones_met_with_a_suggestion():
+    assert names() == sorted(PRESETS)
+    with pytest.raises(UnknownName) as caught:
+        build("imagen-base-46")
+    assert caught.value.hint == "Did you mean 'imagen-base-64'?"
+
+
+def test_overrides_are_checked():
+    assert build("tiny-base-64", channels=64).config.channels == 64
+    with pytest.raises(UnknownName):
+        build("tiny-base-64", chanels=64)
+    with pytest.raises(ConfigError, match="one entry per level"):
+        build("tiny-base-64", multipliers=[1])
+
+
+def test_attention_kinds_are_checked():
+    with pytest.raises(UnknownName):
+        EfficientUNetConfig(attention=("none", "none", "none", "self"))
+    with pytest.raises(ConfigError):
+        EfficientUNetConfig(blocks=(1,))
+    assert UNetConfig().divisor == 8
+    assert EfficientUNetConfig().divisor == 16

@@ -1,0 +1,72 @@
+"""Small stand-ins that meet our protocols, and a model small enough to make on the spot."""
+
+import hashlib
+
+import torch
+
+from open_imagen.cascade.sampling import Sampling
+from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.diffusion.losses import Objective
+from open_imagen.diffusion.schedules import Schedule
+from open_imagen.types import TextEmbedding
+
+
+class WordEncoder:
+    """A TextEncoder of one token per word; a word's token is a function of the word alone."""
+
+    name, width, max_length = "words", 384, 16
+
+    def num_tokens(self, caption):
+        return len(caption.split())
+
+    def __call__(self, captions):
+        rows = [
+            [self._token(word) for word in caption.split() or ["nothing"]] for caption in captions
+        ]
+        length = max(len(row) for row in rows)
+        tokens = torch.zeros(len(rows), length, self.width)
+        mask = torch.zeros(len(rows), length, dtype=torch.bool)
+        for k, row in enumerate(rows):
+            tokens[k, : len(row)], mask[k, : len(row)] = torch.stack(row), True
+        return TextEmbedding(tokens, mask)
+
+    def _token(self, word):
+        seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big")
+        return torch.randn(self.width, generator=torch.Generator().manual_seed(seed))
+
+
+def make_stages():
+    """A base and a super-resolution stage with random weights, none of them zero."""
+    torch.manual_seed(0)
+    objective = Objective(prediction="v", space="v")
+    # Random weights mean nothing at extreme noise, where rounding is amplified a thousandfold.
+    schedule = Schedule(logsnr_min=-9.0)
+    stages = [
+        Stage(
+            StageConfig(
+                name="base",
+                resolution=64,
+                network={"preset": "tiny-base-64"},
+                objective=objective,
+                schedule=schedule,
+                sampling=Sampling(steps=3, guidance=2.0),
+            )
+        ),
+        Stage(
+            StageConfig(
+                name="sr256",
+                resolution=256,
+                lowres=64,
+                network={"preset": "tiny-sr-256"},
+                objective=objective,
+                schedule=schedule,
+                sampling=Sampling(steps=2, guidance=1.0, noise_level=0.1),
+            )
+        ),
+    ]
+    for stage in stages:
+        for parameter in stage.parameters():
+            if not parameter.abs().sum():
+                torch.nn.init.normal_(parameter, std=0.05)
+        stage.eval().requires_grad_(False)
+    return stages

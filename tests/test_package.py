@@ -1,0 +1,45 @@
+"""What a user meets first: the import, the names, the help."""
+
+import subprocess
+import sys
+
+import open_imagen
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+def test_importing_the_package_and_asking_for_help_does_not_import_torch():
+    code = (
+        "import sys, open_imagen, open_imagen.cli.main as m\n"
+        "sys.argv = ['imagen', '--help']\n"
+        "try: m.main()\n"
+        "except SystemExit: pass\n"
+        "print('torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    assert run(code).stdout.endswith("False False\n")
+
+
+def test_every_public_name_exists():
+    for name in open_imagen.__all__:
+        assert getattr(open_imagen, name) is not None
+    assert set(open_imagen.__all__) == set(dir(open_imagen))
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    assert not hasattr(open_imagen, "Imagen")
+
+
+def test_python_dash_m_is_the_command():
+    found = subprocess.run(
+        [sys.executable, "-m", "open_imagen", "--help"], capture_output=True, text=True
+    )
+    assert found.returncode == 0
+    assert "generate" in found.stdout
+
+
+def test_networks_build_on_the_meta_device():
+    network = open_imagen.networks.build("imagen-base-64", device="meta")
+    assert "imagen-base-64" in open_imagen.networks.names()
+    assert all(p.is_meta for p in network.parameters())

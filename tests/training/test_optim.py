@@ -1,0 +1,80 @@
+"""The optimiser: its learning-rate curve by hand, Muon's step, clipping."""
+
+import pytest
+import torch
+from torch import nn
+
+from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.models import build
+from open_imagen.training.optim import Muon, OptimConfig, clip, make_optimizer, orthogonalized
+
+
+def test_the_rate_rises_stays_and_falls():
+    config = OptimConfig(lr=2.0, warmup=100, decay=0.25)
+    rates = [config.rate(seen, 1000) for seen in (0, 49, 99, 500, 750, 875, 1000)]
+    assert rates == pytest.approx([0.02, 1.0, 2.0, 2.0, 2.0, 1.0, 0.0])
+    assert OptimConfig(lr=2.0, warmup=0).rate(0, 10) == 2.0
+
+
+def test_orthogonalized_keeps_the_directions_and_levels_the_singular_values():
+    torch.manual_seed(0)
+    for shape in ((8, 20), (20, 8)):
+        matrix = torch.randn(shape)
+        left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+        found = left.T @ orthogonalized(matrix).float() @ right.T
+        assert found.diagonal().min() > 0.6
+        assert found.diagonal().max() < 1.3
+        off = found - torch.diag(found.diagonal())
+        assert off.abs().max() < 0.15
+
+
+def test_muon_walks_downhill_on_a_convolution():
+    torch.manual_seed(0)
+    layer = nn.Conv2d(4, 6, 3)
+    optimizer = Muon([layer.weight], lr=0.1, momentum=0.9)
+    goal, losses = torch.randn_like(layer.weight), []
+    for _ in range(60):
+        loss = (layer.weight - goal).square().sum()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_muon_s_first_step_by_hand():
+    weight = nn.Parameter(torch.zeros(2, 3))
+    weight.grad = torch.tensor([[3.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    Muon([weight], lr=0.1, momentum=0.95).step()
+    # singular values near 1, times lr * 0.2 * sqrt(3), against the gradient
+    step = -weight.detach() / (0.1 * 0.2 * 3**0.5)
+    assert step[0, 0].item() == pytest.approx(1, abs=0.35)
+    assert step[1, 1].item() == pytest.approx(1, abs=0.35)
+    assert step.abs().sum().item() == pytest.approx((step[0, 0] + step[1, 1]).item(), abs=0.02)
+
+
+def test_muon_takes_inner_matrices_and_adamw_the_rest():
+    network = build("tiny-base-64")
+    optimizer = make_optimizer(network, OptimConfig(name="muon"))
+    names = {id(p): name for name, p in network.named_parameters()}
+    muon = {names[id(p)] for p in optimizer.optimizers[1].param_groups[0]["params"]}
+    adamw = {names[id(p)] for p in optimizer.optimizers[0].param_groups[0]["params"]}
+    assert muon | adamw == set(names.values())
+    assert not muon & adamw
+    assert {"stem.weight", "head.weight", "norm.weight", "stem.bias"} <= adamw
+    assert "down.0.block.conv_in.weight" in muon
+    assert set(optimizer.state) == set(network.parameters())
+
+
+def test_clipping_by_hand():
+    weight = nn.Parameter(torch.zeros(2))
+    weight.grad = torch.tensor([3.0, 4.0])
+    assert clip([weight], 1.0).item() == pytest.approx(5.0)
+    assert weight.grad.tolist() == pytest.approx([0.6, 0.8], abs=1e-5)
+
+
+def test_wrong_settings_are_refused():
+    with pytest.raises(ConfigError, match=r"optim.lr = 0"):
+        OptimConfig(lr=0)
+    with pytest.raises(UnknownName):
+        OptimConfig(name="adam-w")

@@ -1,0 +1,244 @@
+"""Training: it learns, resumes to the bit, and keeps the last good checkpoint."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from open_imagen.cascade.pipeline import load
+from open_imagen.data import open_source
+from open_imagen.errors import CheckpointError, ConfigError, OutputError, TrainingError, UnknownName
+from open_imagen.storage import load_tensors
+from open_imagen.training.checkpoint import Checkpoints
+from open_imagen.training.reporting import Log, Samples, sheet
+from open_imagen.training.run import read_recipe
+from open_imagen.training.trainer import Trainer
+from standins import WordEncoder
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+TINY = RECIPES / "tiny.toml"
+
+
+def recipe(tmp_path, *settings):
+    return read_recipe(
+        TINY,
+        (
+            f"out={tmp_path / 'run'}",
+            "train.images=96",
+            "train.save_every=32",
+            "train.log_every=32",
+            "train.precision=fp32",
+            "data.num_captions=20",
+            "ema.half_life=50",
+            "stage.sampling.steps=2",
+            *settings,
+        ),
+    )
+
+
+def trainer(tmp_path, *settings, callbacks=()):
+    config = recipe(tmp_path, *settings)
+    return Trainer(config, open_source(config.data), WordEncoder(), callbacks)
+
+
+def weights(folder):
+    return load_tensors(folder / "run" / "model" / "base" / "model.safetensors")
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_parses_and_its_data_fit_its_stage(path):
+    config = read_recipe(path)
+    batch = open_source(config.data).batch(0, 1)
+    side = config.data.get("crop") or config.stage.resolution
+    assert batch.images.shape == (1, 3, side, side)
+    assert (batch.lowres is not None) == bool(config.stage.lowres)
+
+
+def test_a_finished_run_is_a_model(tmp_path):
+    made = trainer(tmp_path, callbacks=[Log(tmp_path / "run"), Samples(tmp_path / "run")])
+    made.fit()
+    folder = tmp_path / "run"
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["images"] for line in lines] == [32, 64, 96]
+    assert all(line["images_per_second"] > 0 for line in lines)
+    assert list((folder / "tensorboard").iterdir())
+    assert len(Checkpoints(folder / "checkpoints").all()) == 3
+    model = load(folder / "model", device="cpu")
+    assert model.trained["base"]["images"] == 96
+    averaged = made.ema.weights
+    assert all(torch.equal(averaged[k], v) for k, v in weights(tmp_path).items())
+
+
+def test_stopping_and_resuming_changes_nothing(tmp_path):
+    trainer(tmp_path / "a").fit()
+    part = trainer(tmp_path / "b", "train.images=32")
+    part.fit()
+    rest = trainer(tmp_path / "b")
+    rest.fit()
+    assert rest.seen == 96
+    # decay is 0 here, so the shorter run had the same learning rates
+    one, other = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_in_slices_of_time_changes_nothing(tmp_path):
+    trainer(tmp_path / "a").fit()
+    slices = 0
+    while not trainer(tmp_path / "b", "train.minutes=1e-9").fit():
+        slices += 1
+        assert slices < 10
+        trainer(tmp_path / "b", f"train.images={32 * slices}").fit()
+    one, other = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert slices > 1
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_muon_resumes_as_well(tmp_path):
+    trainer(tmp_path / "a", "optim.name=muon").fit()
+    trainer(tmp_path / "b", "optim.name=muon", "train.images=64").fit()
+    trainer(tmp_path / "b", "optim.name=muon").fit()
+    one, other = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    made = trainer(tmp_path, "train.keep=2")
+    made.fit()
+    assert [path.name for path in made.checkpoints.all()] == ["000000000064", "000000000096"]
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
+    made = trainer(tmp_path)
+    honest = made.stage.loss
+    made.stage.loss = lambda *given: honest(*given) * (float("nan") if made.seen >= 64 else 1.0)
+    with pytest.raises(
+        TrainingError, match=r"The last good checkpoint is .*000000000064"
+    ) as caught:
+        made.fit()
+    assert "lr" in caught.value.hint
+    assert all(torch.isfinite(p).all() for p in made.network.parameters())
+    rest = trainer(tmp_path)
+    rest.fit()
+    assert rest.seen == 96
+
+
+def test_a_run_of_another_network_is_not_resumed(tmp_path):
+    trainer(tmp_path, "train.images=32").fit()
+    with pytest.raises(ConfigError, match="another network"):
+        trainer(tmp_path, "stage.network.channels=64").fit()
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    made = trainer(tmp_path, "train.images=32")
+    made.fit()
+    [newest] = made.checkpoints.all()
+    [file] = newest.glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(CheckpointError, match="damaged or made for another network") as caught:
+        trainer(tmp_path).fit()
+    assert "Remove it to resume from the one before" in caught.value.hint
+
+
+def test_half_written_checkpoints_are_not_seen(tmp_path):
+    (tmp_path / ".000000000064.partial").mkdir()
+    assert Checkpoints(tmp_path).all() == []
+    assert Checkpoints(tmp_path / "none").all() == []
+
+
+def test_a_failing_save_leaves_earlier_checkpoints(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"a": torch.zeros(2)}, {})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("open_imagen.training.checkpoint.write_json", full)
+    with pytest.raises(OutputError, match="No space left") as caught:
+        checkpoints.save(2, {"a": torch.ones(2)}, {})
+    assert "Earlier checkpoints are intact" in caught.value.hint
+    assert [path.name for path in tmp_path.iterdir()] == ["000000000001"]
+
+
+def test_an_unknown_setting_is_met_with_a_suggestion(tmp_path):
+    with pytest.raises(UnknownName) as caught:
+        recipe(tmp_path, "train.batchsize=3")
+    assert caught.value.hint == "Did you mean 'train.batch_size'?"
+
+
+def test_super_resolution_trains_on_crops(tmp_path):
+    config = read_recipe(
+        RECIPES / "scenes-sr256.toml",
+        (
+            f"out={tmp_path / 'run'}",
+            "stage.network={preset='tiny-sr-256'}",
+            "train.images=8",
+            "train.batch_size=4",
+            "train.sample_every=4",
+            "train.precision=fp32",
+            "data.num_captions=5",
+            "stage.sampling.steps=1",
+        ),
+    )
+    made = Trainer(config, open_source(config.data), WordEncoder(), [Samples(tmp_path / "run")])
+    made.fit()
+    assert len(list((tmp_path / "run" / "samples").iterdir())) == 2
+    assert load(tmp_path / "run" / "model", device="cpu").stages["sr256"].config.lowres == 64
+
+
+def test_sheets_are_rows_of_pictures():
+    pictures = torch.stack([torch.full((3, 2, 2), v) for v in (-1.0, 0.0, 1.0)])
+    image = sheet(pictures, columns=2)
+    assert image.size == (4, 4)
+    assert [image.getpixel(p)[0] for p in ((0, 0), (2, 0), (0, 2), (2, 2))] == [0, 128, 255, 255]
+
+
+def command(folder, *settings):
+    return [
+        sys.executable,
+        "-m",
+        "open_imagen",
+        "train",
+        str(TINY),
+        *(
+            part
+            for s in (f"out={folder}", "train.precision=fp32", *settings)
+            for part in ("--set", s)
+        ),
+    ]
+
+
+@pytest.mark.slow
+def test_three_thousand_images_lower_the_loss_and_sigkill_changes_no_bit(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(command(whole), check=True, capture_output=True)
+    lines = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["images"] >= 3000
+    assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
+    assert list((whole / "samples").iterdir())
+
+    # Kill it once with a checkpoint behind it, and once more somewhere else.
+    for after in (1, 4):
+        process = subprocess.Popen(
+            command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 300
+        while process.poll() is None and time.monotonic() < deadline:
+            log = killed / "log.jsonl"
+            if log.is_file() and len(log.read_text().splitlines()) > after:
+                break
+            time.sleep(0.02)
+        assert process.poll() is None, "it ended before it could be killed"
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert Checkpoints(killed / "checkpoints").all()
+    subprocess.run(command(killed), check=True, capture_output=True)
+
+    one = (whole / "model" / "base" / "model.safetensors").read_bytes()
+    other = (killed / "model" / "base" / "model.safetensors").read_bytes()
+    assert one == other
