@@ -196,7 +196,7 @@ def test_records_come_back_from_pictures(cascade, tmp_path):
     path = tmp_path / "p.png"
     save_png(made.images[0], path, made.records[0])
     assert read_record(path) == json.loads(json.dumps(made.records[0]))
-    image = Image.open(path)
+    image = open_image(path)
     assert image.info["parameters"] == parameters(made.records[0])
     assert "Negative prompt: a, b" in image.info["parameters"]
     assert "Seed: 3" in image.info["parameters"]

@@ -15,6 +15,12 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 PROMPT = "a red circle on a white background"
 
 
+def opened(path):
+    with Image.open(path) as image:
+        image.load()
+    return image
+
+
 class Result:
     def __init__(self, code, out, err):
         self.code, self.out, self.err = code, out, err
@@ -45,7 +51,7 @@ def test_generate_writes_pictures_that_repeat(imagen, tmp_path):
     made = imagen("generate", PROMPT, "--out", tmp_path / "a", "--seed", 7, "--steps", "base=2")
     assert made.code == 0, made.err
     [path] = made.out.split()
-    assert Image.open(path).size == (256, 256)
+    assert opened(path).size == (256, 256)
 
     shown = imagen("show", path, "--json")
     record = json.loads(shown.out)
@@ -55,7 +61,7 @@ def test_generate_writes_pictures_that_repeat(imagen, tmp_path):
 
     again = imagen("generate", "--from", path, "--out", tmp_path / "again.png")
     assert again.code == 0, again.err
-    assert Image.open(tmp_path / "again.png").tobytes() == Image.open(path).tobytes()
+    assert opened(tmp_path / "again.png").tobytes() == opened(path).tobytes()
 
 
 def test_generate_speaks_json_alone_on_standard_output(imagen, tmp_path):
@@ -78,7 +84,7 @@ def test_generate_speaks_json_alone_on_standard_output(imagen, tmp_path):
     result = json.loads(made.out)
     assert [p["seed"] for p in result["pictures"]] == [0, 1, 2, 3, 4, 5]
     assert all(Path(p["file"]).is_file() for p in result["pictures"])
-    assert Image.open(result["grid"]).size == (3 * 72 + 8, 2 * 72 + 8)
+    assert opened(result["grid"]).size == (3 * 72 + 8, 2 * 72 + 8)
     assert result["seconds"] > 0
 
 
@@ -98,7 +104,7 @@ def test_upscale_enlarges(imagen, tmp_path):
     Image.new("RGB", (70, 70), "red").save(tmp_path / "small.png")
     made = imagen("upscale", tmp_path / "small.png", "--prompt", "red", "-o", tmp_path / "o.png")
     assert made.code == 0, made.err
-    assert Image.open(tmp_path / "o.png").size == (256, 256)
+    assert opened(tmp_path / "o.png").size == (256, 256)
     refused = imagen("generate", "--from", tmp_path / "o.png")
     assert refused.code == 2
     assert "was made by upscale" in refused.err
@@ -136,7 +142,7 @@ def test_scenes_are_written_checked_and_trained_on(imagen, tmp_path):
     assert trained.code == 0, trained.err
     made = imagen("generate", PROMPT, "-o", tmp_path / "p.png", model=tmp_path / "run" / "model")
     assert made.code == 0, made.err
-    assert Image.open(tmp_path / "p.png").size == (64, 64)
+    assert opened(tmp_path / "p.png").size == (64, 64)
 
 
 def test_evaluate_scenes_prints_a_table(imagen, tmp_path):
@@ -248,6 +254,7 @@ def test_a_recipe_with_an_unknown_key_is_refused(imagen):
     assert "Did you mean 'train.batch_size'?" in found.err
 
 
+@pytest.mark.filterwarnings("always:The prompt")
 def test_a_prompt_beyond_the_encoder_is_cut_with_a_warning(imagen, tmp_path):
     words = " ".join(["red"] * 200)
     made = imagen("generate", words, "--stages", 1, "--out", tmp_path / "p.png")

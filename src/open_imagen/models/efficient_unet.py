@@ -187,9 +187,9 @@ PRESETS.register("scenes-sr-256")(
     Preset(
         "efficient_unet",
         EfficientUNetConfig(
-            stem=32,
+            stem=48,
             channels=(64, 128),
-            blocks=(1, 2),
+            blocks=(2, 2),
             attention=("none", "both"),
             heads=4,
             text_width=384,

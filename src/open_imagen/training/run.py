@@ -34,8 +34,6 @@ class TrainConfig:
     workers: int = 0
     """Threads that make batches ahead, for GPUs; 0 makes them in the loop, best on a CPU, where
     they would only compete with the network."""
-    compile: bool = False
-    """torch.compile the network: minutes at the start, faster steps after."""
     log_every: int = 1_000
     """Images between lines of log.jsonl."""
     sample_every: int = 20_000

@@ -123,7 +123,7 @@ class Trainer:
             loss = self.stage.loss(images, text, draws, lowres).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = clip(self.network.parameters(), self.recipe.optim.clip)
-        self._check_finite(loss, norm)
+        self._check_finite(loss.detach(), norm)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.optim.rate(self.seen, self.config.images)
         self.optimizer.step()
@@ -210,7 +210,7 @@ class Trainer:
         return self.config.precision != "fp32" and has_bf16(self.device)
 
     def _check_finite(self, loss: Tensor, norm: Tensor) -> None:
-        if math.isfinite(float(loss.detach())) and math.isfinite(float(norm)):
+        if math.isfinite(float(loss)) and math.isfinite(float(norm)):
             return
         found = self.checkpoints.all()
         kept = f"The last good checkpoint is {found[-1]}." if found else "There is no checkpoint."
