@@ -43,9 +43,8 @@ class Sampling:
             SAMPLERS[self.sampler]
         if self.noise_level is not None:
             check_noise_level(self.noise_level)
-        full = {**FALLBACK, **self.given()}
-        Guidance(full["guidance"], full["guidance_low"], full["guidance_high"])
-        Threshold(full["threshold"], full["percentile"], full["threshold_cap"])
+        # Building these is what checks guidance, threshold and their companions.
+        _ = self.guide, self.thresholding
 
     def given(self) -> dict[str, Any]:
         """The settings that are not None."""
@@ -58,23 +57,20 @@ class Sampling:
 
     def complete(self) -> "Sampling":
         """Nothing left open: the library's own fallback for what no one has set."""
-        return Sampling(**{**FALLBACK, **self.given()})
+        return Sampling(**self._full())
 
     @property
     def guide(self) -> Guidance:
-        full = self.complete()
-        assert full.guidance is not None
-        assert full.guidance_low is not None
-        assert full.guidance_high is not None
-        return Guidance(full.guidance, full.guidance_low, full.guidance_high)
+        full = self._full()
+        return Guidance(full["guidance"], full["guidance_low"], full["guidance_high"])
 
     @property
     def thresholding(self) -> Threshold:
-        full = self.complete()
-        assert full.threshold is not None
-        assert full.percentile is not None
-        assert full.threshold_cap is not None
-        return Threshold(full.threshold, full.percentile, full.threshold_cap)
+        full = self._full()
+        return Threshold(full["threshold"], full["percentile"], full["threshold_cap"])
+
+    def _full(self) -> dict[str, Any]:
+        return {**FALLBACK, **self.given()}
 
 
 FALLBACK: dict[str, Any] = {

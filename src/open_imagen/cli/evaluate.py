@@ -5,8 +5,17 @@ from pathlib import Path
 
 import typer
 
-from open_imagen.cli.generate import Device, Json, Model, Steps, Weight
-from open_imagen.cli.options import check, per_stage, sampling
+from open_imagen.cli.generate import (
+    Device,
+    Json,
+    Model,
+    NoiseLevel,
+    Sampler,
+    Steps,
+    Thresholding,
+    Weight,
+)
+from open_imagen.cli.options import check, read_settings, sampling
 
 app = typer.Typer(help="Measure a model.", no_args_is_help=True)
 
@@ -27,6 +36,9 @@ def scenes(
     stages: int = typer.Option(None, "--stages", metavar="K", help="Run only the first K stages."),
     steps: str = Steps,
     guidance: str = Weight,
+    sampler: str = Sampler,
+    threshold: str = Thresholding,
+    noise_level: str = NoiseLevel,
     out: Path = typer.Option(
         None, "--out", help="Keep verdicts there; run again to go on after a stop."
     ),
@@ -34,10 +46,7 @@ def scenes(
     as_json: bool = Json,
 ) -> None:
     """Score a model on the scene world, judged by the checker."""
-    given = {
-        "steps": per_stage(steps, "--steps", int),
-        "guidance": per_stage(guidance, "--guidance", float),
-    }
+    given = read_settings(steps, guidance, sampler, threshold, noise_level)
 
     from rich.console import Console
     from rich.progress import Progress

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from open_imagen.cli.options import PerStage, check, per_stage, read_prompts, sampling
+from open_imagen.cli.options import PerStage, check, read_prompts, read_settings, sampling
 from open_imagen.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
@@ -58,13 +58,7 @@ def generate(
 ) -> None:
     """Make pictures of sentences."""
     started = time.monotonic()
-    given = {
-        "steps": per_stage(steps, "--steps", int),
-        "guidance": per_stage(guidance, "--guidance", float),
-        "sampler": per_stage(sampler, "--sampler", str),
-        "threshold": per_stage(threshold, "--threshold", str),
-        "noise_level": per_stage(noise_level, "--noise-level", float),
-    }
+    given = read_settings(steps, guidance, sampler, threshold, noise_level)
     sentences = list(prompts or []) + (read_prompts(prompt_file) if prompt_file else [])
     record: dict[str, Any] = {}
     if repeat is not None:
@@ -119,13 +113,7 @@ def upscale(
 ) -> None:
     """Enlarge a picture with the super-resolution stages of a model."""
     started = time.monotonic()
-    given = {
-        "steps": per_stage(steps, "--steps", int),
-        "guidance": per_stage(guidance, "--guidance", float),
-        "sampler": per_stage(sampler, "--sampler", str),
-        "threshold": per_stage(threshold, "--threshold", str),
-        "noise_level": per_stage(noise_level, "--noise-level", float),
-    }
+    given = read_settings(steps, guidance, sampler, threshold, noise_level)
     if not prompt.strip():
         raise ConfigError("The prompt is empty.", "Say what the picture shows.")
 

@@ -40,6 +40,23 @@ def per_stage(text: str | None, option: str, kind: Callable[[str], Any]) -> PerS
     return values
 
 
+def read_settings(
+    steps: str | None,
+    guidance: str | None,
+    sampler: str | None,
+    threshold: str | None,
+    noise_level: str | None,
+) -> dict[str, PerStage]:
+    """The sampling options of a command, by setting; an option that was not given is empty."""
+    return {
+        "steps": per_stage(steps, "--steps", int),
+        "guidance": per_stage(guidance, "--guidance", float),
+        "sampler": per_stage(sampler, "--sampler", str),
+        "threshold": per_stage(threshold, "--threshold", str),
+        "noise_level": per_stage(noise_level, "--noise-level", float),
+    }
+
+
 def sampling(options: dict[str, PerStage], stages: Iterable[str]) -> "dict[str, Sampling]":
     """Sampling settings of every stage from the options that were given.
 
