@@ -33,6 +33,30 @@ def test_a_fresh_residual_block_is_its_shortcut():
     torch.testing.assert_close(ResBlock(32, 32, 16)(x, embedding), x)
 
 
+def test_a_residual_block_is_the_textbook_formula():
+    # norm, SiLU, conv, norm * (1 + scale) + shift, SiLU, conv; plus the shortcut, written out.
+    torch.manual_seed(0)
+    block = ResBlock(32, 64, 16)
+    torch.nn.init.normal_(block.conv_out.weight, std=0.05)
+    x, embedding = torch.randn(2, 32, 8, 8), torch.randn(2, 16)
+
+    def normed(h, layer):
+        groups = h.reshape(2, 32, -1)
+        flat = (groups - groups.mean(2, keepdim=True)) / (
+            groups.var(2, unbiased=False, keepdim=True) + 1e-5
+        ).sqrt()
+        return flat.reshape(h.shape) * layer.weight[:, None, None] + layer.bias[:, None, None]
+
+    def silu(h):
+        return h * torch.sigmoid(h)
+
+    h = block.conv_in(silu(normed(x, block.norm_in)))
+    numbers = silu(embedding) @ block.scale_shift.weight.T + block.scale_shift.bias
+    scale, shift = numbers[:, :64, None, None], numbers[:, 64:, None, None]
+    h = block.conv_out(silu(normed(h, block.norm_out) * (1 + scale) + shift))
+    torch.testing.assert_close(block(x, embedding), block.shortcut(x) + h)
+
+
 @pytest.mark.parametrize("how, side", [("down", 4), ("up", 16), ("", 8)])
 def test_residual_blocks_resample(how, side):
     out = ResBlock(32, 48, 16, how)(torch.randn(2, 32, 8, 8), torch.randn(2, 16))
@@ -69,6 +93,18 @@ def test_attention_is_the_textbook_formula(text):
     weights = torch.softmax(q @ torch.cat([k_text, k]).T / 32**0.5, dim=1)
     wanted = attention.out(weights @ torch.cat([v_text, v])).T.reshape(1, 32, 2, 2) + x
     torch.testing.assert_close(attention(x, one), wanted)
+
+
+def test_pooled_text_is_attention_of_the_mean_token(text):
+    torch.manual_seed(0)
+    pooled = PooledText(24, 40, head_width=24)
+    torch.nn.init.normal_(pooled.offset)
+    tokens = pooled.norm_in(text.tokens[1, :2])  # the second caption has two tokens
+    query = pooled.query(tokens.mean(0) + pooled.offset)
+    keys, values = pooled.keys_values(tokens).chunk(2, dim=1)
+    weights = torch.softmax(keys @ query / 24**0.5, dim=0)
+    wanted = pooled.norm_out(pooled.out(weights @ values))
+    torch.testing.assert_close(pooled(text)[1], wanted)
 
 
 def test_pooled_text_never_sees_padding(text):
