@@ -107,6 +107,22 @@ def test_muon_resumes_as_well(tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_run_can_start_from_another_model(tmp_path):
+    trainer(tmp_path / "a").fit()
+    first = weights(tmp_path / "a")
+    start = trainer(tmp_path / "b", f"train.init={tmp_path / 'a' / 'run' / 'model'}")
+    assert all(torch.equal(p, first[name]) for name, p in start.network.named_parameters())
+    assert all(torch.equal(p, first[name]) for name, p in start.ema.weights.items())
+    with pytest.raises(UnknownName):
+        trainer(tmp_path / "c", "train.init=nowhere")
+    with pytest.raises(CheckpointError, match="do not fit"):
+        trainer(
+            tmp_path / "d",
+            f"train.init={tmp_path / 'a' / 'run' / 'model'}",
+            "stage.network.channels=64",
+        )
+
+
 def test_only_the_newest_checkpoints_are_kept(tmp_path):
     made = trainer(tmp_path, "train.keep=2")
     made.fit()

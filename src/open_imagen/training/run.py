@@ -19,6 +19,9 @@ class TrainConfig:
 
     images: int
     """Images to learn from; the clock of the run."""
+    init: str = ""
+    """Start from the weights of this stage in another model (a name, a folder or "hf:..."), not
+    from fresh ones. A run with a checkpoint of its own resumes from that."""
     batch_size: int = 32
     """Images per step."""
     seed: int = 0

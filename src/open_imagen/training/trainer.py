@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from open_imagen.cascade.folder import write_folder
+from open_imagen.cascade.folder import load_into, locate, write_folder
 from open_imagen.cascade.stage import Draws, Stage
 from open_imagen.config import plain, to_toml
 from open_imagen.data.loader import Loader
 from open_imagen.devices import has_bf16, pick_device
 from open_imagen.errors import ConfigError, TrainingError
-from open_imagen.storage import write_text
+from open_imagen.storage import load_tensors, write_text
 from open_imagen.text.cache import Remembered
 from open_imagen.training.checkpoint import Checkpoints, training_tensors
 from open_imagen.training.ema import Ema
@@ -66,6 +66,9 @@ class Trainer:
         self.network = self.stage.network
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = make_optimizer(self.network, recipe.optim)
+        if self.config.init:
+            source_file = locate(self.config.init) / recipe.stage.name / "model.safetensors"
+            load_into(self.network, load_tensors(source_file), source_file)
         self.ema = Ema(self.network, recipe.ema)
         self.checkpoints = Checkpoints(recipe.folder / "checkpoints", self.config.keep)
 
