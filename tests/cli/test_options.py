@@ -1,0 +1,37 @@
+"""Options for all stages or for one each, and files of prompts."""
+
+import pytest
+
+from open_imagen.cli.options import per_stage, read_prompts, sampling
+from open_imagen.errors import ConfigError, DataError, UnknownName
+
+
+def test_a_value_for_all_and_values_for_some_mix():
+    options = {"steps": per_stage("20,sr256=5", "--steps", int)}
+    found = sampling(options, ["base", "sr256"])
+    assert (found["base"].steps, found["sr256"].steps) == (20, 5)
+    assert sampling({"steps": {}}, ["base"])["base"].given() == {}
+
+
+def test_wrong_values_and_stages_are_named():
+    with pytest.raises(ConfigError, match=r"--guidance base=x: 'x' is not a number"):
+        per_stage("base=x", "--guidance", float)
+    with pytest.raises(UnknownName) as caught:
+        sampling({"steps": {"sr25": 3}}, ["base", "sr256"])
+    assert caught.value.hint == "Did you mean 'sr256'?"
+
+
+def test_prompts_come_from_lines_and_from_jsonl(tmp_path):
+    lines, rows = tmp_path / "p.txt", tmp_path / "p.jsonl"
+    lines.write_text("a red circle\n\n  a blue star \n")
+    rows.write_text('{"prompt": "a red circle"}\n{"prompt": "a blue star", "x": 1}\n')
+    assert read_prompts(lines) == read_prompts(rows) == ["a red circle", "a blue star"]
+
+
+@pytest.mark.parametrize(
+    "name, content", [("e.txt", b"\n"), ("b.txt", b"\xff\xfe"), ("j.jsonl", b'{"text": 1}')]
+)
+def test_files_without_prompts_are_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=name):
+        read_prompts(tmp_path / name)
