@@ -55,9 +55,7 @@ def main() -> int:
 
     cascade = join("scenes", [options.runs / name / "model" for name in RECIPES], device="cpu")
     cascade.save(options.out, torch.float16)
-    card = ROOT / "docs" / "model-card-scenes.md"
-    if card.is_file():
-        shutil.copy(card, options.out / "README.md")
+    shutil.copy(ROOT / "docs" / "model-card-scenes.md", options.out / "README.md")
     print(f"The model is complete: {options.out}")
     return 0
 
