@@ -12,6 +12,7 @@ from open_imagen.cascade.sampling import Sampling
 from open_imagen.errors import ConfigError, OutputError, UnknownName
 from open_imagen.evaluation.checker import look
 from open_imagen.evaluation.scene_suite import CATEGORIES, SAME_PICTURES, judge, make_items
+from open_imagen.storage import write_json
 
 Told = Callable[[str, int, int], None]
 PART = 32
@@ -86,8 +87,6 @@ def evaluate_scenes(
                 told(name, sum(rows.number(n) for n in sets), total)
     report = {**header, "categories": {n: rows.score(n) for n in config.categories}}
     if out is not None:
-        from open_imagen.storage import write_json
-
         write_json(out / "report.json", report)
     return report
 

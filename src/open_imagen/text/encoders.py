@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
-from open_imagen.errors import ConfigError, MissingDependency
+from open_imagen.errors import MissingDependency
 from open_imagen.registry import Registry
 from open_imagen.text.bert import Bert
 from open_imagen.text.files import find_folder
@@ -60,8 +61,6 @@ class FrozenEncoder:
     def __init__(
         self, name: str, spec: EncoderSpec, folder: Path, device: torch.device | str = "cpu"
     ) -> None:
-        from tokenizers import Tokenizer
-
         self.name, self.spec, self.folder = name, spec, folder
         self.width, self.max_length = spec.width, spec.max_length
         self.device = torch.device(device)
@@ -142,6 +141,4 @@ def load_encoder(
         CheckpointError: its files are damaged or not the ones that are meant.
     """
     spec = ENCODERS[name]
-    if spec.max_length < 2:
-        raise ConfigError(f"{name}: max_length must be at least 2.")
     return FrozenEncoder(name, spec, find_folder(name, spec, folder), device)
