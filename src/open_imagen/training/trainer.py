@@ -72,7 +72,7 @@ class Trainer:
         self.ema = Ema(self.network, recipe.ema)
         self.checkpoints = Checkpoints(recipe.folder / "checkpoints", self.config.keep)
 
-        self.seen = 0
+        self.seen = self._last_seen = 0
         self.seconds = 0.0
         """Time spent in steps, over all resumed parts of the run."""
         self.told = Told()
