@@ -37,7 +37,6 @@ def augment(image: Tensor, level: Tensor, noise: Tensor, size: tuple[int, int]) 
         size: (H, W) of the stage.
     """
     logsnr = SCHEDULE.logsnr(level)
-    clean = level == 0
-    noised = diffuse(enlarge(image, size), noise, logsnr)
-    mixed = torch.where(clean[:, None, None, None], enlarge(image, size), noised)
-    return LowRes(mixed, logsnr)
+    clean = (level == 0)[:, None, None, None]
+    enlarged = enlarge(image, size)
+    return LowRes(torch.where(clean, enlarged, diffuse(enlarged, noise, logsnr)), logsnr)
