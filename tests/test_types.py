@@ -29,3 +29,12 @@ def test_stacking_pads_to_the_longest():
     assert both.tokens.shape == (3, 3, 2)
     assert both.mask[2].tolist() == [True, False, False]
     assert not both.tokens[2, 1:].any()
+
+
+def test_padding_to_a_multiple_adds_masked_zeros():
+    padded = TEXT.padded(4)
+    assert padded.tokens.shape == (2, 4, 2)
+    assert torch.equal(padded.tokens[:, :3], TEXT.tokens)
+    assert not padded.tokens[:, 3].any()
+    assert padded.mask.tolist() == [[True, True, True, False], [True, False, False, False]]
+    assert TEXT.padded(3).tokens.shape == (2, 3, 2)

@@ -27,6 +27,12 @@ class TextEmbedding(NamedTuple):
     def select(self, rows: Tensor | slice | list[int]) -> "TextEmbedding":
         return TextEmbedding(self.tokens[rows], self.mask[rows])
 
+    def padded(self, multiple: int) -> "TextEmbedding":
+        """The same, L made a multiple of ``multiple`` with masked zeros."""
+        more = -self.tokens.shape[1] % multiple
+        pad = torch.nn.functional.pad
+        return TextEmbedding(pad(self.tokens, (0, 0, 0, more)), pad(self.mask, (0, more)))
+
     def null(self) -> "TextEmbedding":
         """Zeroed text, the condition of the unconditional branch (Saharia et al. 2022, 4.1).
 

@@ -1,13 +1,17 @@
 """The blocks: what starts as nothing, and what must not see padding."""
 
+import math
+
 import pytest
 import torch
 
 from open_imagen.models.layers import (
     LevelEmbedding,
     PooledText,
+    Positions,
     ResBlock,
     TextAttention,
+    attention,
     resampled,
     split_heads,
 )
@@ -26,6 +30,31 @@ def garbage_in_padding(text):
         torch.where(text.mask[..., None], text.tokens, torch.full_like(text.tokens, 9.0)),
         text.mask,
     )
+
+
+@pytest.mark.parametrize("pixels", [16, 4096], ids=["small", "large"])
+def test_attention_is_the_fused_form_on_any_size(pixels):
+    torch.manual_seed(0)
+    query, keys, values = (torch.randn(2, 3, n, 8) for n in (pixels, 9, 9))
+    mask = torch.rand(2, 1, 1, 9) > 0.4
+    mask[..., 0] = True
+    fused = torch.nn.functional.scaled_dot_product_attention(query, keys, values, mask)
+    torch.testing.assert_close(attention(query, keys, values, mask), fused, atol=1e-6, rtol=1e-5)
+
+
+def test_positions_start_as_nothing_and_are_waves_over_each_side():
+    positions = Positions(2, 8)
+    assert not positions(4, 6).any()
+    torch.nn.init.zeros_(positions.out.weight)
+    for k in range(8):  # output k is input k
+        positions.out.weight.data[k, k] = 1
+    told = positions(4, 6)[0]
+    assert told.shape == (8, 4, 6)
+    y, x = 3, 1
+    down, across = torch.pi * (y + 0.5) / 4, torch.pi * (x + 0.5) / 6
+    sines = [[f(k * a) for k in (1, 2)] for a in (down, across) for f in (math.sin, math.cos)]
+    expected = torch.tensor([number for pair in sines for number in pair])
+    torch.testing.assert_close(told[:, y, x], expected)
 
 
 def test_a_fresh_residual_block_is_its_shortcut():

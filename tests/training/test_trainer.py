@@ -107,6 +107,19 @@ def test_muon_resumes_as_well(tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
+def test_a_compiled_run_learns_the_same(tmp_path):
+    # Samples too: they must not be compiled for.
+    settings = ("train.images=64", "train.sample_every=32")
+    trainer(tmp_path / "a", *settings).fit()
+    compiled = trainer(tmp_path / "b", *settings, "train.compile=true")
+    compiled.callbacks.append(Samples(tmp_path / "b" / "run"))
+    compiled.fit()
+    one, other = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert one.keys() == other.keys()
+    assert all(torch.allclose(one[name], other[name], atol=2e-5) for name in one)
+
+
 def test_a_run_can_start_from_another_model(tmp_path):
     trainer(tmp_path / "a").fit()
     first = weights(tmp_path / "a")

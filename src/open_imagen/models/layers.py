@@ -72,7 +72,7 @@ class PooledText(nn.Module):
         mean = (tokens * visible).sum(1) / visible.sum(1).clamp(min=1)
         query = split_heads(self.query(mean + self.offset)[:, None], self.heads)
         keys, values = split_heads(self.keys_values(tokens), 2 * self.heads).chunk(2, dim=1)
-        pooled = F.scaled_dot_product_attention(query, keys, values, text.mask[:, None, None])
+        pooled = attention(query, keys, values, text.mask[:, None, None])
         out: Tensor = self.norm_out(self.out(pooled.transpose(1, 2).flatten(1)))
         return out
 
@@ -80,6 +80,43 @@ class PooledText(nn.Module):
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """[B, N, C] -> [B, heads, N, C / heads]."""
     return x.reshape(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)
+
+
+def attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """softmax(q k / sqrt d) v over the keys that are not masked. [B, heads, N, d] -> the same.
+
+    Written out for small maps on a CPU, where the gradient of torch's fused form is several times
+    slower than this.
+    """
+    if query.device.type != "cpu" or query.shape[2] * keys.shape[2] > 2**14:
+        return F.scaled_dot_product_attention(query, keys, values, mask)
+    scores = (query * query.shape[-1] ** -0.5) @ keys.transpose(2, 3)
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return scores.softmax(dim=-1).to(values.dtype) @ values
+
+
+class Positions(nn.Module):
+    """Where a pixel lies: sines and cosines of its place, times learned weights, [1, D, H, W].
+
+    Sides run from 0 to 1 whatever their length. Starts as nothing.
+    """
+
+    def __init__(self, bands: int, out: int) -> None:
+        super().__init__()
+        self.bands = bands
+        self.out = zeroed(nn.Conv2d(4 * bands, out, 1))
+
+    def forward(self, height: int, width: int) -> Tensor:
+        waves = math.pi * torch.arange(1, self.bands + 1, device=self.out.weight.device)
+
+        def along(side: int) -> Tensor:
+            angles = waves[:, None] * (torch.arange(side, device=waves.device) + 0.5) / side
+            return torch.cat([angles.sin(), angles.cos()])  # [2 bands, side]
+
+        down, across = along(height)[:, :, None], along(width)[:, None, :]
+        features = torch.cat([down.expand(-1, -1, width), across.expand(-1, height, -1)])
+        out: Tensor = self.out(features[None].to(self.out.weight.dtype))
+        return out
 
 
 class TextAttention(nn.Module):
@@ -113,7 +150,7 @@ class TextAttention(nn.Module):
             joined = torch.cat([joined, own], dim=2)
             mask = F.pad(mask, (0, pixels.shape[1]), value=True)
         keys, values = joined.chunk(2, dim=1)
-        found = F.scaled_dot_product_attention(query, keys, values, mask[:, None, None])
+        found = attention(query, keys, values, mask[:, None, None])
         update = self.out(found.transpose(1, 2).flatten(2))  # [B, HW, C]
         out: Tensor = x + update.transpose(1, 2).reshape(x.shape)
         return out

@@ -14,6 +14,7 @@ from open_imagen.errors import ConfigError
 from open_imagen.models.layers import (
     LevelEmbedding,
     PooledText,
+    Positions,
     ResBlock,
     TextAttention,
     conv3x3,
@@ -46,6 +47,9 @@ class UNetConfig:
     """Width of the time embedding, in units of `channels`."""
     patch: int = 1
     """Fold patches of this side into channels before the first level, to save computation."""
+    positions: int = 0
+    """Waves per axis that tell every pixel of the first level where it lies; 0 for none, as in the
+    paper, where the network knows it from the borders alone."""
     out_channels: int = 3
     """3, or 6 with learned variance."""
     lowres: bool = False
@@ -97,6 +101,7 @@ class UNet(nn.Module):
         if config.lowres:
             self.lowres_level = LevelEmbedding(D, embedding)
         self.stem = conv3x3(inputs, D)
+        self.positions = Positions(config.positions, D) if config.positions else None
 
         skips = [D]  # the width of every skip, in the order in which they are made
         self.down = nn.ModuleList()
@@ -138,6 +143,8 @@ class UNet(nn.Module):
 
         # Down.
         h = self.stem(F.pixel_unshuffle(z, self.config.patch))
+        if self.positions is not None:
+            h = h + self.positions(h.shape[2], h.shape[3])
         skips = [h]
         for step in self.down:
             h = step(h, embedding, text)
@@ -193,6 +200,7 @@ PRESETS.register("scenes-base-64")(
             head_width=40,
             text_width=384,
             patch=4,
+            positions=4,
         ),
         resolution=64,
         about="the base of the shipped model: folded to 16x16, so that two cores can train it",

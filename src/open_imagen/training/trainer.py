@@ -26,6 +26,9 @@ from open_imagen.types import Batch, Source, TextEncoder
 
 Callback = Callable[["Trainer"], None]
 
+COMPILED_TEXT = 32
+"""A compiled network sees texts padded to a multiple of this many tokens: few shapes to compile."""
+
 
 @dataclass
 class Told:
@@ -65,6 +68,8 @@ class Trainer:
         self.stage = Stage(recipe.stage).to(self.device)
         self.network = self.stage.network
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.config.compile:
+            self.network.compile(dynamic=False)
         self.optimizer = make_optimizer(self.network, recipe.optim)
         if self.config.init:
             source_file = locate(self.config.init) / recipe.stage.name / "model.safetensors"
@@ -122,6 +127,8 @@ class Trainer:
             images.shape, self._generator(batch.index), self.config.text_drop, lowres is not None
         )
         text = self.text(batch.captions).to(self.device)
+        if self.config.compile:
+            text = text.padded(COMPILED_TEXT)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             loss = self.stage.loss(images, text, draws, lowres).mean()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -191,8 +198,10 @@ class Trainer:
         """The stage with its averaged weights, for sampling."""
         self.ema.exchange(self.network)
         self.stage.eval()
+        # What was compiled is the training step; other shapes are not worth compiling for.
+        eager = torch.compiler.set_stance("force_eager")
         try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16), eager:
                 yield self.stage
         finally:
             self.stage.train()
