@@ -1,4 +1,7 @@
-"""Which device to compute on, and whether it has bfloat16 arithmetic."""
+"""Which device to compute on, its free memory, and whether it has bfloat16 arithmetic."""
+
+import os
+from pathlib import Path
 
 import torch
 
@@ -23,6 +26,18 @@ def pick_device(name: str = "auto") -> torch.device:
             f"device {name!r} is not available here.", "Use --device cpu, or leave it out."
         ) from error
     return device
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a program may still take on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        [available] = [line for line in lines if line.startswith("MemAvailable:")]
+        return 1024 * int(available.split()[1])
+    except (OSError, ValueError):  # not Linux: all that is built in
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def has_bf16(device: torch.device) -> bool:

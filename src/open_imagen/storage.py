@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -96,6 +96,24 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
             "Copy or download the file again.",
         ) from error
     return tensors
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The tensors in a safetensors file, from its header alone.
+
+    Raises:
+        CheckpointError: the file is missing, truncated or damaged.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"The weights {path} are missing.")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in list(file.keys())}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"The weights {path} are truncated or damaged ({error}).",
+            "Copy or download the file again.",
+        ) from error
 
 
 def sha256(path: Path) -> str:

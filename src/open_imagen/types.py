@@ -66,11 +66,11 @@ class LowRes(NamedTuple):
     """The condition of a super-resolution stage.
 
     image   [B, 3, H, W] in [-1, 1] at the *target* resolution, noised by augmentation
-    logsnr  [B] log-SNR of that noise
+    level   [B] that noise's level, as the network wants it told (log-SNR, or a step's number)
     """
 
     image: Tensor
-    logsnr: Tensor
+    level: Tensor
 
 
 @dataclass(frozen=True)

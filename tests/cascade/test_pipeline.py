@@ -12,7 +12,7 @@ from open_imagen.cascade.pipeline import Cascade, join, load
 from open_imagen.cascade.records import open_image, parameters, read_record, save_png
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.errors import CheckpointError, ConfigError, DataError, UnknownName
-from standins import make_stages
+from standins import WordEncoder, make_stages
 
 PROMPTS = ["a red circle", "a blue square above a green star"]
 
@@ -97,14 +97,46 @@ def test_wrong_calls_are_named(cascade, arguments, message):
         cascade.generate(**arguments)
 
 
-def test_stages_must_follow_each_other():
+def test_stages_must_follow_each_other(encoder):
     base, above = make_stages()
     with pytest.raises(CheckpointError, match="enlarges 64-pixel pictures, but sr256 makes 256"):
         Cascade("odd", "words", [above, above], device="cpu")
     with pytest.raises(ConfigError, match="cannot make them from text alone"):
-        Cascade("odd", "words", [above], device="cpu").generate("a")
+        Cascade("odd", "words", [above], device="cpu", text=encoder).generate("a")
     with pytest.raises(ConfigError, match="no super-resolution stage"):
-        Cascade("odd", "words", [base], device="cpu").upscale(Image.new("RGB", (64, 64)), "a")
+        Cascade("odd", "words", [base], device="cpu", text=encoder).upscale(
+            Image.new("RGB", (64, 64)), "a"
+        )
+
+
+@pytest.mark.parametrize("size", [(64, 128), (192, 64)])
+def test_pictures_of_any_legal_size_go_through_every_stage(cascade, size):
+    made = cascade.generate("a red circle", size=size)
+    assert made.images[0].size == size
+    assert made.records[0]["size"] == f"{size[0]}x{size[1]}"
+    assert made.stages["base"].shape == (1, 3, size[1] // 4, size[0] // 4)
+
+
+def test_a_base_alone_makes_any_multiple_of_eight(cascade):
+    made = cascade.generate("a red circle", size=(40, 24), stages=1)
+    assert made.images[0].size == (40, 24)
+
+
+@pytest.mark.parametrize(
+    "size, stages, near", [((250, 256), 2, "256x256"), ((30, 8), 1, "32x16"), ((0, 64), 2, "64x64")]
+)
+def test_other_sizes_are_refused_with_the_nearest(cascade, size, stages, near):
+    with pytest.raises(ConfigError, match="size = ") as caught:
+        cascade.generate("a red circle", size=size, stages=stages)
+    assert caught.value.hint == f"The nearest is {near}."
+
+
+def test_an_encoder_of_another_width_is_refused():
+    class Narrow(WordEncoder):
+        width = 24
+
+    with pytest.raises(CheckpointError, match="tokens of width 384; those of words have 24"):
+        Cascade("odd", "words", make_stages(), device="cpu", text=Narrow()).generate("a")
 
 
 def test_a_folder_comes_back_as_it_was(cascade, encoder, tmp_path):

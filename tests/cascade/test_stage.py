@@ -3,10 +3,13 @@
 import pytest
 import torch
 
-from open_imagen.cascade.augmentation import augment
+from open_imagen.cascade.augmentation import Augmentation
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Draws, Stage, StageConfig
+from open_imagen.diffusion.losses import Objective
 from open_imagen.diffusion.parameterization import diffuse
+from open_imagen.diffusion.samplers import SAMPLERS
+from open_imagen.diffusion.schedules import Schedule
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.types import TextEmbedding
 from standins import make_stages
@@ -57,16 +60,27 @@ def test_super_resolution_learns_from_the_noised_small_picture():
 
 def test_augmentation_is_diffusion_and_level_zero_is_clean():
     image, noise = torch.rand(2, 3, 4, 4), torch.randn(2, 3, 8, 8)
-    found = augment(image, torch.tensor([0.0, 0.5]), noise, (8, 8))
+    found, logsnr = Augmentation()(image, torch.tensor([0.0, 0.5]), noise, (8, 8))
     enlarged = torch.nn.functional.interpolate(image, (8, 8), mode="bilinear")
-    torch.testing.assert_close(found.image[0], enlarged[0])
+    torch.testing.assert_close(found[0], enlarged[0])
     # at level 0.5 the cosine schedule has alpha = cos(pi/2 * 0.508 / 1.008)
     alpha = torch.cos(torch.tensor(torch.pi / 2 * 0.508 / 1.008))
     wanted = alpha * enlarged[1] + (1 - alpha**2).sqrt() * noise[1]
-    torch.testing.assert_close(found.image[1], wanted)
+    torch.testing.assert_close(found[1], wanted)
+    torch.testing.assert_close(logsnr[1], torch.logit(alpha**2))
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp_2m", "heun"])
+def test_discrete_augmentation_takes_the_nearest_whole_step():
+    discrete = Schedule(name="discrete_cosine", logsnr_min=-25, logsnr_max=25)
+    augmentation = Augmentation(schedule=discrete, align_corners=True)
+    image, noise = torch.rand(3, 3, 4, 4), torch.randn(3, 3, 8, 8)
+    found, logsnr = augmentation(image, torch.tensor([0.0, 0.25, 1.0]), noise, (8, 8))
+    assert discrete.step_of(logsnr).tolist() == [0, 250, 999]
+    enlarged = torch.nn.functional.interpolate(image, (8, 8), mode="bilinear", align_corners=True)
+    torch.testing.assert_close(found, diffuse(enlarged, noise, logsnr))
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
 def test_a_picture_is_the_same_alone_or_in_a_batch(sampler):
     stage, text = make_stages()[0], text_of(3)
     settings = Sampling(steps=4, sampler=sampler, guidance=3.0)
@@ -96,13 +110,13 @@ def test_outside_the_guidance_interval_the_second_half_is_not_computed():
     stage.network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
     settings = Sampling(steps=8, guidance=3.0, guidance_low=-2.0, guidance_high=2.0)
     stage.sample(text, [torch.Generator()], settings)
-    levels = stage.config.schedule.levels(8)[:-1].tolist()
+    levels = stage.config.schedule.levels(8)[:-1]
     assert sizes == [2 if -2 <= level < 2 else 1 for level in levels]
 
 
 def test_guidance_is_a_line_through_both_predictions():
     stage, text = make_stages()[0], text_of(1)
-    z, level = torch.randn(1, 3, 64, 64), torch.tensor(0.5)
+    z, level = torch.randn(1, 3, 64, 64), 0.5
 
     def x(weight, words):
         settings = Sampling(guidance=weight, threshold="none")
@@ -110,6 +124,29 @@ def test_guidance_is_a_line_through_both_predictions():
 
     wanted = 3 * x(1.0, text) - 2 * x(1.0, text.null())
     torch.testing.assert_close(x(3.0, text), wanted, rtol=0, atol=1e-4)
+
+
+def test_oscillating_guidance_saves_every_second_pair_of_calls():
+    stage, text = make_stages()[0], text_of(1)
+    sizes = []
+    stage.network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    stage.sample(text, [torch.Generator()], Sampling(steps=6, guidance=9.0, guidance_steps=2))
+    assert sizes == [2, 2, 1, 2, 1, 2]
+
+
+def test_pure_noise_is_told_as_a_finite_level_and_needs_no_eps():
+    network = {"preset": "tiny-base-64"}
+    zero = Schedule(zero_snr=True)
+    with pytest.raises(ConfigError, match="says nothing about eps"):
+        StageConfig(name="base", resolution=64, network=network, schedule=zero)
+    objective = Objective(prediction="v", space="v")
+    stage = Stage(
+        StageConfig(name="base", resolution=64, network=network, schedule=zero, objective=objective)
+    )
+    picture = stage.sample(text_of(1), [torch.Generator()], Sampling(steps=3))
+    assert torch.isfinite(picture).all()
+    draws = draws_of(2)._replace(t=torch.tensor([0.0, 1.0]))
+    assert torch.isfinite(stage.loss(torch.rand(2, 3, 64, 64), text_of(2), draws)).all()
 
 
 def test_a_negative_prompt_takes_the_place_of_zeroed_text():
@@ -158,6 +195,10 @@ def test_stages_that_cannot_be_are_refused():
         ({"threshold": "statc"}, "no threshold called 'statc'"),
         ({"percentile": 0.0}, "percentile = 0.0"),
         ({"noise_level": 1.5}, "noise_level = 1.5"),
+        ({"spacing": "evn"}, "no spacing called 'evn'"),
+        ({"gamma": 2.0}, "gamma = 2.0"),
+        ({"churn": -1.0}, "churn = -1.0"),
+        ({"guidance_rescale": -0.5}, "guidance_rescale = -0.5"),
     ],
 )
 def test_settings_out_of_range_are_named(settings, message):

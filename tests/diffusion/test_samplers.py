@@ -14,18 +14,19 @@ from itertools import pairwise
 import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from open_imagen.diffusion.samplers import GAMMA, SAMPLERS, with_gamma
+from open_imagen.diffusion.samplers import GAMMA, SAMPLERS, scales, with_churn, with_gamma
 from open_imagen.diffusion.schedules import Schedule, alpha_sigma
 from open_imagen.errors import UnknownName
 
 MEAN, STD = 0.3, 0.5
 ORDER = {"ddim": 1, "dpmpp_2m": 2, "heun": 2}
-STOCHASTIC = {"ddpm"}
+STOCHASTIC = {"ddpm", "dpmpp_2m_sde", "heun_sde"}
 
 
 def denoise(z, logsnr):
-    alpha, sigma = alpha_sigma(logsnr)
+    alpha, sigma = alpha_sigma(torch.as_tensor(logsnr, dtype=torch.float64))
     gain = alpha * STD**2 / (alpha**2 * STD**2 + sigma**2)
     return MEAN + gain * (z - alpha * MEAN)
 
@@ -152,17 +153,127 @@ def test_ancestral_is_the_paper_s_algorithm(gamma):
     torch.testing.assert_close(ours, paper_ancestral(POINTS, levels, gamma, draws))
 
 
-def drawn(gamma, steps):
-    """Exact mean and variance of what the ancestral sampler draws from the exact start."""
+def paper_sde(x, levels, draws):
+    """SDE-DPM-Solver++(2M) (Lu et al. 2022, appendix B), in their lambda."""
+    lam = levels / 2
+    alpha, sigma = alpha_sigma(levels)
+    estimates = []
+    for i in range(1, len(levels)):
+        estimates.append(denoise(x, levels[i - 1]))
+        h, D = lam[i] - lam[i - 1], estimates[-1]
+        if i > 1:
+            r = (lam[i - 1] - lam[i - 2]) / h
+            D = estimates[-1] + (estimates[-1] - estimates[-2]) / (2 * r)
+        x = (
+            sigma[i] / sigma[i - 1] * torch.exp(-h) * x
+            + alpha[i] * (1 - torch.exp(-2 * h)) * D
+            + sigma[i] * torch.sqrt(1 - torch.exp(-2 * h)) * draws[i - 1]
+        )
+    return x
+
+
+def paper_churn(z, levels, draws, churn):
+    """Algorithm 2 of Karras et al. 2022 with S_noise = 1, on y = z / alpha and sigma / alpha."""
+    alpha, sigma = alpha_sigma(levels)
+    t = sigma / alpha
+    x, N = z / alpha[0], len(levels) - 1
+
+    def D(x, t):
+        level = -2 * torch.log(t)
+        return denoise(alpha_sigma(level)[0] * x, level)
+
+    for i in range(N):
+        t_hat = t[i] + min(churn / N, math.sqrt(2) - 1) * t[i]
+        x_hat = x + torch.sqrt(t_hat**2 - t[i] ** 2) * draws[i]
+        d = (x_hat - D(x_hat, t_hat)) / t_hat
+        x = x_hat + (t[i + 1] - t_hat) * d
+        x = x_hat + (t[i + 1] - t_hat) * (d / 2 + (x - D(x, t[i + 1])) / t[i + 1] / 2)
+    return alpha[-1] * x
+
+
+@pytest.mark.parametrize(
+    "ours, theirs",
+    [
+        (SAMPLERS["dpmpp_2m_sde"], paper_sde),
+        (with_churn(1.0), lambda *given: paper_churn(*given, 1.0)),
+        (with_churn(40.0), lambda *given: paper_churn(*given, 40.0)),
+    ],
+    ids=["dpmpp_2m_sde", "heun_sde", "heun_sde at its most"],
+)
+def test_stochastic_samplers_are_their_papers_algorithms(ours, theirs):
+    levels = uneven_levels(6)
+    draws = torch.randn(6, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    given = iter(draws)
+    found = ours(denoise, POINTS, levels, lambda: next(given))
+    torch.testing.assert_close(found, theirs(POINTS, levels, draws), rtol=0, atol=1e-11)
+
+
+def test_a_learned_gamma_mixes_the_variances_pixel_by_pixel():
+    levels = uneven_levels(6)
+    gammas = torch.linspace(0, 1, 9, dtype=torch.float64)
+    draws = torch.randn(6, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def run(denoise, sampler):
+        given = iter(draws)
+        return sampler(denoise, POINTS, levels, lambda: next(given))
+
+    learned = run(lambda z, level: (denoise(z, level), gammas), SAMPLERS["ddpm"])
+    for k, gamma in enumerate(gammas.tolist()):
+        torch.testing.assert_close(learned[k], run(denoise, with_gamma(gamma))[k])
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_learned_gamma_is_harmless_elsewhere(name):
+    if name == "ddpm":
+        return
+    levels = uneven_levels(4)
+    both = SAMPLERS[name](lambda z, level: (denoise(z, level), None), POINTS, levels, lambda: 0.5)
+    assert torch.equal(both, SAMPLERS[name](denoise, POINTS, levels, lambda: 0.5))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_can_begin_at_pure_noise(name):
+    levels = Schedule(zero_snr=True).levels(64)
+    assert levels[0] == -math.inf
+    found = SAMPLERS[name](denoise, POINTS, levels, lambda: torch.zeros(9, dtype=torch.float64))
+    assert torch.isfinite(found).all()
+    if name in ORDER:
+        wanted = exact(POINTS, *torch.tensor([-40, math.inf], dtype=torch.float64))
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_no_sampler_waits_for_the_device(name):
+    # On the meta device nothing can be read back, and a copy from the host would be seen.
+    class Forbidding(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            assert "_local_scalar_dense" not in str(function)
+            assert "copy" not in str(function)
+            return function(*args, **(kwargs or {}))
+
+    z = torch.zeros(2, 3, 8, 8, device="meta")
+    with Forbidding():
+        found = SAMPLERS[name](
+            lambda z, level: 0.5 * z, z, Schedule().levels(5), lambda: torch.zeros_like(z)
+        )
+    assert found.device.type == "meta"
+
+
+@pytest.mark.parametrize("logsnr", [-math.inf, -40.0, -1.0, 0.0, 2.0, 40.0, math.inf])
+def test_scales_are_those_of_tensors(logsnr):
+    wanted = alpha_sigma(torch.tensor(logsnr, dtype=torch.float64))
+    assert scales(logsnr) == pytest.approx([float(part) for part in wanted], rel=1e-12)
+
+
+def drawn(sampler, steps):
+    """Exact mean and variance of what a stochastic sampler draws from the exact start."""
     levels = uneven_levels(steps)
     mean, std = moments(levels[0])
     zero = torch.zeros((), dtype=torch.float64)
 
     def run(z, impulse):
         calls = iter(range(steps))
-        return with_gamma(gamma)(
-            denoise, z, levels, lambda: zero + (1.0 if next(calls) == impulse else 0.0)
-        )
+        return sampler(denoise, z, levels, lambda: zero + (next(calls) == impulse))
 
     center = run(mean, None)
     variance = (run(mean + std, None) - center) ** 2
@@ -171,17 +282,26 @@ def drawn(gamma, steps):
     return center, variance
 
 
-@pytest.mark.parametrize("gamma", [0.0, 1.0])
-def test_ancestral_draws_the_data_in_the_limit_at_first_order(gamma):
+DRAWING = {
+    "posterior variance": (with_gamma(0.0), 1),
+    "forward variance": (with_gamma(1.0), 1),
+    "dpmpp_2m_sde": (SAMPLERS["dpmpp_2m_sde"], 2),
+    "heun_sde": (with_churn(4.0), 2),
+}
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_stochastic_samplers_draw_the_data_in_the_limit_at_their_order(name):
+    sampler, order = DRAWING[name]
     wanted_mean, wanted_std = moments(uneven_levels(2)[-1])
 
     def errors(steps):
-        mean, variance = drawn(gamma, steps)
+        mean, variance = drawn(sampler, steps)
         return abs(mean - wanted_mean), abs(variance - wanted_std**2)
 
     coarse, fine = errors(64), errors(128)
     assert fine[0] < 1e-6 or coarse[0] / fine[0] > 1.7
-    assert coarse[1] / fine[1] == pytest.approx(2, abs=0.35)
+    assert torch.log2(coarse[1] / fine[1]) == pytest.approx(order, abs=0.25)
 
 
 def test_the_clean_image_gets_no_fresh_noise():

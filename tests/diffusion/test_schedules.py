@@ -6,10 +6,11 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from open_imagen.diffusion.schedules import CURVES, Schedule, alpha_sigma
+from open_imagen.diffusion.schedules import CURVES, SPACINGS, Schedule, alpha_sigma
 from open_imagen.errors import ConfigError, UnknownName
 
 T = torch.linspace(0, 1, 101, dtype=torch.float64)
+DISCRETE = Schedule(name="discrete_cosine", logsnr_min=-25, logsnr_max=25)
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -18,6 +19,80 @@ def test_noise_grows_with_time_within_the_bounds(name):
     assert (logsnr.diff() <= 0).all()
     assert logsnr.max() <= 15
     assert logsnr.min() >= -15
+
+
+def test_the_discrete_cosine_is_diffusers_own():
+    products = DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2").alphas_cumprod.double()
+    steps = torch.arange(1000, dtype=torch.float64)
+    logsnr = DISCRETE.logsnr(steps / 999)
+    # Theirs is a product of 1,000 factors in float32.
+    torch.testing.assert_close(logsnr, torch.log(products / (1 - products)), rtol=0, atol=2e-3)
+    assert torch.equal(DISCRETE.step_of(logsnr), steps.float())
+    assert torch.equal(DISCRETE.step_of(logsnr.float()), steps.float())
+
+
+@pytest.mark.parametrize("steps", [1, 7, 27, 100, 1000])
+@pytest.mark.parametrize("ours, theirs", [("leading", "leading"), ("even", "trailing")])
+def test_whole_steps_are_spaced_as_in_diffusers(steps, ours, theirs):
+    scheduler = DDPMScheduler(1000, timestep_spacing=theirs, beta_schedule="squaredcos_cap_v2")
+    scheduler.set_timesteps(steps)
+    levels = DISCRETE.levels(steps, ours)
+    assert levels[-1] == math.inf
+    assert DISCRETE.step_of(torch.tensor(levels[:-1])).tolist() == scheduler.timesteps.tolist()
+
+
+def test_chosen_steps_are_taken_as_they_are():
+    levels = DISCRETE.levels(5, chosen=(999, 500, 3))
+    assert DISCRETE.step_of(torch.tensor(levels[:-1])).tolist() == [999, 500, 3]
+    with pytest.raises(ConfigError, match="must fall"):
+        DISCRETE.levels(5, chosen=(3, 500))
+    with pytest.raises(ConfigError, match="steps = 1001"):
+        DISCRETE.levels(1001)
+
+
+@pytest.mark.parametrize(
+    "spacing, times",
+    [
+        ("even", [1, 0.75, 0.5, 0.25]),
+        ("leading", [0.75, 0.5, 0.25, 0]),
+        ("linspace", [1, 2 / 3, 1 / 3, 0]),
+    ],
+)
+def test_times_are_spaced_by_name(spacing, times):
+    wanted = Schedule().logsnr(torch.tensor(times, dtype=torch.float64)).tolist()
+    assert Schedule().levels(4, spacing) == pytest.approx([*wanted, math.inf])
+
+
+def test_log_snr_can_be_spaced_evenly():
+    levels = torch.tensor(Schedule().levels(7, "logsnr")[:-1])
+    ends = Schedule().logsnr(torch.tensor([1.0, 0.0], dtype=torch.float64))
+    torch.testing.assert_close(levels[[0, -1]], ends, check_dtype=False)
+    torch.testing.assert_close(levels.diff(), levels.diff().mean().expand(6))
+    with pytest.raises(UnknownName, match="spacing"):
+        Schedule().levels(7, "log")
+
+
+@pytest.mark.parametrize("schedule", [Schedule(), Schedule(name="discrete_cosine")])
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_sampling_can_begin_with_less_noise(schedule, spacing):
+    levels = schedule.levels(10, spacing, logsnr_start=-10.2)
+    assert len(levels) == 11
+    assert levels[0] >= -10.2
+    assert schedule.levels(10, spacing)[0] < -10.2 or spacing == "leading"
+    assert levels == sorted(set(levels))
+
+
+def test_zero_snr_ends_in_pure_noise_and_begins_as_before():
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    plain, stretched = Schedule().logsnr(ends), Schedule(zero_snr=True).logsnr(ends)
+    assert stretched[1] == -math.inf
+    torch.testing.assert_close(stretched[0], plain[0])
+    # Lin et al. 2023, algorithm 1, on the square roots of alpha-bar.
+    t = torch.linspace(0, 1, 11, dtype=torch.float64)
+    root = alpha_sigma(Schedule().logsnr(t))[0]
+    wanted = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    found = alpha_sigma(Schedule(zero_snr=True).logsnr(t))[0]
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
 
 
 def test_signal_and_noise_have_unit_variance_together():
@@ -74,12 +149,8 @@ def test_linear_agrees_with_diffusers():
 
 def test_levels_fall_to_the_clean_image():
     levels = Schedule().levels(4)
-    assert levels.dtype == torch.float64
     assert levels[-1] == math.inf
-    assert (levels.diff() > 0).all()
-    torch.testing.assert_close(
-        levels[:-1], Schedule().logsnr(torch.tensor([1, 0.75, 0.5, 0.25], dtype=torch.float64))
-    )
+    assert levels == sorted(set(levels))
 
 
 def test_wrong_settings_are_refused():

@@ -80,7 +80,7 @@ def test_a_residual_block_is_the_textbook_formula():
         return h * torch.sigmoid(h)
 
     h = block.conv_in(silu(normed(x, block.norm_in)))
-    numbers = silu(embedding) @ block.scale_shift.weight.T + block.scale_shift.bias
+    numbers = embedding @ block.scale_shift.weight.T + block.scale_shift.bias
     scale, shift = numbers[:, :64, None, None], numbers[:, 64:, None, None]
     h = block.conv_out(silu(normed(h, block.norm_out) * (1 + scale) + shift))
     torch.testing.assert_close(block(x, embedding), block.shortcut(x) + h)
@@ -143,7 +143,7 @@ def test_pooled_text_never_sees_padding(text):
 
 
 def test_level_embedding_tells_levels_apart():
-    embedding = LevelEmbedding(32, 16)
+    embedding = LevelEmbedding(32, 16, scale=50.0)
     found = embedding(torch.tensor([-10.0, 0.0, 0.1, 10.0]))
     assert found.shape == (4, 16)
     assert torch.pdist(found).min() > 1e-4

@@ -61,7 +61,7 @@ def test_every_condition_is_heard(name):
             network(z, logsnr, text, lowres._replace(image=lowres.image + 0.1)), base
         )
         assert not torch.allclose(
-            network(z, logsnr, text, lowres._replace(logsnr=lowres.logsnr + 1)), base
+            network(z, logsnr, text, lowres._replace(level=lowres.level + 1)), base
         )
 
 
@@ -78,7 +78,7 @@ def test_a_picture_does_not_depend_on_its_neighbours_or_on_padding(name):
         z[:1],
         logsnr[:1],
         padded.select(slice(0, 1)),
-        lowres and LowRes(lowres.image[:1], lowres.logsnr[:1]),
+        lowres and LowRes(lowres.image[:1], lowres.level[:1]),
     )
     torch.testing.assert_close(alone, both[:1], rtol=0, atol=1e-4)
 

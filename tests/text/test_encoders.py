@@ -65,9 +65,9 @@ def open_tiny(family, folder, max_length=12):
     return FrozenEncoder("tiny", spec, folder)
 
 
-@pytest.mark.parametrize("family", ["minilm", "t5"])
+@pytest.mark.parametrize("family", ["bert", "t5"])
 def test_equals_transformers_and_padding_does_not_leak(family, request):
-    folder, model = request.getfixturevalue({"minilm": "bert", "t5": "t5"}[family])
+    folder, model = request.getfixturevalue(family)
     text = open_tiny(family, folder)(CAPTIONS)
     assert text.tokens.shape == (3, 7, 24)
     assert text.mask.sum(1).tolist() == [3, 7, 1]
@@ -81,7 +81,7 @@ def test_equals_transformers_and_padding_does_not_leak(family, request):
 
 
 def test_what_is_too_long_is_cut_with_a_warning_that_says_how_much(bert):
-    encoder = open_tiny("minilm", bert[0], max_length=4)
+    encoder = open_tiny("bert", bert[0], max_length=4)
     with pytest.warns(UserWarning, match=r"has 7 tokens; tiny reads 4, so the last 3 were cut"):
         text = encoder(["a blue square above a red circle"])
     assert text.tokens.shape == (1, 4, 24)
@@ -142,7 +142,7 @@ def test_a_digest_is_computed_once_per_file(nowhere, monkeypatch, tmp_path):
 def test_a_folder_that_is_no_bert_is_refused(bert):
     (bert[0] / "model.safetensors").write_bytes(b"garbage")
     with pytest.raises(CheckpointError, match="truncated or damaged"):
-        open_tiny("minilm", bert[0])
+        open_tiny("bert", bert[0])
 
 
 def test_remembered_encodes_each_caption_once(encoder):

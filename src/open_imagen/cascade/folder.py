@@ -2,18 +2,26 @@
 
 import hashlib
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from open_imagen.cascade import deepfloyd
 from open_imagen.cascade.sampling import Sampling, parse_sampling
 from open_imagen.cascade.stage import Stage, StageConfig
 from open_imagen.config import parse, plain
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
-from open_imagen.storage import load_tensors, read_json, save_tensors, sha256, write_json
+from open_imagen.storage import (
+    load_tensors,
+    read_json,
+    save_tensors,
+    sha256,
+    tensor_shapes,
+    write_json,
+)
 
 FORMAT = 1
 """Of cascade.json. Folders of a newer format are refused, older ones are read."""
@@ -38,7 +46,7 @@ def locate(model: str | Path) -> Path:
         return _from_hub(str(model).removeprefix("hf:"))
     folder = Path(model)
     if folder.is_dir():
-        if not (folder / "cascade.json").is_file():
+        if not (folder / "cascade.json").is_file() and not deepfloyd.recognised(folder):
             raise CheckpointError(
                 f"{folder} is not a model: it has no cascade.json.",
                 "A finished training run keeps its model in RUN/model.",
@@ -84,7 +92,7 @@ def read_header(folder: Path) -> dict[str, Any]:
 
 
 def read_stage(folder: Path, sampling: Sampling) -> Stage:
-    """A stage with its weights, in float32, ready to sample.
+    """A stage whose weights have been checked and are read when it wakes.
 
     Raises:
         CheckpointError: a file is missing or damaged, or the weights are of another network.
@@ -94,11 +102,11 @@ def read_stage(folder: Path, sampling: Sampling) -> Stage:
     except ConfigError as error:
         raise CheckpointError(f"{folder / 'config.json'}: {error}", error.hint) from error
     config = StageConfig(**{**config.__dict__, "sampling": sampling})
-    stage = Stage(config)
     weights = folder / "model.safetensors"
-    load_into(stage.network, load_tensors(weights), weights)
-    stage.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return stage.eval().requires_grad_(False)
+    with torch.device("meta"):
+        stage = Stage(config)
+    check_shapes(stage.network, tensor_shapes(weights), weights)
+    return stage.asleep(lambda: load_tensors(weights))
 
 
 def load_into(network: torch.nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
@@ -107,22 +115,33 @@ def load_into(network: torch.nn.Module, tensors: dict[str, Tensor], source: Path
     Raises:
         CheckpointError: names or shapes differ; the message lists them.
     """
+    check_shapes(network, {name: tensor.shape for name, tensor in tensors.items()}, source)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.copy_(tensors[name])
+
+
+def check_shapes(
+    network: torch.nn.Module, shapes: Mapping[str, Sequence[int]], source: Path
+) -> None:
+    """Whether weights of these names and shapes are this network's.
+
+    Raises:
+        CheckpointError: they are not; the message lists what differs.
+    """
     own = dict(network.named_parameters())
-    wrong = [f"{name} is missing" for name in own if name not in tensors]
-    wrong += [f"{name} is unknown" for name in tensors if name not in own]
+    wrong = [f"{name} is missing" for name in own if name not in shapes]
+    wrong += [f"{name} is unknown" for name in shapes if name not in own]
     wrong += [
-        f"{name} is {list(tensors[name].shape)}, not {list(own[name].shape)}"
+        f"{name} is {list(shapes[name])}, not {list(own[name].shape)}"
         for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
+        if name in shapes and tuple(shapes[name]) != tuple(own[name].shape)
     ]
     if wrong:
         shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise CheckpointError(
             f"The weights {source} do not fit the network of its config.json: {shown}."
         )
-    with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(tensors[name])
 
 
 def write_folder(

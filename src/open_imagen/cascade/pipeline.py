@@ -11,14 +11,15 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from open_imagen.cascade import deepfloyd
 from open_imagen.cascade.folder import fingerprint, locate, read_header, read_stages, write_folder
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.config import plain
-from open_imagen.devices import pick_device
+from open_imagen.devices import free_memory, pick_device
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
-from open_imagen.text.cache import Remembered
-from open_imagen.text.encoders import load_encoder
+from open_imagen.text.cache import OnDemand, Remembered
+from open_imagen.text.encoders import ENCODERS, load_encoder
 from open_imagen.types import TextEmbedding, TextEncoder
 from open_imagen.version import __version__
 
@@ -52,34 +53,51 @@ class Cascade:
         device: str = "auto",
         text: TextEncoder | None = None,
         trained: dict[str, Any] | None = None,
+        encoder_folder: Path | None = None,
+        one_at_a_time: bool | None = None,
     ) -> None:
         """
         Args:
             encoder: its name in the table of text encoders; loaded when first needed.
             text: an encoder to use instead.
             trained: per stage, what it has learned from.
+            encoder_folder: where the encoder's files are, if that is known.
+            one_at_a_time: hold in memory only what is at work, the encoder or one stage, and read
+                it again when it is needed again; None: only if not everything fits.
 
         Raises:
             CheckpointError: the stages do not follow each other.
         """
-        self.name, self.encoder_name, self.model_hash = name, encoder, model_hash
-        self.trained = trained or {}
-        self.device = pick_device(device)
-        self.stages = {stage.config.name: stage.to(self.device) for stage in stages}
-        self._text = None if text is None else Remembered(text)
         for below, above in pairwise(stages):
             if above.config.lowres != below.config.resolution:
                 raise CheckpointError(
                     f"Stage {above.config.name} enlarges {above.config.lowres}-pixel pictures, but "
                     f"{below.config.name} makes {below.config.resolution}-pixel ones."
                 )
+        self.name, self.encoder_name, self.model_hash = name, encoder, model_hash
+        self.trained = trained or {}
+        self.device = pick_device(device)
+        self.stages = {stage.config.name: stage for stage in stages}
+        self.encoder_folder = encoder_folder
+        self._own_encoder = None
+        if text is None:
+            row = ENCODERS[encoder]
 
-    @property
-    def text(self) -> Remembered:
+            def make() -> TextEncoder:
+                return load_encoder(encoder, self.device, encoder_folder)
+
+            text = self._own_encoder = OnDemand(encoder, row.width, row.max_length, make)
+        self.text = Remembered(text)
         """The text encoder; each sentence is encoded once while the cascade lives."""
-        if self._text is None:
-            self._text = Remembered(load_encoder(self.encoder_name, self.device))
-        return self._text
+        self.one_at_a_time = self._too_large() if one_at_a_time is None else one_at_a_time
+        if not self.one_at_a_time:
+            for stage in stages:
+                stage.wake(self.device)
+
+    def _too_large(self) -> bool:
+        """Whether the stages together, in float32, take more than half of the free memory."""
+        numbers = sum(p.numel() for stage in self.stages.values() for p in stage.parameters())
+        return 4 * numbers > free_memory(self.device) / 2
 
     def generate(
         self,
@@ -91,6 +109,7 @@ class Cascade:
         settings: Mapping[str, Sampling] | None = None,
         progress: Progress | None = None,
         batch_size: int = 16,
+        size: tuple[int, int] | None = None,
     ) -> Made:
         """Make pictures of sentences.
 
@@ -103,6 +122,8 @@ class Cascade:
             settings: per stage name, over the model's defaults.
             progress: told (stage, step, steps, estimate [B, 3, H, W]) while sampling.
             batch_size: pictures made together; no picture depends on it.
+            size: width and height of the finished pictures: multiples of 8 for a base alone, of 64
+                with super-resolution. What the stages were trained for if None.
 
         Raises:
             ConfigError: an empty prompt, or a setting that is unknown or out of range.
@@ -118,7 +139,10 @@ class Cascade:
         if images_per_prompt < 1:
             raise ConfigError(f"images_per_prompt = {images_per_prompt} must be at least 1.")
         captions = [s for s in check_prompts(sentences) for _ in range(images_per_prompt)]
-        return self._run(captions, seed, negative, chosen, settings, progress, batch_size)
+        first = None if size is None else first_size(size, chosen)
+        return self._run(
+            captions, seed, negative, chosen, settings, progress, batch_size, size=first
+        )
 
     def upscale(
         self,
@@ -187,20 +211,31 @@ class Cascade:
         progress: Progress | None,
         batch_size: int,
         start: Tensor | None = None,
+        size: tuple[int, int] | None = None,
     ) -> Made:
-        """Walk the stages; ``start`` is the first one's low-resolution input, uint8."""
+        """Walk the stages; ``start`` is the first one's low-resolution input, uint8, or ``size``
+        (width, height) that of its pictures."""
         if not 0 <= seed <= SEED_LIMIT - len(captions):
             raise ConfigError(f"seed = {seed} must be between 0 and 2^63 less the pictures.")
         if batch_size < 1:
             raise ConfigError(f"batch_size = {batch_size} must be at least 1.")
         complete = self._settings(chosen, settings)
+        if self.one_at_a_time:
+            for stage in self.stages.values():
+                stage.sleep()
         text = self.text(captions).to(self.device)
-        against = self.text([negative]).to(self.device) if negative else None
+        self._check_width(text, chosen)
+        empty = any(stage.config.unconditional == "empty" for stage in chosen)
+        against = self.text([negative or ""]).to(self.device) if negative or empty else None
+        if self.one_at_a_time and self._own_encoder is not None:
+            self._own_encoder.release()
 
         pictures: dict[str, Tensor] = {}
         below = start
         for stage in chosen:
+            stage.wake(self.device)
             parts = []
+            led = against if negative or stage.config.unconditional == "empty" else None
             for rows in _chunks(len(captions), batch_size):
                 lowres = None if below is None else below[rows].to(self.device).float() / 127.5 - 1
                 parts.append(
@@ -209,10 +244,13 @@ class Cascade:
                         [self._generator(seed + k, stage) for k in range(len(captions))[rows]],
                         complete[stage.config.name],
                         lowres,
-                        against and against.select([0] * len(captions[rows])),
+                        led and led.select([0] * len(captions[rows])),
                         _watch(progress, stage, rows, len(captions)),
+                        size,
                     )
                 )
+            if self.one_at_a_time:
+                stage.sleep()
             below = to_uint8(torch.cat(parts)).cpu()
             pictures[stage.config.name] = below
 
@@ -234,6 +272,15 @@ class Cascade:
         ]
         return Made(images, pictures, records)
 
+    def _check_width(self, text: TextEmbedding, chosen: Sequence[Stage]) -> None:
+        for stage in chosen:
+            if stage.network_config.text_width != text.tokens.shape[2]:
+                raise CheckpointError(
+                    f"Stage {stage.config.name} listens to tokens of width "
+                    f"{stage.network_config.text_width}; those of {self.encoder_name} have "
+                    f"{text.tokens.shape[2]}."
+                )
+
     def _generator(self, seed: int, stage: Stage) -> torch.Generator:
         """The noise of one picture in one stage: other stages neither shift nor share it."""
         place = list(self.stages).index(stage.config.name)
@@ -246,17 +293,27 @@ class Cascade:
             dtype: of the stored weights; float16 halves them.
         """
         stages = list(self.stages.values())
+        for stage in stages:
+            stage.wake(self.device)
         write_folder(Path(folder), self.name, self.encoder_name, stages, dtype, self.trained)
 
 
-def load(model: str | Path = "scenes", device: str = "auto") -> Cascade:
-    """A cascade: a shipped model by name, a model folder, or "hf:org/name".
+def load(
+    model: str | Path = "scenes", device: str = "auto", one_at_a_time: bool | None = None
+) -> Cascade:
+    """A cascade: a shipped model by name, a model folder, a folder of DeepFloyd IF, or
+    "hf:org/name".
+
+    Args:
+        one_at_a_time: see Cascade.
 
     Raises:
         UnknownName: no such model.
         CheckpointError: the folder is damaged, incomplete, or of a newer format.
     """
     folder = locate(model)
+    if not (folder / "cascade.json").is_file():
+        return published(folder, device, one_at_a_time)
     header = read_header(folder)
     stages = read_stages(folder, header)
     return Cascade(
@@ -266,6 +323,28 @@ def load(model: str | Path = "scenes", device: str = "auto") -> Cascade:
         fingerprint(folder, header),
         device,
         trained=header.get("trained"),
+        encoder_folder=inside if (inside := folder / "text_encoder").is_dir() else None,
+        one_at_a_time=one_at_a_time,
+    )
+
+
+def published(
+    folder: str | Path, device: str = "auto", one_at_a_time: bool | None = None
+) -> Cascade:
+    """A cascade of DeepFloyd IF's published folders; see cascade/deepfloyd.py.
+
+    Raises:
+        CheckpointError: it is none of theirs, or something of it is missing, unknown or unsafe.
+    """
+    found = deepfloyd.read(Path(folder))
+    return Cascade(
+        Path(folder).resolve().name,
+        found.encoder,
+        found.stages,
+        found.model_hash,
+        device,
+        encoder_folder=found.text_encoder,
+        one_at_a_time=one_at_a_time,
     )
 
 
@@ -288,6 +367,25 @@ def join(name: str, folders: Sequence[str | Path], device: str = "auto") -> Casc
     for header in headers:
         trained |= header.get("trained", {})
     return Cascade(name, encoders.pop(), stages, device=device, trained=trained)
+
+
+def first_size(size: tuple[int, int], chosen: Sequence[Stage]) -> tuple[int, int]:
+    """Width and height of the first stage's pictures for finished ones of this size.
+
+    Raises:
+        ConfigError: no such size can be made; the message names the nearest that can.
+    """
+    unit = 64 if len(chosen) > 1 else 8
+    smallest = unit if len(chosen) > 1 else 2 * unit
+    if any(side % unit or side < smallest for side in size):
+        near = "x".join(str(max(smallest, round(side / unit) * unit)) for side in size)
+        raise ConfigError(
+            f"size = {size[0]}x{size[1]}: both sides must be multiples of {unit}, at least "
+            f"{smallest}.",
+            f"The nearest is {near}.",
+        )
+    scale = chosen[-1].config.resolution // chosen[0].config.resolution
+    return size[0] // scale, size[1] // scale
 
 
 def check_prompts(prompts: Sequence[str]) -> list[str]:

@@ -8,9 +8,17 @@ from typing import Any
 from open_imagen.cascade.augmentation import check_noise_level
 from open_imagen.config import parse
 from open_imagen.diffusion.guidance import Guidance
-from open_imagen.diffusion.samplers import SAMPLERS
+from open_imagen.diffusion.samplers import (
+    CHURN,
+    GAMMA,
+    SAMPLERS,
+    Sampler,
+    with_churn,
+    with_gamma,
+)
+from open_imagen.diffusion.schedules import SPACINGS, Schedule
 from open_imagen.diffusion.thresholding import Threshold
-from open_imagen.errors import ConfigError
+from open_imagen.errors import ConfigError, UnknownName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +33,22 @@ class Sampling:
     """Guide only at this log-SNR or above."""
     guidance_high: float | None = None
     """Guide only below this log-SNR."""
+    guidance_steps: float | None = None
+    """After so many steps only every second one is guided (oscillating guidance)."""
+    guidance_rescale: float | None = None
+    """0 to 1: how far guided predictions are brought back to the spread of unguided ones."""
     sampler: str | None = None
-    """ddpm, ddim, dpmpp_2m or heun."""
+    """ddpm, ddim, dpmpp_2m, dpmpp_2m_sde, heun or heun_sde."""
+    gamma: float | None = None
+    """Of ddpm: 0 the smaller, 1 the larger of the two variances; a learned one has precedence."""
+    churn: float | None = None
+    """Of heun_sde: fresh noise over the whole way."""
+    spacing: str | None = None
+    """Of the noise levels: even, leading, linspace or logsnr (see Schedule.levels)."""
+    logsnr_start: float | None = None
+    """Begin no noisier than this; -10.2 is usual with DPM-Solver on a cosine schedule."""
+    timesteps: tuple[int, ...] | None = None
+    """Exactly these steps of 1,000, from late to early, in place of `steps` and `spacing`."""
     threshold: str | None = None
     """dynamic, static or none."""
     percentile: float | None = None
@@ -41,8 +63,14 @@ class Sampling:
             raise ConfigError(f"steps = {self.steps} must be at least 1.", "Try 50.")
         if self.sampler is not None:
             SAMPLERS[self.sampler]
+        if self.spacing is not None and self.spacing not in SPACINGS:
+            raise UnknownName("spacing", self.spacing, SPACINGS)
         if self.noise_level is not None:
             check_noise_level(self.noise_level)
+        if self.gamma is not None and not 0 <= self.gamma <= 1:
+            raise ConfigError(f"gamma = {self.gamma} must be between 0 and 1.")
+        if self.churn is not None and not self.churn >= 0:
+            raise ConfigError(f"churn = {self.churn} must be at least 0.")
         # Building these is what checks guidance, threshold and their companions.
         _ = self.guide, self.thresholding
 
@@ -62,7 +90,23 @@ class Sampling:
     @property
     def guide(self) -> Guidance:
         full = self._full()
-        return Guidance(full["guidance"], full["guidance_low"], full["guidance_high"])
+        names = ("guidance", "guidance_low", "guidance_high", "guidance_steps", "guidance_rescale")
+        return Guidance(*(full[name] for name in names))
+
+    @property
+    def walk(self) -> Sampler:
+        """The sampler with its own settings."""
+        full = self._full()
+        chosen = full["sampler"]
+        if chosen == "ddpm":
+            return with_gamma(full["gamma"])
+        return with_churn(full["churn"]) if chosen == "heun_sde" else SAMPLERS[chosen]
+
+    def levels(self, schedule: Schedule) -> list[float]:
+        """The noise levels walked down, on this schedule."""
+        full = self._full()
+        names = ("steps", "spacing", "logsnr_start", "timesteps")
+        return schedule.levels(*(full[name] for name in names))
 
     @property
     def thresholding(self) -> Threshold:
@@ -78,7 +122,14 @@ FALLBACK: dict[str, Any] = {
     "guidance": 5.0,
     "guidance_low": -math.inf,
     "guidance_high": math.inf,
+    "guidance_steps": math.inf,
+    "guidance_rescale": 0.0,
     "sampler": "dpmpp_2m",
+    "gamma": GAMMA,
+    "churn": CHURN,
+    "spacing": "even",
+    "logsnr_start": -math.inf,
+    "timesteps": (),
     "threshold": "dynamic",
     "percentile": 99.5,
     "threshold_cap": math.inf,

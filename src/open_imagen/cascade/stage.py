@@ -1,25 +1,29 @@
 """One stage of a cascade: a network, its noise schedule, its objective. loss() and sample()."""
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from open_imagen.cascade.augmentation import augment
+from open_imagen.cascade.augmentation import Augmentation
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.config import plain
-from open_imagen.diffusion.guidance import guide
+from open_imagen.diffusion.guidance import guide, rescaled
 from open_imagen.diffusion.losses import Objective
 from open_imagen.diffusion.parameterization import diffuse, to_x
-from open_imagen.diffusion.samplers import SAMPLERS
+from open_imagen.diffusion.samplers import Denoise, Estimate, image_of
 from open_imagen.diffusion.schedules import Schedule
-from open_imagen.errors import ConfigError
+from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.models.registry import construct, resolve
 from open_imagen.types import LowRes, TextEmbedding, stack_texts
 
 Watch = Callable[[int, int, Tensor], None]
+UNCONDITIONAL = ("zero", "empty")
+FARTHEST = 20.0
+"""Networks are told no log-SNR beyond this, either way: pure noise has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,10 @@ class StageConfig:
     """Which noise level belongs to which time."""
     objective: Objective = field(default_factory=Objective)
     """What the network predicts and how its error counts."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """How the low-resolution image is enlarged and noised."""
+    unconditional: str = "zero"
+    """The text of the unconditional branch: zero (the paper) or the empty sentence."""
     sampling: Sampling = field(default_factory=Sampling)
     """Defaults for pictures."""
 
@@ -47,6 +55,13 @@ class StageConfig:
         if self.lowres and self.resolution % self.lowres:
             raise ConfigError(
                 f"{self.name}: lowres = {self.lowres} must divide resolution = {self.resolution}."
+            )
+        if self.unconditional not in UNCONDITIONAL:
+            raise UnknownName("unconditional", self.unconditional, UNCONDITIONAL)
+        if self.schedule.zero_snr and self.objective.prediction == "eps":
+            raise ConfigError(
+                f"{self.name}: pure noise (schedule.zero_snr) says nothing about eps; the "
+                "prediction must be x or v."
             )
 
 
@@ -103,10 +118,37 @@ class Stage(nn.Module):
                 f"{network.divisor}. Nearest: {below or network.divisor} or "
                 f"{below + network.divisor}."
             )
+        self.told_steps = getattr(network, "level", "logsnr") == "step"
+        if self.told_steps and not config.schedule.discrete:
+            raise ConfigError(
+                f"{config.name}: a network that is told steps needs a discrete schedule, not "
+                f"{config.schedule.name!r}."
+            )
+        self.learned_range = getattr(network, "out_channels", 3) == 6
         self.network = construct(name, network)
         self.network_config = network
+        self._fetch: Callable[[], Mapping[str, Tensor]] | None = None
         # What was resolved is what is saved: a preset may change, a saved model must not.
         self.saved_network = {"network": name, **plain(network)}
+
+    def asleep(self, weights: Callable[[], Mapping[str, Tensor]]) -> "Stage":
+        """This stage without its weights, which `wake` fetches. For a network made on "meta"."""
+        self._fetch = weights
+        return self.eval().requires_grad_(False)
+
+    def wake(self, device: torch.device) -> None:
+        """Have the weights, in float32, on this device, ready to sample."""
+        if self._fetch is not None and next(self.parameters()).is_meta:
+            tensors = {name: tensor.float() for name, tensor in self._fetch().items()}
+            self.network.load_state_dict(tensors, assign=True)
+            self.requires_grad_(False)
+        self.network.to(device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def sleep(self) -> None:
+        """Give the memory of the weights back, if they can be fetched again."""
+        if self._fetch is not None:
+            self.network.to("meta")
 
     def loss(
         self, images: Tensor, text: TextEmbedding, draws: Draws, lowres: Tensor | None = None
@@ -122,9 +164,23 @@ class Stage(nn.Module):
         condition = None
         if lowres is not None:
             size = (images.shape[2], images.shape[3])
-            condition = augment(lowres, draws.level, draws.lowres_noise, size)
-        prediction = self.network(z, logsnr, text.dropped(draws.drop), condition).float()
+            condition = self.condition(lowres, draws.level, draws.lowres_noise, size)
+        text = text.dropped(draws.drop)
+        prediction = self.network(z, self.told(logsnr), text, condition).float()[:, :3]
         return self.config.objective.loss(prediction, images, draws.eps, z, logsnr)
+
+    def told(self, logsnr: Tensor) -> Tensor:
+        """A noise level [B] as the network wants to be told it."""
+        if self.told_steps:
+            return self.config.schedule.step_of(logsnr)
+        return logsnr.clamp(-FARTHEST, FARTHEST)
+
+    def condition(
+        self, lowres: Tensor, level: Tensor, noise: Tensor, size: tuple[int, int]
+    ) -> LowRes:
+        """The low-resolution image as the network wants it; see Augmentation."""
+        image, logsnr = self.config.augmentation(lowres, level, noise, size)
+        return LowRes(image, self.told(logsnr))
 
     @torch.inference_mode()
     def sample(
@@ -135,6 +191,7 @@ class Stage(nn.Module):
         lowres: Tensor | None = None,
         negative: TextEmbedding | None = None,
         watch: Watch | None = None,
+        size: tuple[int, int] | None = None,
     ) -> Tensor:
         """Draw pictures, [B, 3, H, W] in [-1, 1].
 
@@ -148,13 +205,12 @@ class Stage(nn.Module):
             lowres: the small pictures [B, 3, h, w], for super-resolution.
             negative: what guidance leads away from; zeroed text if None.
             watch: told (step, steps, estimate of the clean images) after each call.
+            size: width and height of a base's pictures; the resolution both ways if None.
         """
         settings = (settings or Sampling()).over(self.config.sampling).complete()
-        assert settings.steps is not None
-        assert settings.sampler is not None
         assert settings.noise_level is not None
         device = next(self.parameters()).device
-        height = width = self.config.resolution
+        width, height = size or (self.config.resolution,) * 2
         if lowres is not None:
             scale = self.config.resolution // self.config.lowres
             height, width = lowres.shape[2] * scale, lowres.shape[3] * scale
@@ -163,27 +219,18 @@ class Stage(nn.Module):
         def noise() -> Tensor:
             return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
 
+        z = noise().to(memory_format=torch.channels_last)
         condition = None
         if self.config.lowres:
             assert lowres is not None, f"{self.config.name} enlarges pictures; none were given"
             level = torch.full((len(generators),), settings.noise_level, device=device)
-            condition = augment(lowres, level, noise(), (height, width))
+            condition = self.condition(lowres, level, noise(), (height, width))
 
-        levels = self.config.schedule.levels(settings.steps)
-        seen: list[float] = []
-
-        def denoise(z: Tensor, logsnr: Tensor) -> Tensor:
-            x = predict(z, logsnr)
-            if not seen or seen[-1] != float(logsnr):
-                seen.append(float(logsnr))
-            if watch is not None:
-                watch(min(len(seen), len(levels) - 1), len(levels) - 1, x)
-            return x
-
-        predict = self.denoiser(text, settings, condition, negative)
-        z = noise().to(memory_format=torch.channels_last)
-        x = SAMPLERS[settings.sampler](denoise, z, levels, noise)
-        return x.clamp(-1, 1)
+        levels = settings.levels(self.config.schedule)
+        denoise = self.denoiser(text, settings, condition, negative, levels)
+        if watch is not None:
+            denoise = watched(denoise, levels, watch)
+        return settings.walk(denoise, z, levels, noise).clamp(-1, 1)
 
     def denoiser(
         self,
@@ -191,25 +238,51 @@ class Stage(nn.Module):
         settings: Sampling,
         condition: LowRes | None = None,
         negative: TextEmbedding | None = None,
-    ) -> Callable[[Tensor, Tensor], Tensor]:
+        levels: Sequence[float] = (),
+    ) -> Denoise:
         """(z, logsnr) -> the guided, thresholded estimate of the clean image.
 
         With guidance, the conditional and unconditional predictions are one call of the network on
-        a batch twice as long.
+        a batch twice as long. A learned variance is the conditional one's, and goes with the
+        estimate where the sampler wants it. ``levels`` are those walked down, for guidance that
+        counts steps.
         """
         guidance, threshold = settings.guide, settings.thresholding
         kind, network = self.config.objective.prediction, self.network
         both = stack_texts([text, negative or text.null()])
         twice = condition and LowRes(*(torch.cat([part, part]) for part in condition))
+        with_variance = self.learned_range and settings.sampler == "ddpm"
 
-        def denoise(z: Tensor, logsnr: Tensor) -> Tensor:
-            level = logsnr.to(z.device, z.dtype)
-            if guidance.active(float(logsnr)):
-                found = network(torch.cat([z, z]), level.expand(2 * len(z)), both, twice)
-                conditional, unconditional = found.float().chunk(2)
-                prediction = guide(conditional, unconditional, guidance.weight)
+        def told(logsnr: float, number: int, like: Tensor) -> Tensor:
+            here = self.told(torch.tensor(logsnr, dtype=torch.float64))
+            return torch.full((number,), float(here), device=like.device, dtype=torch.float32)
+
+        def denoise(z: Tensor, logsnr: float) -> Estimate:
+            weight = guidance.at(logsnr, bisect_left(levels, logsnr))
+            if weight != 1:
+                found = network(torch.cat([z, z]), told(logsnr, 2 * len(z), z), both, twice)
+                found, unconditional = found.float().chunk(2)
+                prediction = guide(found[:, :3], unconditional[:, :3], weight)
+                if guidance.rescale:
+                    prediction = rescaled(prediction, found[:, :3], guidance.rescale)
             else:
-                prediction = network(z, level.expand(len(z)), text, condition).float()
-            return threshold(to_x(prediction, z, logsnr, kind))
+                found = network(z, told(logsnr, len(z), z), text, condition).float()
+                prediction = found[:, :3]
+            level = torch.tensor(logsnr, dtype=torch.float64)
+            x = threshold(to_x(prediction, z, level, kind))
+            return (x, (found[:, 3:] + 1) / 2) if with_variance else x
 
         return denoise
+
+
+def watched(denoise: Denoise, levels: Sequence[float], watch: Watch) -> Denoise:
+    """The same, telling how far it has come and what the image will be."""
+
+    def told(z: Tensor, logsnr: float) -> Estimate:
+        estimate = denoise(z, logsnr)
+        watch(
+            min(bisect_right(levels, logsnr), len(levels) - 1), len(levels) - 1, image_of(estimate)
+        )
+        return estimate
+
+    return told

@@ -2,48 +2,78 @@
 
 A sampler walks down a list of noise levels. Every one has the same four arguments:
 
-    denoise   (z, logsnr) -> estimate of the clean image x
+    denoise   (z, logsnr) -> estimate of the clean image x; or of x and of gamma, the mix of the
+              ancestral sampler's two variances, from a network that has learned it
     z         the noisy image at logsnrs[0]
-    logsnrs   noise levels, noisiest first, shape [steps + 1], on the CPU so that no step waits
-              for the device; the last may be +inf, the clean image
+    logsnrs   noise levels, noisiest first, steps + 1 of them; the first may be -inf, pure noise,
+              the last +inf, the clean image
     noise     () -> fresh standard normal noise, shape of z; only stochastic samplers call it
 
-and returns z at logsnrs[-1]. Guidance, thresholding and text live inside `denoise`.
+and returns z at logsnrs[-1]. Guidance, thresholding and text live inside `denoise`. Levels and
+what follows from them are Python floats: no step waits for the device.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from open_imagen.diffusion.schedules import alpha_sigma
 from open_imagen.registry import Registry
 
-Denoise = Callable[[Tensor, Tensor], Tensor]
+Estimate = Tensor | tuple[Tensor, Tensor]
+Denoise = Callable[[Tensor, float], Estimate]
 Noise = Callable[[], Tensor]
-Sampler = Callable[[Denoise, Tensor, Tensor, Noise], Tensor]
+Sampler = Callable[[Denoise, Tensor, Sequence[float], Noise], Tensor]
 SAMPLERS: Registry[Sampler] = Registry("sampler")
 
 GAMMA = 0.3
 """The paper does not state its gamma; 0 is the posterior variance, 1 that of the forward step."""
+CHURN = 40.0
+"""Fresh noise over the whole way of `heun_sde`, Karras et al. 2022's S_churn."""
+
+
+def scales(logsnr: float) -> tuple[float, float]:
+    """alpha and sigma at a log-SNR, -inf and +inf included.
+
+    >>> scales(math.inf), scales(-math.inf)
+    ((1.0, 0.0), (0.0, 1.0))
+    """
+    small = math.exp(-abs(logsnr))
+    large, less = math.sqrt(1 / (1 + small)), math.sqrt(small / (1 + small))
+    return (large, less) if logsnr >= 0 else (less, large)
+
+
+def image_of(estimate: Estimate) -> Tensor:
+    """The clean image of an estimate, whether or not a variance comes with it."""
+    return estimate if isinstance(estimate, Tensor) else estimate[0]
 
 
 @torch.no_grad()
 def ancestral(
-    denoise: Denoise, z: Tensor, logsnrs: Tensor, noise: Noise, gamma: float = GAMMA
+    denoise: Denoise, z: Tensor, logsnrs: Sequence[float], noise: Noise, gamma: float = GAMMA
 ) -> Tensor:
-    """The paper's ancestral sampler; gamma mixes its two log-variances (appendix A)."""
-    for now, then in pairwise(logsnrs):
-        x = denoise(z, now)
-        (alpha, sigma), (alpha_then, sigma_then) = alpha_sigma(now), alpha_sigma(then)
-        ratio = torch.exp(now - then)  # e^{lambda_t - lambda_s}
-        z = ratio * alpha_then / alpha * z + (1 - ratio) * alpha_then * x
-        if torch.isfinite(then):  # the clean image gets no fresh noise
-            lower = (1 - ratio) * sigma_then**2
-            upper = (1 - ratio) * sigma**2
-            z = z + (lower ** (1 - gamma) * upper**gamma).sqrt() * noise()
+    """The paper's ancestral sampler; gamma mixes its two log-variances (appendix A).
+
+    A learned gamma is Nichol and Dhariwal's learned range (2021, eq. 15), pixel by pixel.
+    """
+    for now, then in pairwise(map(float, logsnrs)):
+        estimate = denoise(z, now)
+        x, mix = estimate if isinstance(estimate, tuple) else (estimate, gamma)
+        (alpha, sigma), (alpha_then, sigma_then) = scales(now), scales(then)
+        fresh = -math.expm1(now - then)  # 1 - e^{lambda_t - lambda_s}
+        z = alpha * sigma_then**2 / (alpha_then * sigma**2) * z + fresh * alpha_then * x
+        if then < math.inf:  # the clean image gets no fresh noise
+            lower, upper = math.log(fresh * sigma_then**2), math.log(fresh * sigma**2)
+            log_variance = lower + mix * (upper - lower)
+            spread = (
+                math.exp(log_variance / 2)
+                if isinstance(log_variance, float)
+                else torch.exp(log_variance / 2)
+            )
+            z = z + spread * noise()
     return z
 
 
@@ -52,56 +82,92 @@ SAMPLERS.register("ddpm")(ancestral)
 
 @SAMPLERS.register("ddim")
 @torch.no_grad()
-def ddim(denoise: Denoise, z: Tensor, logsnrs: Tensor, noise: Noise) -> Tensor:
+def ddim(denoise: Denoise, z: Tensor, logsnrs: Sequence[float], noise: Noise) -> Tensor:
     """DDIM without fresh noise (Song et al. 2021). First order."""
-    for now, then in pairwise(logsnrs):
-        x = denoise(z, now)
-        (alpha, sigma), (alpha_then, sigma_then) = alpha_sigma(now), alpha_sigma(then)
-        z = alpha_then * x + sigma_then / sigma * (z - alpha * x)
+    for now, then in pairwise(map(float, logsnrs)):
+        z = straight(image_of(denoise(z, now)), z, now, then)
     return z
 
 
-@SAMPLERS.register("dpmpp_2m")
+def straight(x: Tensor, z: Tensor, now: float, then: float) -> Tensor:
+    """From z to a lower noise level, the estimate x held still: DDIM's step."""
+    (alpha, sigma), (alpha_then, sigma_then) = scales(now), scales(then)
+    return alpha_then * x + sigma_then / sigma * (z - alpha * x)
+
+
 @torch.no_grad()
-def dpmpp_2m(denoise: Denoise, z: Tensor, logsnrs: Tensor, noise: Noise) -> Tensor:
-    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2). Second order, one call per step."""
-    x_last, step_last = None, None
-    for now, then in pairwise(logsnrs):
-        x = denoise(z, now)
-        step = (then - now) / 2  # in units of log(alpha / sigma)
+def dpmpp_2m(
+    denoise: Denoise,
+    z: Tensor,
+    logsnrs: Sequence[float],
+    noise: Noise,
+    stochastic: bool = False,
+) -> Tensor:
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2). Second order, one call per step.
+
+    ``stochastic`` is its SDE form, in which each step also trades old noise for fresh.
+    """
+    x_last, step_last = None, math.inf
+    for now, then in pairwise(map(float, logsnrs)):
+        x, step = image_of(denoise(z, now)), (then - now) / 2  # in units of log(alpha / sigma)
 
         # Extrapolate x to the middle of the step from the two latest estimates. An infinite
-        # last step has no middle: it lands on x.
-        if x_last is None or step_last is None or torch.isinf(step):
-            x_mid = x
-        else:
+        # step has no middle: it lands on x, and so does the one after it.
+        x_mid = x
+        if x_last is not None and step < math.inf:
             x_mid = x + step / (2 * step_last) * (x - x_last)
-
-        _, sigma = alpha_sigma(now)
-        alpha_then, sigma_then = alpha_sigma(then)
-        z = sigma_then / sigma * z - alpha_then * torch.expm1(-step) * x_mid
         x_last, step_last = x, step
+
+        (_, sigma), (alpha_then, sigma_then) = scales(now), scales(then)
+        reach = 2 * step if stochastic else step
+        kept = math.exp(-step) if stochastic else 1.0
+        z = sigma_then / sigma * kept * z - alpha_then * math.expm1(-reach) * x_mid
+        if stochastic and then < math.inf:
+            z = z + sigma_then * math.sqrt(-math.expm1(-reach)) * noise()
     return z
 
 
-@SAMPLERS.register("heun")
+SAMPLERS.register("dpmpp_2m")(dpmpp_2m)
+SAMPLERS.register("dpmpp_2m_sde")(partial(dpmpp_2m, stochastic=True))
+
+
 @torch.no_grad()
-def heun(denoise: Denoise, z: Tensor, logsnrs: Tensor, noise: Noise) -> Tensor:
-    """Heun's method on dy/ds = (y - x) / s, y = z / alpha, s = sigma / alpha (Karras et al. 2022,
-    algorithm 1 without churn). Second order, two calls per step but for the last to s = 0.
+def heun(
+    denoise: Denoise, z: Tensor, logsnrs: Sequence[float], noise: Noise, churn: float = 0.0
+) -> Tensor:
+    """Heun's method on dy/ds = (y - x) / s, y = z / alpha, s = sigma / alpha (Karras et al. 2022).
+
+    Second order, two calls per step but for the last to s = 0. ``churn`` above 0 raises the noise
+    before each step and takes it away with the step (their algorithm 2, over all levels).
     """
-    for now, then in pairwise(logsnrs):
-        (alpha, _), (alpha_then, _) = alpha_sigma(now), alpha_sigma(then)
-        s, s_then = torch.exp(-now / 2), torch.exp(-then / 2)
-        y = z / alpha
-        slope = (y - denoise(z, now)) / s
+    steps = len(logsnrs) - 1
+    for now, then in pairwise(map(float, logsnrs)):
+        if now == -math.inf:  # pure noise has no y
+            z = straight(image_of(denoise(z, now)), z, now, then)
+            continue
+        s, s_then, alpha_then = math.exp(-now / 2), math.exp(-then / 2), scales(then)[0]
+        y = z / scales(now)[0]
+        if churn:
+            raised = s * (1 + min(churn / steps, math.sqrt(2) - 1))
+            y = y + math.sqrt(raised**2 - s**2) * noise()
+            s, now = raised, -2 * math.log(raised)
+        slope = (y - image_of(denoise(scales(now)[0] * y, now))) / s
         z = alpha_then * (y + (s_then - s) * slope)
-        if torch.isfinite(then):
-            slope_then = (z / alpha_then - denoise(z, then)) / s_then
+        if then < math.inf:
+            slope_then = (z / alpha_then - image_of(denoise(z, then))) / s_then
             z = alpha_then * (y + (s_then - s) * (slope + slope_then) / 2)
     return z
+
+
+SAMPLERS.register("heun")(heun)
+SAMPLERS.register("heun_sde")(partial(heun, churn=CHURN))
 
 
 def with_gamma(gamma: float) -> Sampler:
     """The ancestral sampler with another mix of its two variances, gamma in [0, 1]."""
     return partial(ancestral, gamma=gamma)
+
+
+def with_churn(churn: float) -> Sampler:
+    """Stochastic Heun with another amount of fresh noise, at least 0."""
+    return partial(heun, churn=churn)

@@ -18,6 +18,7 @@ from open_imagen.models.layers import (
     ResBlock,
     TextAttention,
     conv3x3,
+    cropped,
     group_norm,
     resampled,
     zeroed,
@@ -76,10 +77,10 @@ class EfficientUNet(nn.Module):
         super().__init__()
         self.config = config
         D = config.embedding
-        self.level = LevelEmbedding(config.channels[0], D)
+        self.level = LevelEmbedding(config.channels[0], D, scale=50.0)
         self.pooled_text = PooledText(config.text_width, D)
         if config.lowres:
-            self.lowres_level = LevelEmbedding(config.channels[0], D)
+            self.lowres_level = LevelEmbedding(config.channels[0], D, scale=50.0)
         self.stem = conv3x3((6 if config.lowres else 3) * config.patch**2, config.stem)
 
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -93,13 +94,14 @@ class EfficientUNet(nn.Module):
         self.head = zeroed(conv3x3(config.stem, 3 * config.patch**2))
 
     def forward(
-        self, z: Tensor, logsnr: Tensor, text: TextEmbedding, lowres: LowRes | None = None
+        self, z: Tensor, level: Tensor, text: TextEmbedding, lowres: LowRes | None = None
     ) -> Tensor:
-        # Conditions.
-        embedding = self.level(logsnr) + self.pooled_text(text)
+        # Conditions. Every block wants the embedding through the activation: once is enough.
+        embedding = self.level(level) + self.pooled_text(text)
         if lowres is not None:
-            embedding = embedding + self.lowres_level(lowres.logsnr)
+            embedding = embedding + self.lowres_level(lowres.level)
             z = torch.cat([z, lowres.image], dim=1)
+        embedding = F.silu(embedding)
 
         # Down: every level's output, and the stem's, is kept for the way up.
         h = self.stem(F.pixel_unshuffle(z, self.config.patch))
@@ -110,8 +112,8 @@ class EfficientUNet(nn.Module):
 
         # Up.
         for block in self.up:
-            h = block(h, embedding, text)
-            h = (h + skips.pop()) / math.sqrt(2)
+            skip = skips.pop()
+            h = (cropped(block(h, embedding, text), skip) + skip) / math.sqrt(2)
         h = self.head(F.silu(self.norm(h)))
         return F.pixel_shuffle(h, self.config.patch)
 
@@ -128,7 +130,7 @@ class Blocks(nn.Module):
         )
         kind = config.attention[level]
         self.attention = (
-            TextAttention(width, config.text_width, width // config.heads, kind == "text")
+            TextAttention(width, config.text_width, width // config.heads, kind)
             if kind != "none"
             else None
         )

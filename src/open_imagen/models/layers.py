@@ -4,6 +4,7 @@ Feature maps are [B, C, H, W]; the embedding of noise level and pooled text is [
 """
 
 import math
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from open_imagen.types import TextEmbedding
 
 M = TypeVar("M", bound=nn.Module)
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu}
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -32,48 +35,62 @@ def conv3x3(inside: int, outside: int, stride: int = 1) -> nn.Conv2d:
 
 
 class LevelEmbedding(nn.Module):
-    """Noise level (log-SNR) -> vector: sinusoids, then two linear layers. [B] -> [B, D]."""
+    """Noise level -> vector: sinusoids, then two linear layers. [B] -> [B, D].
 
-    def __init__(self, width: int, out: int) -> None:
+    ``scale`` brings a level to the range of step numbers, 0 to 1000, for which the frequencies
+    were made (Vaswani et al. 2017).
+    """
+
+    def __init__(self, width: int, out: int, scale: float, activation: str = "silu") -> None:
         super().__init__()
-        self.width = width
-        self.mlp = nn.Sequential(nn.Linear(width, out), nn.SiLU(), nn.Linear(out, out))
+        self.width, self.scale = width, scale
+        self.act = ACTIVATIONS[activation]
+        self.mlp = nn.ModuleDict({"0": nn.Linear(width, out), "2": nn.Linear(out, out)})
 
-    def forward(self, logsnr: Tensor) -> Tensor:
-        # Log-SNR lives in about [-15, 15]; times 50 it spans what step numbers 0..1000 span,
-        # for which these frequencies were made.
+    def forward(self, level: Tensor) -> Tensor:
         half = self.width // 2
-        exponents = torch.arange(half, device=logsnr.device, dtype=torch.float32) / half
-        angles = 50 * logsnr.float()[:, None] * torch.exp(-math.log(10_000) * exponents)
-        out: Tensor = self.mlp(torch.cat([angles.cos(), angles.sin()], dim=1))
+        exponents = torch.arange(half, device=level.device, dtype=torch.float32) / half
+        angles = self.scale * level.float()[:, None] * torch.exp(-math.log(10_000) * exponents)
+        first, last = self.mlp["0"], self.mlp["2"]
+        waves = torch.cat([angles.cos(), angles.sin()], dim=1)
+        out: Tensor = last(self.act(first(waves)))
         return out
 
 
 class PooledText(nn.Module):
-    """Attention-pooled text as one vector, added to the time embedding (section 2.5).
+    """The text as one vector, added to the time embedding (section 2.5). [B, L, C] -> [B, D].
 
-    The query is the mean token plus a learned offset; LayerNorm before and after.
-    [B, L, C], [B, L] -> [B, D].
+    ``how`` it is pooled, with LayerNorm before and after:
+    attention   over the tokens; the query is the mean token plus a learned offset
+    class       the same, with that mean token among the keys (DeepFloyd IF)
+    mean        the mean token itself (the paper's ablation, appendix D.3.1)
     """
 
-    def __init__(self, width: int, out: int, head_width: int = 64) -> None:
+    def __init__(self, width: int, out: int, how: str = "attention", head_width: int = 64) -> None:
         super().__init__()
+        self.how = how
         self.heads = max(1, width // head_width)
         self.norm_in = nn.LayerNorm(width)
-        self.offset = nn.Parameter(torch.zeros(width))
-        self.query = nn.Linear(width, width)
-        self.keys_values = nn.Linear(width, 2 * width)
+        if how != "mean":
+            self.offset = nn.Parameter(torch.zeros(width))
+            self.query = nn.Linear(width, width)
+            self.keys_values = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, out)
         self.norm_out = nn.LayerNorm(out)
 
     def forward(self, text: TextEmbedding) -> Tensor:
-        tokens = self.norm_in(text.tokens)
-        visible = text.mask[..., None].to(tokens.dtype)
-        mean = (tokens * visible).sum(1) / visible.sum(1).clamp(min=1)
-        query = split_heads(self.query(mean + self.offset)[:, None], self.heads)
-        keys, values = split_heads(self.keys_values(tokens), 2 * self.heads).chunk(2, dim=1)
-        pooled = attention(query, keys, values, text.mask[:, None, None])
-        out: Tensor = self.norm_out(self.out(pooled.transpose(1, 2).flatten(1)))
+        tokens, mask = self.norm_in(text.tokens), text.mask
+        visible = mask[..., None].to(tokens.dtype)
+        pooled = (tokens * visible).sum(1) / visible.sum(1).clamp(min=1)
+        if self.how != "mean":
+            asking = (pooled + self.offset)[:, None]
+            if self.how == "class":
+                tokens, mask = torch.cat([asking, tokens], dim=1), F.pad(mask, (1, 0), value=True)
+            query = split_heads(self.query(asking), self.heads)
+            keys, values = split_heads(self.keys_values(tokens), 2 * self.heads).chunk(2, dim=1)
+            found = attention(query, keys, values, mask[:, None, None])
+            pooled = found.transpose(1, 2).flatten(1)
+        out: Tensor = self.norm_out(self.out(pooled))
         return out
 
 
@@ -92,7 +109,8 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tens
         return F.scaled_dot_product_attention(query, keys, values, mask)
     scores = (query * query.shape[-1] ** -0.5) @ keys.transpose(2, 3)
     scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return scores.softmax(dim=-1).to(values.dtype) @ values
+    out: Tensor = scores.softmax(dim=-1).to(values.dtype) @ values
+    return out
 
 
 class Positions(nn.Module):
@@ -119,38 +137,57 @@ class Positions(nn.Module):
         return out
 
 
-class TextAttention(nn.Module):
-    """Attention of every pixel over the text, and over all pixels unless ``only_text``.
+class TokenGroupNorm(nn.GroupNorm):
+    """GroupNorm over the channels of tokens [B, L, C] and all L of them, as DeepFloyd IF has it."""
 
-    Keys and values of the text join those of the image in one softmax (section 2.5). LayerNorm
-    on the text comes before its keys and values.
+    def __init__(self, channels: int) -> None:
+        super().__init__(math.gcd(32, channels), channels)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return super().forward(tokens.transpose(1, 2)).transpose(1, 2)
+
+
+class TextAttention(nn.Module):
+    """Attention of every pixel over pixels and text together, over the text, or over pixels.
+
+    Keys and values of the text join those of the image in one softmax (section 2.5). The text is
+    normalised before its keys and values: by LayerNorm, as the paper found to help, or by groups.
     """
 
     def __init__(
-        self, channels: int, text_width: int, head_width: int, only_text: bool = False
+        self,
+        channels: int,
+        text_width: int,
+        head_width: int,
+        over: str = "both",
+        text_norm: str = "layer",
     ) -> None:
         super().__init__()
         self.heads = max(1, channels // head_width)
+        self.over = over
         self.norm = group_norm(channels)
-        self.only_text = only_text
         self.query = nn.Linear(channels, channels)
-        if not only_text:
+        if over != "text":
             self.keys_values = nn.Linear(channels, 2 * channels)
-        self.norm_text = nn.LayerNorm(text_width)
-        self.text_keys_values = nn.Linear(text_width, 2 * channels)
+        if over != "pixels":
+            norm = nn.LayerNorm if text_norm == "layer" else TokenGroupNorm
+            self.norm_text = norm(text_width)
+            self.text_keys_values = nn.Linear(text_width, 2 * channels)
         self.out = zeroed(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor, text: TextEmbedding) -> Tensor:
         pixels = self.norm(x).flatten(2).transpose(1, 2)  # [B, HW, C]
         query = split_heads(self.query(pixels), self.heads)
-        joined = split_heads(self.text_keys_values(self.norm_text(text.tokens)), 2 * self.heads)
-        mask = text.mask
-        if not self.only_text:
-            own = split_heads(self.keys_values(pixels), 2 * self.heads)
-            joined = torch.cat([joined, own], dim=2)
-            mask = F.pad(mask, (0, pixels.shape[1]), value=True)
+        seen, masks = [], []
+        if self.over != "pixels":
+            seen.append(self.text_keys_values(self.norm_text(text.tokens)))
+            masks.append(text.mask)
+        if self.over != "text":
+            seen.append(self.keys_values(pixels))
+            masks.append(text.mask.new_ones(1, 1).expand(pixels.shape[:2]))
+        joined = split_heads(torch.cat(seen, dim=1), 2 * self.heads)
         keys, values = joined.chunk(2, dim=1)
-        found = attention(query, keys, values, mask[:, None, None])
+        found = attention(query, keys, values, torch.cat(masks, dim=1)[:, None, None])
         update = self.out(found.transpose(1, 2).flatten(2))  # [B, HW, C]
         out: Tensor = x + update.transpose(1, 2).reshape(x.shape)
         return out
@@ -159,7 +196,8 @@ class TextAttention(nn.Module):
 class ResBlock(nn.Module):
     """BigGAN residual block with scale-shift norm; ``resample`` doubles or halves the side.
 
-    norm, SiLU, [resample], conv, norm * (1 + scale) + shift, SiLU, conv; plus the shortcut.
+    norm, act, [resample], conv, norm * (1 + scale) + shift, act, conv; plus the shortcut, and the
+    sum divided by ``divide``. The embedding comes with its activation already applied.
     """
 
     def __init__(
@@ -169,9 +207,12 @@ class ResBlock(nn.Module):
         embedding: int,
         resample: str = "",
         dropout: float = 0.0,
+        activation: str = "silu",
+        divide: float = 1.0,
     ) -> None:
         super().__init__()
-        self.resample = resample
+        self.resample, self.divide = resample, divide
+        self.act = ACTIVATIONS[activation]
         self.norm_in = group_norm(inside)
         self.conv_in = conv3x3(inside, outside)
         self.scale_shift = nn.Linear(embedding, 2 * outside)
@@ -181,19 +222,27 @@ class ResBlock(nn.Module):
         self.shortcut = nn.Conv2d(inside, outside, 1) if inside != outside else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = F.silu(self.norm_in(x))
+        h = self.act(self.norm_in(x))
         if self.resample:
             h, x = resampled(h, self.resample), resampled(x, self.resample)
         h = self.conv_in(h)
-        scale, shift = self.scale_shift(F.silu(embedding))[..., None, None].chunk(2, dim=1)
+        scale, shift = self.scale_shift(embedding)[..., None, None].chunk(2, dim=1)
         h = self.norm_out(h) * (1 + scale) + shift
-        h = self.conv_out(self.dropout(F.silu(h)))
+        h = self.conv_out(self.dropout(self.act(h)))
         out: Tensor = self.shortcut(x) + h
-        return out
+        return out if self.divide == 1 else out / self.divide
+
+
+def cropped(x: Tensor, like: Tensor) -> Tensor:
+    """x without the row or column that doubling a side added to an odd one."""
+    return x[..., : like.shape[2], : like.shape[3]] if x.shape[2:] != like.shape[2:] else x
 
 
 def resampled(x: Tensor, how: str) -> Tensor:
-    """Halve the side by averaging ("down") or double it by repeating ("up")."""
+    """Halve the side by averaging ("down") or double it by repeating ("up").
+
+    An odd side is halved upwards, the last row or column an average of what there is.
+    """
     if how == "down":
-        return F.avg_pool2d(x, 2)
+        return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
     return F.interpolate(x, scale_factor=2.0, mode="nearest")

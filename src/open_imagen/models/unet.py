@@ -1,7 +1,8 @@
 """The base U-Net of the paper (ADM blocks, text in every attention), and its presets.
 
-It predicts from a noisy image, its noise level and the text; it knows nothing of schedules,
-guidance or what its prediction means.
+By its config alone it is also DeepFloyd IF's, and the plain super-resolution U-Net that the paper
+compares the Efficient one with. It predicts from a noisy image, its noise level and the text; it
+knows nothing of schedules, guidance or what its prediction means.
 """
 
 from dataclasses import dataclass
@@ -10,19 +11,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from open_imagen.errors import ConfigError
+from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.models.layers import (
+    ACTIVATIONS,
     LevelEmbedding,
     PooledText,
     Positions,
     ResBlock,
     TextAttention,
     conv3x3,
+    cropped,
     group_norm,
     zeroed,
 )
 from open_imagen.models.registry import NETWORKS, PRESETS, Preset
 from open_imagen.types import LowRes, TextEmbedding
+
+LEVELS = {"logsnr": 50.0, "step": 1.0}
+"""How a noise level is told, and what brings it to the range of step numbers, 0 to 1000."""
+CHOICES = {
+    "activation": tuple(ACTIVATIONS),
+    "level": tuple(LEVELS),
+    "attends": ("both", "text", "pixels"),
+    "text_norm": ("layer", "group"),
+    "pooling": ("attention", "class", "mean"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +50,28 @@ class UNetConfig:
     """Residual blocks of each level on the way down; one more on the way up."""
     attention: tuple[bool, ...] = (False, True, True, True)
     """Whether a level's residual blocks are followed by attention over pixels and text."""
+    attends: str = "both"
+    """What attention sees: both pixels and text, text, or pixels."""
     head_width: int = 64
     """Channels of one attention head."""
     text_width: int = 4096
     """Width of the text encoder's tokens."""
     text_projection: int = 0
     """Project the text to this width before attention; 0 leaves it as it is."""
+    text_norm: str = "layer"
+    """Norm of the text in attention: layer (the paper) or group (DeepFloyd IF)."""
+    pooling: str = "attention"
+    """How the text becomes one vector: attention, class (DeepFloyd IF) or mean."""
+    pooling_head_width: int = 64
+    """Channels of one head of that pooling."""
     embedding_multiplier: int = 4
     """Width of the time embedding, in units of `channels`."""
+    level: str = "logsnr"
+    """How noise levels are told: logsnr, or the step of a discrete schedule (DeepFloyd IF)."""
+    activation: str = "silu"
+    """silu, or gelu (DeepFloyd IF)."""
+    residual_divisor: float = 1.0
+    """What the sum of a residual block and its shortcut is divided by."""
     patch: int = 1
     """Fold patches of this side into channels before the first level, to save computation."""
     positions: int = 0
@@ -63,6 +90,9 @@ class UNetConfig:
                 "multipliers, blocks and attention must have one entry per level, not "
                 f"{len(self.multipliers)}, {len(self.blocks)} and {len(self.attention)}."
             )
+        for setting, known in CHOICES.items():
+            if getattr(self, setting) not in known:
+                raise UnknownName(setting, getattr(self, setting), known)
 
     @property
     def widths(self) -> list[int]:
@@ -85,21 +115,29 @@ class UNet(nn.Module):
         text_width = config.text_projection or config.text_width
 
         def block(inside: int, outside: int, resample: str = "") -> ResBlock:
-            return ResBlock(inside, outside, embedding, resample, config.dropout)
+            how = (resample, config.dropout, config.activation, config.residual_divisor)
+            return ResBlock(inside, outside, embedding, *how)
 
         def attend(level: int) -> nn.Module | None:
             if not config.attention[level]:
                 return None
-            return TextAttention(widths[level], text_width, config.head_width)
+            how = (config.head_width, config.attends, config.text_norm)
+            return TextAttention(widths[level], text_width, *how)
 
-        self.level = LevelEmbedding(D, embedding)
-        self.pooled_text = PooledText(config.text_width, embedding)
+        def level_embedding() -> LevelEmbedding:
+            return LevelEmbedding(D, embedding, LEVELS[config.level], config.activation)
+
+        self.act = ACTIVATIONS[config.activation]
+        self.level = level_embedding()
+        self.pooled_text = PooledText(
+            config.text_width, embedding, config.pooling, config.pooling_head_width
+        )
         self.project_text = (
             nn.Linear(config.text_width, text_width) if config.text_projection else nn.Identity()
         )
         inputs = (6 if config.lowres else 3) * config.patch**2
         if config.lowres:
-            self.lowres_level = LevelEmbedding(D, embedding)
+            self.lowres_level = level_embedding()
         self.stem = conv3x3(inputs, D)
         self.positions = Positions(config.positions, D) if config.positions else None
 
@@ -132,13 +170,14 @@ class UNet(nn.Module):
         self.head = zeroed(conv3x3(width, config.out_channels * config.patch**2))
 
     def forward(
-        self, z: Tensor, logsnr: Tensor, text: TextEmbedding, lowres: LowRes | None = None
+        self, z: Tensor, level: Tensor, text: TextEmbedding, lowres: LowRes | None = None
     ) -> Tensor:
-        # Conditions.
-        embedding = self.level(logsnr) + self.pooled_text(text)
+        # Conditions. Every block wants the embedding through the activation: once is enough.
+        embedding = self.level(level) + self.pooled_text(text)
         if lowres is not None:
-            embedding = embedding + self.lowres_level(lowres.logsnr)
+            embedding = embedding + self.lowres_level(lowres.level)
             z = torch.cat([z, lowres.image], dim=1)
+        embedding = self.act(embedding)
         text = TextEmbedding(self.project_text(text.tokens), text.mask)
 
         # Down.
@@ -156,8 +195,9 @@ class UNet(nn.Module):
 
         # Up.
         for step in self.up:
-            h = step(torch.cat([h, skips.pop()], dim=1), embedding, text)
-        h = self.head(F.silu(self.norm(h)))
+            skip = skips.pop()
+            h = step(torch.cat([cropped(h, skip), skip], dim=1), embedding, text)
+        h = self.head(self.act(self.norm(h)))
         return F.pixel_shuffle(h, self.config.patch)
 
 

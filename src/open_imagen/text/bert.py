@@ -21,7 +21,7 @@ class Bert(nn.Module):
     def __init__(self, settings: dict[str, int]) -> None:
         super().__init__()
         C = settings["hidden_size"]
-        self.heads = settings["num_attention_heads"]
+        self.heads, self.width = settings["num_attention_heads"], C
         self.embeddings = nn.ModuleDict(
             {
                 "word_embeddings": nn.Embedding(settings["vocab_size"], C),

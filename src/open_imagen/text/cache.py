@@ -1,4 +1,4 @@
-"""An encoder that remembers: each caption is encoded once."""
+"""Encoders around encoders: one that remembers each caption, one that is loaded when needed."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -49,3 +49,33 @@ class Remembered:
                 self._kept[caption] = tokens[mask].to("cpu", self.dtype)
             if progress is not None:
                 progress(min(start + batch_size, len(new)))
+
+
+class OnDemand:
+    """A TextEncoder that is loaded when it is first needed, and can be let go again."""
+
+    def __init__(
+        self, name: str, width: int, max_length: int, make: Callable[[], TextEncoder]
+    ) -> None:
+        self.name, self.width, self.max_length = name, width, max_length
+        self._make = make
+        self._encoder: TextEncoder | None = None
+
+    @property
+    def loaded(self) -> bool:
+        return self._encoder is not None
+
+    def _here(self) -> TextEncoder:
+        if self._encoder is None:
+            self._encoder = self._make()
+        return self._encoder
+
+    def __call__(self, captions: Sequence[str]) -> TextEmbedding:
+        return self._here()(captions)
+
+    def num_tokens(self, caption: str) -> int:
+        return self._here().num_tokens(caption)
+
+    def release(self) -> None:
+        """Give its memory back; the next call loads it again."""
+        self._encoder = None

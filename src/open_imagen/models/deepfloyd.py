@@ -1,0 +1,263 @@
+"""DeepFloyd IF's U-Nets as ours: their config, or the shapes of their weights, and their names.
+
+Their files are those of the class UNet2DConditionModel of diffusers. What our U-Net cannot do as
+they do is refused by name, never passed over.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from open_imagen.errors import CheckpointError
+from open_imagen.models.unet import UNetConfig
+
+DOWN = {"ResnetDownsampleBlock2D": False, "SimpleCrossAttnDownBlock2D": True}
+"""Whether a level has attention, by the name of its block."""
+
+RESIDUAL = {
+    "norm_in": ["norm1"],
+    "conv_in": ["conv1"],
+    "scale_shift": ["time_emb_proj"],
+    "norm_out": ["norm2"],
+    "conv_out": ["conv2"],
+    "shortcut": ["conv_shortcut"],
+}
+ATTENTION = {
+    "norm": ["group_norm"],
+    "query": ["to_q"],
+    "keys_values": ["to_k", "to_v"],
+    "norm_text": ["norm_cross"],
+    "text_keys_values": ["add_k_proj", "add_v_proj"],
+    "out": ["to_out.0"],
+}
+"""Our layers and theirs; two of theirs are one of ours, rows of the first above the second's."""
+
+FIXED: dict[str, tuple[Any, ...]] = {
+    "addition_embed_type": ("text",),
+    "encoder_hid_dim_type": ("text_proj",),
+    "cross_attention_norm": ("group_norm",),
+    "resnet_time_scale_shift": ("scale_shift",),
+    "mid_block_type": ("UNetMidBlock2DSimpleCrossAttn",),
+    "time_embedding_type": ("positional", None),
+    "class_embed_type": ("timestep", None),
+    "conv_in_kernel": (3, None),
+    "conv_out_kernel": (3, None),
+    "norm_num_groups": (32, None),
+    "norm_eps": (1e-5, None),
+    "flip_sin_to_cos": (True, None),
+    "freq_shift": (0, None),
+    "center_input_sample": (False, None),
+    "class_embeddings_concat": (False, None),
+    "dual_cross_attention": (False, None),
+    "attention_type": ("default", None),
+    "timestep_post_act": (None,),
+    "time_cond_proj_dim": (None,),
+    "num_attention_heads": (None,),
+    "transformer_layers_per_block": (1, None),
+    "reverse_transformer_layers_per_block": (None,),
+    "num_class_embeds": (None,),
+    "projection_class_embeddings_input_dim": (None,),
+}
+"""Settings that must have one of these values; a missing one counts as None."""
+
+
+def unet_config(theirs: Mapping[str, Any], source: str) -> UNetConfig:
+    """Our config of their ``unet/config.json``.
+
+    Raises:
+        CheckpointError: it asks for something that IF has not and our U-Net cannot do.
+    """
+    wrong = [
+        f"{key} = {theirs.get(key)!r}"
+        for key, allowed in FIXED.items()
+        if theirs.get(key) not in allowed
+    ]
+    widths, kinds = theirs["block_out_channels"], theirs["down_block_types"]
+    attends = [DOWN.get(kind) for kind in kinds]
+    if None in attends:
+        wrong.append(f"down_block_types = {kinds}")
+    mirrored = {True: "SimpleCrossAttnUpBlock2D", False: "ResnetUpsampleBlock2D", None: ""}
+    if theirs["up_block_types"] != [mirrored[one] for one in reversed(attends)]:
+        wrong.append(f"up_block_types = {theirs['up_block_types']}")
+    embedding = theirs.get("time_embedding_dim") or 4 * widths[0]
+    if any(width % widths[0] for width in [*widths, embedding]) or widths[0] % 32:
+        wrong.append(f"block_out_channels = {widths}, time_embedding_dim = {embedding}")
+    cross_only = bool(theirs.get("only_cross_attention"))
+    if theirs.get("mid_block_only_cross_attention") not in (None, cross_only):
+        wrong.append("mid_block_only_cross_attention unlike only_cross_attention")
+    # The embedding goes through the activation once, for all blocks or in each: the same numbers.
+    once = theirs.get("time_embedding_act_fn")
+    if bool(theirs.get("resnet_skip_time_act")) != (once is not None):
+        wrong.append("resnet_skip_time_act unlike time_embedding_act_fn")
+    if once not in (None, theirs["act_fn"]):
+        wrong.append(f"time_embedding_act_fn = {once!r}")
+    divisor = theirs.get("resnet_out_scale_factor") or 1.0
+    if (theirs.get("mid_block_scale_factor") or 1.0) != divisor:
+        wrong.append("mid_block_scale_factor unlike resnet_out_scale_factor")
+    heads = theirs["attention_head_dim"]
+    if not isinstance(heads, int) or not isinstance(theirs["cross_attention_dim"], int):
+        wrong.append("attention_head_dim or cross_attention_dim that differ by level")
+    if (theirs["in_channels"] == 6) != (theirs.get("class_embed_type") == "timestep"):
+        wrong.append(f"in_channels = {theirs['in_channels']} with class_embed_type")
+    if wrong:
+        raise CheckpointError(f"{source} is no network of DeepFloyd IF: {'; '.join(wrong)}.")
+
+    layers = theirs["layers_per_block"]
+    return UNetConfig(
+        channels=widths[0],
+        multipliers=tuple(width // widths[0] for width in widths),
+        blocks=tuple(layers) if isinstance(layers, list) else (layers,) * len(widths),
+        attention=tuple(bool(one) for one in attends),
+        attends="text" if cross_only else "both",
+        head_width=heads,
+        text_width=theirs["encoder_hid_dim"],
+        text_projection=theirs["cross_attention_dim"],
+        text_norm="group",
+        pooling="class",
+        pooling_head_width=theirs["encoder_hid_dim"] // theirs["addition_embed_type_num_heads"],
+        embedding_multiplier=embedding // widths[0],
+        level="step",
+        activation=theirs["act_fn"],
+        residual_divisor=divisor,
+        out_channels=theirs["out_channels"],
+        lowres=theirs["in_channels"] == 6,
+    )
+
+
+def derived_config(tensors: Mapping[str, Tensor], source: str) -> UNetConfig:
+    """Our config from the shapes of published weights that have lost their config.json.
+
+    Activation, head widths and the divisor of residual sums leave no trace in shapes; those of the
+    published stage I, or II where noise levels are embedded, are taken.
+
+    Raises:
+        CheckpointError: these are not the weights of such a network.
+    """
+
+    def count(prefix: str) -> int:
+        numbers = {
+            name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)
+        }
+        return len(numbers)
+
+    try:
+        depth = count("down_blocks.")
+        widths = [tensors[f"down_blocks.{i}.resnets.0.conv2.weight"].shape[0] for i in range(depth)]
+        embedding = tensors["time_embedding.linear_2.weight"].shape[0]
+        text_projection, text_width = tensors["encoder_hid_proj.weight"].shape
+        lowres = "class_embedding.linear_1.weight" in tensors
+        return UNetConfig(
+            channels=widths[0],
+            multipliers=tuple(width // widths[0] for width in widths),
+            blocks=tuple(count(f"down_blocks.{i}.resnets.") for i in range(depth)),
+            attention=tuple(count(f"down_blocks.{i}.attentions.") > 0 for i in range(depth)),
+            attends="both" if "mid_block.attentions.0.to_k.weight" in tensors else "text",
+            text_width=text_width,
+            text_projection=text_projection,
+            text_norm="group",
+            pooling="class",
+            embedding_multiplier=embedding // widths[0],
+            level="step",
+            activation="gelu",
+            residual_divisor=2**0.5 if lowres else 1.0,
+            out_channels=tensors["conv_out.weight"].shape[0],
+            lowres=lowres,
+        )
+    except KeyError as missing:
+        raise CheckpointError(
+            f"{source} has no config.json, and its weights are not those of a DeepFloyd IF "
+            f"network: {missing.args[0]} is missing."
+        ) from missing
+
+
+def renamed(config: UNetConfig, tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Their weights under our names.
+
+    Raises:
+        CheckpointError: weights are missing, or some are left over; the message lists them.
+    """
+    left, ours = dict(tensors), {}
+    missing = []
+    for our, theirs in _layers(config):
+        for part in ("weight", "bias"):
+            names = [f"{one}.{part}" for one in theirs]
+            found = [left.pop(name) for name in names if name in left]
+            if len(found) == len(names):
+                ours[f"{our}.{part}"] = torch.cat(found) if len(found) > 1 else found[0]
+            else:
+                missing += [name for name in names if name not in tensors]
+    offset = left.pop("add_embedding.pool.positional_embedding", None)
+    if offset is None:
+        missing.append("add_embedding.pool.positional_embedding")
+    else:
+        ours["pooled_text.offset"] = offset.flatten()
+    if missing or left:
+        told = [f"{_some(missing)} missing"] if missing else []
+        told += [f"{_some(sorted(left))} unknown"] if left else []
+        raise CheckpointError(f"The weights {source} do not fit their config: {'; '.join(told)}.")
+    return ours
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(names[:8]) + more
+
+
+def _layers(config: UNetConfig) -> Iterator[tuple[str, list[str]]]:
+    """(a layer of ours, the layers of theirs that it is made of), all of them."""
+    yield from (
+        ("level.mlp.0", ["time_embedding.linear_1"]),
+        ("level.mlp.2", ["time_embedding.linear_2"]),
+        ("project_text", ["encoder_hid_proj"]),
+        ("pooled_text.norm_in", ["add_embedding.norm1"]),
+        ("pooled_text.query", ["add_embedding.pool.q_proj"]),
+        ("pooled_text.keys_values", ["add_embedding.pool.k_proj", "add_embedding.pool.v_proj"]),
+        ("pooled_text.out", ["add_embedding.proj"]),
+        ("pooled_text.norm_out", ["add_embedding.norm2"]),
+        ("stem", ["conv_in"]),
+        ("norm", ["conv_norm_out"]),
+        ("head", ["conv_out"]),
+    )
+    if config.lowres:
+        yield "lowres_level.mlp.0", ["class_embedding.linear_1"]
+        yield "lowres_level.mlp.2", ["class_embedding.linear_2"]
+    for our, their, inside, outside, attends in _steps(config):
+        for layer, names in RESIDUAL.items():
+            if layer != "shortcut" or inside != outside:
+                yield f"{our}.{layer}", [f"{their}.{name}" for name in names]
+        if attends:
+            place, number = our.rsplit(".", 1)[0], their.replace("resnets", "attentions")
+            for layer, names in ATTENTION.items():
+                if layer != "keys_values" or config.attends == "both":
+                    yield f"{place}.attention.{layer}", [f"{number}.{name}" for name in names]
+
+
+def _steps(config: UNetConfig) -> Iterator[tuple[str, str, int, int, bool]]:
+    """(our residual block, theirs, width in, width out, whether attention follows) in order."""
+    widths, depth = config.widths, len(config.widths)
+    skips, place = [widths[0]], 0
+    for level, width in enumerate(widths):
+        for i in range(config.blocks[level]):
+            theirs = f"down_blocks.{level}.resnets.{i}"
+            yield f"down.{place}.block", theirs, skips[-1], width, config.attention[level]
+            skips.append(width)
+            place += 1
+        if level < depth - 1:
+            theirs = f"down_blocks.{level}.downsamplers.0"
+            yield f"down.{place}.block", theirs, width, width, False
+            skips.append(width)
+            place += 1
+    width, place = widths[-1], 0
+    yield "middle.0.block", "mid_block.resnets.0", width, width, config.attention[-1]
+    yield "middle.1.block", "mid_block.resnets.1", width, width, False
+    for block, level in enumerate(reversed(range(depth))):
+        for i in range(config.blocks[level] + 1):
+            theirs = f"up_blocks.{block}.resnets.{i}"
+            inside = width + skips.pop()
+            width = widths[level]
+            yield f"up.{place}.block", theirs, inside, width, config.attention[level]
+            if level and i == config.blocks[level]:
+                yield f"up.{place}.after", f"up_blocks.{block}.upsamplers.0", width, width, False
+            place += 1
