@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 import open_imagen as oi
 from open_imagen.cascade import deepfloyd
 from open_imagen.cascade.pipeline import published
+from open_imagen.cli import imports
 from open_imagen.errors import CheckpointError
 from open_imagen.text import encoders
 
@@ -371,6 +372,35 @@ def test_without_its_config_the_shape_is_derived(tmp_path):
     # Heads leave no trace in shapes: the published ones are taken.
     told = {"head_width": wanted.head_width, "pooling_head_width": wanted.pooling_head_width}
     assert type(wanted)(**{**found.__dict__, **told}) == wanted
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_the_command_writes_a_model_folder(
+    folder, tiny_encoder, tmp_path, clean, capsys, monkeypatch
+):
+    monkeypatch.setenv("OPEN_IMAGEN_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "ours"
+    imports.deepfloyd(folder, out, clean, half=False)
+    told = capsys.readouterr()
+    assert "DeepFloyd IF\nLicense Agreement" in told.err
+    assert f"imagen generate PROMPT --model {out}" in told.out
+    header = json.loads((out / "cascade.json").read_text())
+    assert header["encoder"] == "deepfloyd-t5-xxl" + ("-clean" if clean else "")
+    assert header["stages"] == ["base", "sr64"]
+    if clean:
+        return
+    imports.deepfloyd(folder, out, clean, half=False)
+    assert "License" not in capsys.readouterr().err  # shown once
+    settings = {"base": oi.Sampling(steps=2), "sr64": oi.Sampling(steps=2)}
+    ours = oi.load(out, device="cpu").generate("a red circle", settings=settings)
+    theirs = oi.load(folder, device="cpu").generate("a red circle", settings=settings)
+    assert torch.equal(ours.stages["sr64"], theirs.stages["sr64"])
+
+
+def test_nothing_is_fetched_for_the_user():
+    with pytest.raises(CheckpointError, match="not fetched for you") as caught:
+        oi.load("hf:DeepFloyd/IF-I-XL-v1.0")
+    assert "hf download DeepFloyd/IF-I-XL-v1.0" in caught.value.hint
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path):

@@ -57,6 +57,26 @@ def test_positions_start_as_nothing_and_are_waves_over_each_side():
     torch.testing.assert_close(told[:, y, x], expected)
 
 
+def test_pooling_by_the_mean_is_the_mean_of_what_is_visible(text):
+    torch.manual_seed(0)
+    pooled = PooledText(24, 16, "mean")
+    tokens = torch.nn.functional.layer_norm(text.tokens, (24,))
+    means = torch.stack([tokens[0].mean(0), tokens[1, :2].mean(0)])
+    wanted = torch.nn.functional.layer_norm(pooled.out(means), (16,))
+    torch.testing.assert_close(pooled(text), wanted)
+
+
+def test_attention_over_pixels_alone_does_not_hear_the_text(text):
+    torch.manual_seed(0)
+    block = TextAttention(32, 24, 16, over="pixels")
+    torch.nn.init.normal_(block.out.weight)
+    x = torch.randn(2, 32, 4, 4)
+    assert torch.equal(block(x, text), block(x, text.null()))
+    heard = TextAttention(32, 24, 16, over="text")
+    torch.nn.init.normal_(heard.out.weight)
+    assert not torch.allclose(heard(x, text), heard(x, text.null()))
+
+
 def test_a_fresh_residual_block_is_its_shortcut():
     x, embedding = torch.randn(2, 32, 8, 8), torch.randn(2, 16)
     torch.testing.assert_close(ResBlock(32, 32, 16)(x, embedding), x)

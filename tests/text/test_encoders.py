@@ -1,6 +1,7 @@
 """Frozen encoders: equal to transformers, deaf to padding, clear when something is missing."""
 
 import pytest
+import sentencepiece
 import torch
 import transformers
 from tokenizers import Tokenizer
@@ -8,8 +9,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from open_imagen.errors import CheckpointError, MissingDependency, UnknownName
-from open_imagen.text import files
-from open_imagen.text.cache import Remembered
+from open_imagen.text import files, hub
+from open_imagen.text.cache import OnDemand, Remembered
+from open_imagen.text.cleaning import deepfloyd
 from open_imagen.text.encoders import ENCODERS, EncoderSpec, FrozenEncoder, load_encoder
 
 WORDS = ["[PAD]", "[UNK]", "a", "red", "circle", "blue", "square", "above"]
@@ -78,6 +80,158 @@ def test_equals_transformers_and_padding_does_not_leak(family, request):
         found = text.tokens[k][text.mask[k]]
         torch.testing.assert_close(found, wanted, rtol=0, atol=2e-6)
         assert not text.tokens[k][~text.mask[k]].any()
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A tiny random CLIP text tower, written by transformers."""
+    torch.manual_seed(0)
+    config = transformers.CLIPTextConfig(
+        vocab_size=len(WORDS),
+        hidden_size=24,
+        intermediate_size=40,
+        num_hidden_layers=3,
+        num_attention_heads=3,
+        max_position_embeddings=20,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    model = transformers.CLIPTextModel(config).eval()
+    model.save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    return tmp_path, model
+
+
+@pytest.mark.parametrize("output, which", [("penultimate", -2), ("last", None)])
+def test_clip_gives_the_layer_that_is_asked_for(clip, output, which):
+    folder, model = clip
+    spec = EncoderSpec(repository="org/tiny", family="clip", width=24, max_length=12, output=output)
+    text = FrozenEncoder("tiny", spec, folder)(CAPTIONS)
+    for k, caption in enumerate(CAPTIONS):
+        ids = torch.tensor([[WORDS.index(word) for word in caption.split()]])
+        with torch.no_grad():
+            found = model(ids, output_hidden_states=True)
+        wanted = found.last_hidden_state if which is None else found.hidden_states[which]
+        torch.testing.assert_close(text.tokens[k][text.mask[k]], wanted[0], rtol=0, atol=2e-6)
+
+
+def test_a_sharded_encoder_is_read_whole_and_a_missing_shard_is_told(t5):
+    folder, model = t5
+    wanted = open_tiny("t5", folder)(CAPTIONS).tokens
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="8KB")
+    shards = sorted(folder.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    torch.testing.assert_close(open_tiny("t5", folder)(CAPTIONS).tokens, wanted)
+    shards[1].unlink()
+    with pytest.raises(CheckpointError, match="can be read") as caught:
+        open_tiny("t5", folder)
+    assert "all shards" in caught.value.hint
+
+
+def test_pickled_weights_are_never_read(t5):
+    folder, model = t5
+    (folder / "model.safetensors").unlink()
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="can be read"):
+        open_tiny("t5", folder)
+
+
+def test_exactly_so_many_tokens_the_padding_as_visible_as_the_rest(t5):
+    folder, model = t5
+    spec = EncoderSpec(
+        repository="org/tiny", family="t5", width=24, max_length=9, padded=True, cleaning="lower"
+    )
+    text = FrozenEncoder("tiny", spec, folder)([" A Red circle "])
+    ids = torch.zeros(1, 9, dtype=torch.long)
+    ids[0, :3] = torch.tensor([WORDS.index(word) for word in ("a", "red", "circle")])
+    with torch.no_grad():
+        wanted = model(ids, attention_mask=(torch.arange(9) < 3)[None].long()).last_hidden_state
+    assert text.mask.all()
+    torch.testing.assert_close(text.tokens, wanted, rtol=0, atol=2e-6)
+    assert text.tokens[0, 3:].any()
+
+
+def test_a_sentencepiece_model_is_read_where_there_is_no_tokenizer_json(t5, tmp_path):
+    folder, _ = t5
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(MissingDependency, match=r"neither tokenizer.json nor spiece.model"):
+        open_tiny("t5", folder)
+    sentences = ["a red circle above a blue square", "three green stars", "a yellow heart"] * 30
+    (tmp_path / "sentences.txt").write_text("\n".join(sentences))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "sentences.txt"),
+        model_prefix=str(folder / "spiece"),
+        vocab_size=28,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        num_threads=1,
+        minloglevel=2,
+    )
+    theirs = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spiece.model"))
+    ours = files.open_tokenizer(folder, "org/tiny")
+    for sentence in [*sentences[:3], "A wholly  unknown zebra"]:
+        assert ours.encode(sentence).ids == [*theirs.encode(sentence), 1]
+
+
+@pytest.mark.parametrize(
+    "gpu, cpu, wanted",
+    [
+        (10**12, 10**12, ("cuda", "float32")),
+        (3, 10**12, ("cuda", "bfloat16")),
+        (1, 10**12, ("cpu", "float32")),
+        (1, 3, ("cpu", "bfloat16")),
+    ],
+)
+def test_an_encoder_goes_where_it_fits(t5, monkeypatch, gpu, cpu, wanted):
+    folder, model = t5
+    numbers = sum(p.numel() for p in model.parameters())
+    room = {"cuda": gpu * numbers, "cpu": cpu * numbers}
+    monkeypatch.setattr(hub, "free_memory", lambda device: room[device.type])
+    monkeypatch.setattr(hub, "has_bf16", lambda device: True)
+    device, dtype = hub.place_for(folder, torch.device("cuda"))
+    assert (device.type, dtype) == wanted
+
+
+def test_bfloat16_stays_near(t5):
+    folder, _ = t5
+    spec = EncoderSpec(repository="org/tiny", family="t5", width=24, max_length=12)
+    half = FrozenEncoder("tiny", spec, folder, dtype="bfloat16")(CAPTIONS)
+    assert half.tokens.dtype == torch.float32
+    wanted = open_tiny("t5", folder)(CAPTIONS).tokens
+    torch.testing.assert_close(half.tokens, wanted, rtol=0, atol=0.1)
+
+
+def test_int8_without_its_library_says_what_to_install(t5):
+    spec = EncoderSpec(repository="org/tiny", family="t5", width=24, max_length=12)
+    with pytest.raises(MissingDependency, match="bitsandbytes"):
+        FrozenEncoder("tiny", spec, t5[0], dtype="int8")
+
+
+def test_the_table_has_the_encoders_that_the_paper_compares():
+    widths = {"t5-11b": 1024, "t5-v1_1-xxl": 4096, "flan-t5-base": 768, "bert-large": 1024}
+    for name, width in {**widths, "clip-l14": 768, "minilm-l6": 384}.items():
+        assert ENCODERS[name].width == width
+    assert ENCODERS["clip-l14"].output == "penultimate"
+    assert ENCODERS["deepfloyd-t5-xxl"].max_length == 77
+
+
+@pytest.mark.parametrize(
+    "caption, clean",
+    [
+        ("  A Red CIRCLE ", "a red circle"),
+        ("a cat https://example.com/cat?x=1 on a mat", "a cat on a mat"),
+        ("a <b>bold</b> cat by @someone", "a bold cat by"),
+        ("IMG_1234.jpg a dog &amp; a cat", "a dog a cat"),
+        ("poster 20x30 of a ship, free shipping", "poster of a ship"),
+        ("one-two-three-four-five", "one two three four five"),
+    ],
+)
+def test_deepfloyd_s_cleaning_takes_out_what_the_web_put_in(caption, clean):
+    assert deepfloyd(caption) == clean
 
 
 def test_what_is_too_long_is_cut_with_a_warning_that_says_how_much(bert):
@@ -169,3 +323,20 @@ def test_remembered_encodes_each_caption_once(encoder):
     assert first.mask.sum(1).tolist() == [2, 3, 2]
     assert remembered.num_tokens("a b c") == 3
     assert len(remembered) == 2
+
+
+def test_an_encoder_on_demand_comes_and_goes(encoder):
+    made = []
+
+    def make():
+        made.append(encoder)
+        return encoder
+
+    lazy = OnDemand("words", encoder.width, encoder.max_length, make)
+    assert not lazy.loaded
+    assert torch.equal(lazy(["a red circle"]).tokens, encoder(["a red circle"]).tokens)
+    assert lazy.loaded
+    lazy.release()
+    assert not lazy.loaded
+    assert lazy.num_tokens("a b c") == 3
+    assert len(made) == 2

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from open_imagen.cascade.pipeline import load
+from open_imagen.cascade.pipeline import Cascade, load
 from open_imagen.data import open_source
 from open_imagen.errors import CheckpointError, ConfigError, OutputError, TrainingError, UnknownName
 from open_imagen.storage import load_tensors
@@ -105,6 +105,38 @@ def test_muon_resumes_as_well(tmp_path):
     trainer(tmp_path / "b", "optim.name=muon").fit()
     one, other = weights(tmp_path / "a"), weights(tmp_path / "b")
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_three_stages_trained_apart_make_a_picture_of_1024_pixels(tmp_path):
+    small = ("train.precision=fp32", "data.num_captions=8", "train.batch_size=2", "train.images=4")
+    folders = []
+    for name, more in (
+        ("tiny", ("stage.sampling.steps=2",)),
+        ("scenes-sr256", ("stage.network.preset=tiny-sr-256", "stage.sampling.steps=2")),
+        ("tiny-sr1024", ("stage.sampling.steps=2",)),
+    ):
+        out = tmp_path / name
+        config = read_recipe(RECIPES / f"{name}.toml", (f"out={out}", *small, *more))
+        source = open_source(config.data)
+        side = config.data.get("crop", 64)
+        assert source.batch(0, 1).images.shape == (1, 3, side, side)
+        if config.stage.lowres:  # crops of the input in the same proportion
+            assert source.batch(0, 1).lowres.shape == (1, 3, side // 4, side // 4)
+        Trainer(config, source, WordEncoder()).fit()
+        folders.append(out / "model")
+    stages = [stage for folder in folders for stage in load(folder, device="cpu").stages.values()]
+    cascade = Cascade("three", "words", stages, device="cpu", text=WordEncoder())
+    cascade.save(tmp_path / "three")
+    made = cascade.generate(["a red circle"])
+    assert [tuple(made.stages[name].shape[2:]) for name in ("base", "sr256", "sr1024")] == [
+        (64, 64),
+        (256, 256),
+        (1024, 1024),
+    ]
+    assert made.images[0].size == (1024, 1024)
+    wide = cascade.generate(["a red circle"], size=(1024, 512))
+    assert wide.images[0].size == (1024, 512)
 
 
 @pytest.mark.slow

@@ -4,7 +4,11 @@ The folder of one stage (with unet/ in it), or a folder that holds the folders o
 is downloaded, and nothing of theirs is ever unpickled.
 """
 
+import contextlib
 import hashlib
+import os
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +21,17 @@ from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage, StageConfig
 from open_imagen.config import plain
 from open_imagen.diffusion.schedules import Schedule
-from open_imagen.errors import CheckpointError
+from open_imagen.errors import CheckpointError, OutputError
 from open_imagen.models.deepfloyd import derived_config, renamed, unet_config
 from open_imagen.models.unet import UNetConfig
-from open_imagen.storage import load_tensors, read_json, tensor_shapes
+from open_imagen.storage import (
+    atomic,
+    cache_directory,
+    load_tensors,
+    read_json,
+    tensor_shapes,
+    write_text,
+)
 
 SCHEDULE = Schedule(name="discrete_cosine", logsnr_min=-25.0, logsnr_max=25.0)
 """1,000 steps, from log-SNR 10 to -20; the bounds never bind."""
@@ -28,6 +39,16 @@ WEIGHTS = "diffusion_pytorch_model"
 LICENCE = """These are weights of DeepFloyd IF, not ours and not under our licence: the DeepFloyd IF
 License Agreement restricts what you may do with them and with what they make. Read it in the
 repository that you had them from before you go on."""
+
+
+def show_licence() -> None:
+    """Print the notice of their licence, once for every user of this machine."""
+    shown = cache_directory() / "licences" / "deepfloyd-if.txt"
+    if shown.is_file():
+        return
+    print(LICENCE, file=sys.stderr)
+    with contextlib.suppress(OutputError):  # where nothing can be kept it is shown again
+        write_text(shown, LICENCE + "\n")
 
 
 @dataclass(frozen=True)
@@ -200,3 +221,20 @@ def _shards(index: Path) -> list[Path]:
             "Copy or download the missing files.",
         )
     return files
+
+
+def copy_text_encoder(source: Path, folder: Path) -> None:
+    """Put the text encoder and its tokenizer into a model folder, as links where that can be.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    for part in (source, source.parent / "tokenizer"):
+        for file in sorted(part.glob("*")) if part.is_dir() else []:
+            if file.suffix in (".json", ".safetensors", ".model"):
+                with atomic(folder / part.name / file.name) as place:
+                    place.unlink()
+                    try:
+                        os.link(file, place)  # many gigabytes that need not be there twice
+                    except OSError:
+                        shutil.copyfile(file, place)

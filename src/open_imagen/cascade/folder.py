@@ -61,6 +61,14 @@ def locate(model: str | Path) -> Path:
 def _from_hub(repository: str) -> Path:
     from huggingface_hub import snapshot_download
 
+    if repository.lower().startswith("deepfloyd/"):
+        raise CheckpointError(
+            f"{repository} is gated, has its own licence, and weighs tens of gigabytes: it is not "
+            "fetched for you.",
+            f"Accept its licence on the hub, run: hf download {repository} --include '*.json' "
+            "'*.model' '*.safetensors' --local-dir FOLDER, and give --model FOLDER.",
+        )
+
     patterns = ["*.json", "*.safetensors", "README.md"]
     try:
         return Path(snapshot_download(repository, allow_patterns=patterns))

@@ -337,6 +337,7 @@ def published(
         CheckpointError: it is none of theirs, or something of it is missing, unknown or unsafe.
     """
     found = deepfloyd.read(Path(folder))
+    deepfloyd.show_licence()
     return Cascade(
         Path(folder).resolve().name,
         found.encoder,

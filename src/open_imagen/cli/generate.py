@@ -1,4 +1,4 @@
-"""imagen generate, upscale, show, models: from sentences to picture files."""
+"""imagen generate, upscale, show: from sentences to picture files."""
 
 import json
 import re
@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from open_imagen.cli.options import PerStage, check, read_prompts, read_settings, sampling
+from open_imagen.cli.options import (
+    PerStage,
+    check,
+    read_prompts,
+    read_settings,
+    read_size,
+    sampling,
+)
 from open_imagen.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
@@ -21,7 +28,9 @@ if TYPE_CHECKING:
 
 Steps = typer.Option(None, "--steps", metavar="N|stage=N,..", help="Sampling steps.")
 Weight = typer.Option(None, "--guidance", metavar="W|stage=W,..", help="Guidance weight; 1 is off.")
-Sampler = typer.Option(None, "--sampler", metavar="S", help="ddpm, ddim, dpmpp_2m or heun.")
+Sampler = typer.Option(
+    None, "--sampler", metavar="S", help="ddpm, ddim, dpmpp_2m, dpmpp_2m_sde, heun or heun_sde."
+)
 Thresholding = typer.Option(None, "--threshold", metavar="T", help="dynamic, static or none.")
 NoiseLevel = typer.Option(
     None, "--noise-level", metavar="A", help="Noise conditioning of super-resolution, 0 to 1."
@@ -52,6 +61,9 @@ def generate(
     threshold: str = Thresholding,
     noise_level: str = NoiseLevel,
     stages: int = typer.Option(None, "--stages", metavar="K", help="Run only the first K stages."),
+    size: str = typer.Option(
+        None, "--size", metavar="WxH", help="Of the finished pictures, in multiples of 64."
+    ),
     device: str = Device,
     grid: bool = typer.Option(False, "--grid", help="Also write all pictures as one sheet."),
     as_json: bool = Json,
@@ -67,6 +79,7 @@ def generate(
         negative = str(negative or record.get("negative") or "")
         model = str(record["model"]) if model == "scenes" else model
         given = _over_record(given, record)
+        size = size or str(record.get("size", ""))
     if not any(sentences) or not all(s.strip() for s in sentences):
         raise ConfigError("The prompt is empty.", 'Try: imagen generate "a red circle"')
 
@@ -92,6 +105,7 @@ def generate(
             stages=stages if stages is not None else (len(record["settings"]) if record else None),
             settings=sampling(given, cascade.stages),
             progress=told,
+            size=read_size(size),
         )
     _finish(made, place, as_json, started, grid)
 
@@ -138,55 +152,6 @@ def show(
 
     record = read_record(file)
     print(json.dumps(record, indent=2, ensure_ascii=False) if as_json else parameters(record))
-
-
-def models(
-    name: str = typer.Argument(None, metavar="[NAME]", help="A shipped model, folder or preset."),
-    as_json: bool = Json,
-) -> None:
-    """List models and network presets, or describe one."""
-    from open_imagen.cascade.folder import locate, read_header, shipped
-    from open_imagen.models.registry import PRESETS
-
-    if name is None:
-        listing = {
-            "models": {key: str(path) for key, path in shipped().items()},
-            "presets": {key: PRESETS[key].about for key in sorted(PRESETS)},
-        }
-        if as_json:
-            print(json.dumps(listing, indent=2))
-            return
-        for title, rows in listing.items():
-            print(f"{title}:")
-            for key, text in rows.items():
-                print(f"  {key:20} {text}")
-        return
-    if name in PRESETS:
-        facts = _describe_preset(name)
-    else:
-        folder = locate(name)
-        facts = {"folder": str(folder), **read_header(folder)}
-    if as_json:
-        print(json.dumps(facts, indent=2))
-        return
-    for key, value in facts.items():
-        print(f"{key:12} {value if not isinstance(value, dict) else json.dumps(value)}")
-
-
-def _describe_preset(name: str) -> dict[str, Any]:
-    from open_imagen.config import plain
-    from open_imagen.models.registry import PRESETS, build
-
-    preset = PRESETS[name]
-    network = build(name, device="meta")
-    return {
-        "preset": name,
-        "about": preset.about,
-        "network": preset.network,
-        "resolution": preset.resolution,
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "config": plain(preset.config),
-    }
 
 
 class Place:

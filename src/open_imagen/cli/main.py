@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from open_imagen.cli import data, evaluate, generate, train
+from open_imagen.cli import data, evaluate, generate, imports, models, train
 from open_imagen.errors import ConfigError, OpenImagenError
 
 app = typer.Typer(
@@ -33,9 +33,10 @@ def options(
 app.command("generate")(generate.generate)
 app.command("upscale")(generate.upscale)
 app.command("show")(generate.show)
-app.command("models")(generate.models)
+app.command("models")(models.models)
 app.command("train")(train.train)
 app.add_typer(data.app, name="data")
+app.add_typer(imports.app, name="import")
 app.add_typer(evaluate.app, name="evaluate")
 
 

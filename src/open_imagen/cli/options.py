@@ -95,6 +95,23 @@ def check(options: dict[str, PerStage]) -> None:
             Sampling(**{name: value})
 
 
+def read_size(text: str | None) -> tuple[int, int] | None:
+    """Width and height of "WxH", or of "N" for a square.
+
+    >>> read_size("256x192"), read_size("256"), read_size(None)
+    ((256, 192), (256, 256), None)
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if not text:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) not in (1, 2) or not all(side.strip().isdecimal() for side in sides):
+        raise ConfigError(f"--size {text} is not a size.", "Write --size WxH, as in 256x192.")
+    return int(sides[0]), int(sides[-1])
+
+
 def read_prompts(file: Path) -> list[str]:
     """Prompts from a file: JSONL with "prompt", or one on each line.
 

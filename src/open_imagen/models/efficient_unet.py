@@ -202,6 +202,23 @@ PRESETS.register("scenes-sr-256")(
         about="the super-resolution of the shipped model, folded to 64x64",
     )
 )
+PRESETS.register("tiny-sr-1024")(
+    Preset(
+        "efficient_unet",
+        EfficientUNetConfig(
+            stem=16,
+            channels=(16, 16, 32),
+            blocks=(1, 1, 1),
+            attention=("none", "none", "text"),
+            heads=2,
+            text_width=384,
+            embedding=64,
+            patch=8,
+        ),
+        resolution=1024,
+        about="for tests and first tries",
+    )
+)
 PRESETS.register("tiny-sr-256")(
     Preset(
         "efficient_unet",

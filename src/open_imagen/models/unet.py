@@ -229,6 +229,30 @@ PRESETS.register("imagen-base-64")(
         about="the paper's base model, text -> 64x64 (appendix F.1)",
     )
 )
+for _size, _channels, _head_width in (("300m", 144, 48), ("500m", 200, 40), ("1b", 320, 64)):
+    PRESETS.register(f"imagen-base-64-{_size}")(
+        Preset(
+            "unet",
+            UNetConfig(channels=_channels, head_width=_head_width),
+            resolution=64,
+            about="a smaller base for the paper's comparison of sizes (appendix D.3); it gives no "
+            "widths, these come near its size",
+        )
+    )
+PRESETS.register("imagen-sr-256-unet")(
+    Preset(
+        "unet",
+        UNetConfig(
+            channels=128,
+            multipliers=(1, 2, 4, 8),
+            attention=(False, False, False, True),
+            lowres=True,
+        ),
+        resolution=256,
+        about="a plain U-Net of about imagen-sr-256's size, to compare the Efficient one with "
+        "(appendix B.1)",
+    )
+)
 PRESETS.register("scenes-base-64")(
     Preset(
         "unet",

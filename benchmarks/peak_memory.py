@@ -1,0 +1,137 @@
+"""Peak memory of a text encoder and a network in turn, against both held together.
+
+    python benchmarks/peak_memory.py
+
+Both are random, of the real classes (T5, and DeepFloyd IF's stage I), in files of about the sizes
+given. Each way runs in a process of its own; its peak is the resident memory at its highest,
+seen every two milliseconds, less what the process held before it loaded anything.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+TOKENS = 77
+
+
+def write(folder: Path, encoder_mb: int, network_mb: int) -> None:
+    """A folder of stage I, as published: unet/, text_encoder/, tokenizer/."""
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    from open_imagen.models.deepfloyd import _layers
+    from open_imagen.models.unet import UNet, UNetConfig
+    from open_imagen.storage import save_tensors
+
+    layers = max(1, round(encoder_mb * 2**20 / 4 / (4 * 512**2 + 3 * 512 * 1024)))
+    text = transformers.T5EncoderModel(
+        transformers.T5Config(
+            vocab_size=64,
+            d_model=512,
+            d_kv=64,
+            d_ff=1024,
+            num_heads=8,
+            num_layers=layers,
+            feed_forward_proj="gated-gelu",
+        )
+    )
+    text.save_pretrained(folder / "text_encoder")
+    tokenizer = Tokenizer(models.WordLevel({"<pad>": 0, "<unk>": 1, "a": 2}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    (folder / "tokenizer").mkdir()
+    tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
+
+    channels = 64
+    while True:
+        config = UNetConfig(
+            channels=channels,
+            text_width=512,
+            text_projection=256,
+            text_norm="group",
+            pooling="class",
+            pooling_head_width=64,
+            level="step",
+            activation="gelu",
+            out_channels=6,
+        )
+        with torch.device("meta"):
+            network = UNet(config)
+        if 4 * sum(p.numel() for p in network.parameters()) > network_mb * 2**20:
+            break
+        channels += 64
+    network = UNet(config)
+    theirs = {}
+    own = dict(network.named_parameters())
+    for our, names in _layers(config):
+        for part in ("weight", "bias"):
+            for name, rows in zip(names, own[f"{our}.{part}"].chunk(len(names)), strict=True):
+                theirs[f"{name}.{part}"] = rows
+    theirs["add_embedding.pool.positional_embedding"] = own["pooled_text.offset"][None]
+    save_tensors(folder / "unet" / "diffusion_pytorch_model.safetensors", theirs)
+
+
+def peak(folder: Path, one_at_a_time: bool) -> None:
+    """Make one picture in one step; print megabytes."""
+    import open_imagen as oi
+    from open_imagen.text import encoders
+
+    row = encoders.ENCODERS["deepfloyd-t5-xxl"]
+    encoders.ENCODERS._entries["deepfloyd-t5-xxl"] = encoders.EncoderSpec(
+        **{**row.__dict__, "width": 512}
+    )
+    import transformers
+
+    assert transformers.T5EncoderModel  # loaded before the count begins
+    before, highest, done = resident(), [0.0, 0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            highest[:] = map(max, highest, resident())
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    cascade = oi.load(folder, device="cpu", one_at_a_time=one_at_a_time)
+    cascade.generate("a", settings={"base": oi.Sampling(steps=1, guidance=1.0)})
+    done.set()
+    watching.join()
+    print(json.dumps([now - then for now, then in zip(highest, before, strict=True)]))
+
+
+def resident() -> tuple[float, float]:
+    """Megabytes of the process (Linux): its own, and with the pages of mapped files, which the
+    kernel takes back when it needs them."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    sizes = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith("Rss")}
+    own = int(sizes["RssAnon"]) / 1024
+    return own, own + int(sizes["RssFile"]) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--encoder", type=int, default=1000, help="megabytes")
+    parser.add_argument("--network", type=int, default=1000, help="megabytes")
+    parser.add_argument("--run", nargs=2, metavar=("FOLDER", "WAY"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run:
+        peak(Path(options.run[0]), options.run[1] == "turns")
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "stage"
+        folder.mkdir()
+        write(folder, options.encoder, options.network)
+        for part in ("text_encoder", "unet"):
+            size = sum(file.stat().st_size for file in (folder / part).iterdir())
+            print(f"{part:14} {size / 2**20:8,.0f} MB in its files")
+        for way in ("together", "turns"):
+            command = [sys.executable, __file__, "--run", str(folder), way]
+            found = json.loads(subprocess.check_output(command, text=True).splitlines()[-1])
+            print(f"peak, {way:8} {found[0]:8,.0f} MB own, {found[1]:8,.0f} MB with mapped files")
+
+
+if __name__ == "__main__":
+    main()

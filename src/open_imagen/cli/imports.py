@@ -1,0 +1,49 @@
+"""imagen import: public weights as a model folder of ours."""
+
+import sys
+from pathlib import Path
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Bring public weights into a model folder.")
+
+
+@app.callback()
+def group() -> None:
+    """Bring public weights into a model folder."""
+
+
+@app.command("deepfloyd")
+def deepfloyd(
+    folder: Path = typer.Argument(
+        ...,
+        metavar="FOLDER",
+        help="Of stage I or II, or of both, as downloaded (diffusers layout).",
+    ),
+    out: Path = typer.Option(..., "--out", "-o", metavar="DIR", help="The model folder to write."),
+    clean: bool = typer.Option(
+        False, "--clean-captions", help="Clean prompts as DeepFloyd's captions were (needs ftfy)."
+    ),
+    half: bool = typer.Option(False, "--half", help="Write the weights in float16."),
+) -> None:
+    """DeepFloyd IF, stage I, stage II or both. Nothing is downloaded."""
+    import torch
+
+    from open_imagen.cascade.deepfloyd import copy_text_encoder, read, show_licence
+    from open_imagen.cascade.folder import write_folder
+    from open_imagen.errors import DataError
+
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}.", "Download the repository first.")
+    found = read(folder)
+    show_licence()
+    dtype = torch.float16 if half else torch.float32
+    encoder = found.encoder + ("-clean" if clean else "")
+    for stage in found.stages:
+        print(f"reading {stage.config.name} ...", file=sys.stderr)
+        stage.wake(torch.device("cpu"))
+    write_folder(out, folder.resolve().name, encoder, found.stages, dtype)
+    if found.text_encoder is not None:
+        copy_text_encoder(found.text_encoder, out)
+    names = ", ".join(stage.config.name for stage in found.stages)
+    print(f"{out}: {names}; make a picture with: imagen generate PROMPT --model {out}")
