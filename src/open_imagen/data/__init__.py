@@ -1,6 +1,6 @@
-"""Captioned images: the scene world, folders, and the loader that feeds them."""
+"""Captioned images: the scene world, folders, shards, mixtures, and the loader that feeds them."""
 
-from open_imagen.data import folder, synthetic
+from open_imagen.data import folder, mixture, shards, synthetic
 from open_imagen.data.registry import SOURCES, open_source
 
-__all__ = ["SOURCES", "folder", "open_source", "synthetic"]
+__all__ = ["SOURCES", "folder", "mixture", "open_source", "shards", "synthetic"]

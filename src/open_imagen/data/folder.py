@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from open_imagen.config import plain
+from open_imagen.data.images import Unusable, averaged, decode, to_square
 from open_imagen.data.registry import SOURCES
 from open_imagen.errors import ConfigError, DataError
 from open_imagen.types import Batch
@@ -103,7 +101,7 @@ class Folder:
         lowres = None
         if self.config.lowres:
             factor = self.config.size // self.config.lowres
-            lowres = F.avg_pool2d(images.float(), factor).add(0.5).to(torch.uint8)
+            lowres = torch.stack([averaged(image, factor) for image in images])
         return Batch(images, [entry.caption for entry in entries], index, lowres)
 
     def describe(self) -> dict[str, Any]:
@@ -176,9 +174,7 @@ def load_square(path: Path, size: int) -> Tensor:
         DataError: it cannot be read.
     """
     try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-            square = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        image = decode(path.read_bytes(), size)
+    except (OSError, Unusable) as error:
         raise DataError(f"The picture {path} cannot be read: {error}.") from error
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1)
+    return to_square(image, size).image

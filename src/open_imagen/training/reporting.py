@@ -33,7 +33,14 @@ class Log:
             "images_per_second": told.images_per_second,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        line = {"images": trainer.seen, "seconds": round(trainer.seconds, 1), **values}
+        line: dict[str, Any] = {
+            "images": trainer.seen,
+            "seconds": round(trainer.seconds, 1),
+            **values,
+        }
+        unusable = {reason: n for reason, n in trainer.unusable.items() if n}
+        if unusable:
+            line["unusable"] = unusable
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         for name, value in values.items():
@@ -114,6 +121,8 @@ class Bar:
         text = ""
         if math.isfinite(told.loss):
             text = f"loss {told.loss:.4f}, {told.images_per_second:.1f} images/s"
+        if left_out := sum(trainer.unusable.values()):
+            text += f", {left_out:,} unusable"
         self.progress.update(self.task, completed=trainer.seen, told=text)
 
     def __enter__(self) -> "Bar":

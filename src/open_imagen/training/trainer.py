@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,6 +159,12 @@ class Trainer:
             self._since = (self.seen, now)
         for callback in self.callbacks:
             callback(self)
+
+    @property
+    def unusable(self) -> Mapping[str, int]:
+        """Examples that the source has left out, by reason."""
+        counts: Mapping[str, int] = getattr(self.source, "unusable", {})
+        return counts
 
     def resume(self) -> None:
         """Continue from the newest checkpoint, if the run folder has one."""

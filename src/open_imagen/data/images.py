@@ -1,0 +1,103 @@
+"""From the bytes of a picture to the square that training sees, or the reason why not."""
+
+import random
+from io import BytesIO
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from open_imagen.errors import DataError
+
+MAX_PIXELS = 89_478_485
+"""Beyond this a picture is taken for a decompression bomb (Pillow's own line)."""
+
+
+class Unusable(DataError):
+    """An example that cannot be learned from; ``reason`` is what it is counted under."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+
+
+def decode(data: bytes, near: int = 0, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """A picture as RGB: turned as its EXIF says, transparency over white, its first frame.
+
+    Args:
+        near: the side that is wanted; a JPEG of at least twice that is decoded smaller, which is
+            faster and, being an average, no worse.
+
+    Raises:
+        Unusable: empty, not a picture, truncated, or too many pixels.
+    """
+    if not data:
+        raise Unusable("empty file")
+    try:
+        image: Image.Image = Image.open(BytesIO(data))
+        if image.width * image.height > max_pixels:
+            raise Unusable("too many pixels", f"{image.width}x{image.height}")
+        if near:
+            image.draft(None, (2 * near, 2 * near))
+        return as_rgb(ImageOps.exif_transpose(image))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise Unusable("too many pixels", str(error)) from error
+    except UnidentifiedImageError as error:
+        raise Unusable("not a picture") from error
+    except (OSError, SyntaxError, ValueError, EOFError, TypeError) as error:
+        raise Unusable("damaged picture", str(error)) from error
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Any mode of Pillow as RGB: 16 bits scaled to 8, transparent places white."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.float64)
+        scaled = np.clip(values / 257 + 0.5, 0, 255).astype(np.uint8)
+        return Image.fromarray(scaled).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        with_alpha = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        white.alpha_composite(with_alpha)
+        return white.convert("RGB")
+    return image.convert("RGB")
+
+
+class Square(NamedTuple):
+    """What training sees of a picture, uint8 [3, side, side]."""
+
+    image: Tensor
+    lowres: Tensor | None
+
+
+def to_square(
+    image: Image.Image, size: int, lowres: int = 0, crop: int = 0, rng: random.Random | None = None
+) -> Square:
+    """Scale the short side to ``size`` and cut the centre out; from it, perhaps, a random crop.
+
+    Args:
+        lowres: side that the whole square has as low-resolution input; 0 for none. It is averaged
+            from the square itself, and cropped with it.
+        crop: side of a random crop, its place a whole number of low-resolution pixels.
+        rng: draws the crop's place.
+    """
+    square = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+    pixels = torch.from_numpy(np.array(square)).permute(2, 0, 1)
+    factor = size // lowres if lowres else 1
+    small = averaged(pixels, factor) if lowres else None
+    if crop:
+        assert rng is not None
+        places = (size - crop) // factor
+        left, top = (rng.randint(0, places) for _ in "xy")
+        pixels = pixels[:, top * factor : top * factor + crop, left * factor : left * factor + crop]
+        if small is not None:
+            side = crop // factor
+            small = small[:, top : top + side, left : left + side]
+    return Square(pixels, small)
+
+
+def averaged(pixels: Tensor, factor: int) -> Tensor:
+    """uint8 [3, H, W] -> uint8 [3, H / factor, W / factor], rounded means."""
+    return F.avg_pool2d(pixels[None].float(), factor)[0].add(0.5).to(torch.uint8)

@@ -1,0 +1,147 @@
+"""Tar files as img2dataset and WebDataset write them: an index once, then any member at once."""
+
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from open_imagen.errors import DataError
+
+BLOCK = 512
+PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
+
+
+@dataclass
+class Example:
+    """Where the members of one example lie: suffix -> (offset, size)."""
+
+    key: str
+    members: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar file and what is in it."""
+
+    name: str
+    examples: list[Example]
+    whole: bool
+    """False if it ends before its last member does; what came before is there."""
+
+
+class Reader:
+    """Ranges of bytes of files, local or at any URL that fsspec reads (http, s3, gs ...)."""
+
+    def __init__(self, name: str) -> None:
+        """
+        Raises:
+            DataError: there is no such file, or the URL cannot be read.
+        """
+        self.name = name
+        self._local = threading.local()
+        self.remote: Any = None
+        try:
+            if "://" in name:
+                import fsspec
+
+                self.remote, self.path = fsspec.core.url_to_fs(name)
+                self.size = int(self.remote.size(self.path) or 0)
+            else:
+                self.size = Path(name).stat().st_size
+        except (OSError, ImportError, ValueError) as error:
+            raise DataError(f"The shard {name} cannot be read: {error}.") from error
+
+    def read(self, offset: int, size: int) -> bytes:
+        """``size`` bytes from ``offset`` on, fewer at the end of the file."""
+        if self.remote is not None:
+            found: bytes = self.remote.cat_file(self.path, start=offset, end=offset + size)
+            return found
+        handle = os.open(self.name, os.O_RDONLY)
+        try:
+            return os.pread(handle, size, offset)
+        finally:
+            os.close(handle)
+
+
+def scan(reader: Reader) -> Shard:
+    """The index of a tar file, from its headers alone."""
+    examples: dict[str, Example] = {}
+    whole = True
+    try:
+        for name, offset, size in _members(reader):
+            if offset + size > reader.size:
+                whole = False
+                break
+            key, _, suffix = _split(name)
+            examples.setdefault(key, Example(key)).members[suffix] = (offset, size)
+    except _Truncated:
+        whole = False
+    return Shard(reader.name, list(examples.values()), whole)
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    """The key of a member, up to the first dot of its file name, and the suffix after it."""
+    folder, slash, file = name.rpartition("/")
+    stem, dot, suffix = file.partition(".")
+    return folder + slash + stem, dot, suffix.lower()
+
+
+class _Truncated(Exception):
+    """A header is cut off or is no header."""
+
+
+def _members(reader: Reader, piece: int = 1 << 16) -> Iterator[tuple[str, int, int]]:
+    """(name, offset, size) of every regular file; GNU and pax long names included."""
+    place, longer = 0, ""
+    buffer, start = b"", 0
+    while place + BLOCK <= reader.size:
+        if not start <= place <= start + len(buffer) - BLOCK:
+            buffer, start = reader.read(place, piece), place
+        header = buffer[place - start : place - start + BLOCK]
+        if len(header) < BLOCK:
+            raise _Truncated
+        if header == bytes(BLOCK):
+            return
+        try:
+            size = _number(header[124:136])
+            if sum(header[:148]) + 8 * 32 + sum(header[156:]) != _number(header[148:156]):
+                raise _Truncated
+        except ValueError as error:
+            raise _Truncated from error
+        kind, offset = header[156:157], place + BLOCK
+        if kind in (b"L", b"x"):
+            data = reader.read(offset, size)
+            longer = _long_name(data) if kind == b"L" else _pax_path(data) or longer
+        elif kind in (b"0", b"\0"):
+            prefix = header[345:500].split(b"\0")[0] if header[257:262] == b"ustar" else b""
+            short = header[:100].split(b"\0")[0]
+            name = (prefix + b"/" + short if prefix else short).decode("utf-8", "replace")
+            yield longer or name, offset, size
+            longer = ""
+        place = offset + (size + BLOCK - 1) // BLOCK * BLOCK
+    if place != reader.size and place > 0:
+        raise _Truncated
+
+
+def _number(field: bytes) -> int:
+    """A number of a tar header: octal, or binary where it would not fit."""
+    if field[:1] == b"\x80":
+        return int.from_bytes(field[1:], "big")
+    return int(field.strip(b" \0") or b"0", 8)
+
+
+def _long_name(data: bytes) -> str:
+    return data.split(b"\0")[0].decode("utf-8", "replace")
+
+
+def _pax_path(data: bytes) -> str:
+    """The path of a pax header: lines of "length key=value"."""
+    while data:
+        length = int(data.split(b" ", 1)[0])
+        key, _, value = data[:length].split(b" ", 1)[1].rstrip(b"\n").partition(b"=")
+        if key == b"path":
+            return value.decode("utf-8", "replace")
+        data = data[length:]
+    return ""
