@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -41,11 +42,76 @@ def scenes(
 
 @app.command()
 def check(
-    data: Path = typer.Argument(..., metavar="DATA", help="A folder of captioned pictures."),
+    data: str = typer.Argument(
+        ..., metavar="DATA", help="A folder of captioned pictures, or tar files."
+    ),
     size: int = typer.Option(64, "--size", help="The side that training will use."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
-    """Read every picture and caption of a folder and report what training would meet."""
+    """Read every picture and caption and report what training would meet."""
+    folder = Path(data)
+    if data.endswith(".tar") or "://" in data or any(folder.glob("*.tar")):
+        _check_shards(data, size, as_json)
+    else:
+        _check_folder(folder, size, as_json)
+
+
+def _check_shards(data: str, size: int, as_json: bool) -> None:
+    from collections import Counter
+
+    from open_imagen.data.images import Unusable, decode
+    from open_imagen.data.shards import expand, read_caption
+    from open_imagen.data.tar import PICTURES, Reader, scan
+    from open_imagen.errors import DataError
+
+    unusable, sizes = Counter[str](), Counter[str]()
+    number = small = words = 0
+    captions = set()
+    names = expand(data)
+    for name in names:
+        reader = Reader(name)
+        shard = scan(reader)
+        unusable["truncated tar"] += not shard.whole
+        for example in shard.examples:
+            try:
+                caption = read_caption(reader, example, "txt")
+                place = next((example.members[s] for s in PICTURES if s in example.members), None)
+                if place is None:
+                    raise Unusable("no picture")
+                image = decode(reader.read(*place))
+            except Unusable as error:
+                unusable[error.reason] += 1
+                continue
+            number += 1
+            small += min(image.size) < size
+            sizes[f"{image.width}x{image.height}"] += 1
+            words += len(caption.split())
+            captions.add(caption)
+        if not as_json:
+            print(f"{name}: {len(shard.examples):,} examples", file=sys.stderr)
+    report = {
+        "shards": len(names),
+        "usable": number,
+        "unusable": {reason: count for reason, count in unusable.most_common() if count},
+        "smaller_than_asked": small,
+        "distinct_captions": len(captions),
+        "mean_words": round(words / number, 1) if number else 0,
+        "most_common_sizes": dict(sizes.most_common(3)),
+    }
+    _report(report, as_json)
+    if not number:
+        raise DataError(f"There is no usable example in {data}.")
+
+
+def _report(report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(report))
+        return
+    for key, value in report.items():
+        print(f"{key.replace('_', ' '):20} {value}")
+
+
+def _check_folder(data: Path, size: int, as_json: bool) -> None:
     from collections import Counter
 
     from open_imagen.cascade.records import open_image
@@ -73,11 +139,7 @@ def check(
         "mean_words": round(sum(words) / len(words), 1) if words else 0,
         "most_common_sizes": dict(sizes.most_common(3)),
     }
-    if as_json:
-        print(json.dumps(report))
-    else:
-        for key, value in report.items():
-            print(f"{key.replace('_', ' '):20} {value}")
+    _report(report, as_json)
     for problem in unreadable[:10]:
         print(problem, file=sys.stderr)
     if found.without_caption:

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from open_imagen.cli import data, evaluate, generate, imports, models, train
+from open_imagen.cli import data, embed, evaluate, generate, imports, models, train
 from open_imagen.errors import ConfigError, OpenImagenError
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ app.command("upscale")(generate.upscale)
 app.command("show")(generate.show)
 app.command("models")(models.models)
 app.command("train")(train.train)
+app.command("embed")(embed.embed)
 app.add_typer(data.app, name="data")
 app.add_typer(imports.app, name="import")
 app.add_typer(evaluate.app, name="evaluate")

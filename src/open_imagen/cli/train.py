@@ -42,7 +42,12 @@ def train(
     from open_imagen.training.trainer import Trainer
 
     console = Console(stderr=True)
-    trainer = Trainer(config, source, load_encoder(config.encoder, device))
+    if config.embeddings:
+        from open_imagen.text.store import Store
+
+        trainer = Trainer(config, source, Store(Path(config.embeddings)).check(config.encoder))
+    else:
+        trainer = Trainer(config, source, load_encoder(config.encoder, device))
     with console.status("embedding the captions") as status:
 
         def embedded(done: int, of: int) -> None:

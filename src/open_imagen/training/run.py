@@ -74,6 +74,8 @@ class Recipe:
     data: dict[str, Any] = field(default_factory=lambda: {"kind": "scenes"})
     encoder: str = "minilm-l6"
     """The frozen text encoder, by its name in the table."""
+    embeddings: str = ""
+    """A folder that imagen embed wrote: the encoder is then never loaded."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     out: str = ""

@@ -18,6 +18,7 @@ from open_imagen.devices import has_bf16, pick_device
 from open_imagen.errors import ConfigError, TrainingError
 from open_imagen.storage import load_tensors, write_text
 from open_imagen.text.cache import Remembered
+from open_imagen.text.store import Store
 from open_imagen.training.checkpoint import Checkpoints, training_tensors
 from open_imagen.training.ema import Ema
 from open_imagen.training.optim import clip, make_optimizer
@@ -62,7 +63,9 @@ class Trainer:
             torch.set_num_threads(self.config.threads)
         self.device = pick_device(self.config.device)
         self.bf16 = self._choose_bf16()
-        self.text = Remembered(encoder, torch.float16)
+        # What is on disk is looked up; what is encoded is remembered.
+        looked_up = isinstance(encoder, Store)
+        self.text = encoder if looked_up else Remembered(encoder, torch.float16)
 
         torch.manual_seed(self.config.seed)  # fresh weights are the one use of the global state
         self.stage = Stage(recipe.stage).to(self.device)
@@ -115,6 +118,8 @@ class Trainer:
 
         Always all of them and in one order, so that a resumed run sees the same numbers.
         """
+        if not isinstance(self.text, Remembered):
+            return
         captions = {*self.source.captions(), *self.config.prompts}
         told = None if progress is None else (lambda done: progress(done, len(captions)))
         self.text.warm(captions, progress=told)
