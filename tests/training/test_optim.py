@@ -16,6 +16,33 @@ def test_the_rate_rises_stays_and_falls():
     assert OptimConfig(lr=2.0, warmup=0).rate(0, 10) == 2.0
 
 
+def test_the_rate_can_fall_like_a_cosine():
+    config = OptimConfig(lr=2.0, warmup=0, decay=1.0, curve="cosine")
+    rates = [config.rate(seen, 100) for seen in (0, 25, 50, 75, 100)]
+    half = 2**-0.5
+    assert rates == pytest.approx([2.0, 1 + half, 1.0, 1 - half, 0.0])
+    with pytest.raises(UnknownName, match="curve"):
+        OptimConfig(curve="cosin")
+
+
+def test_adafactor_begins_as_torch_s_own():
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(5, 3), nn.Linear(5, 3)
+    theirs.load_state_dict(ours.state_dict())
+    optimizers = [
+        make_optimizer(ours, OptimConfig(name="adafactor", lr=1e-2)),
+        torch.optim.Adafactor(theirs.parameters(), lr=1e-2),
+    ]
+    optimizers[0].param_groups[0]["lr"] = 1e-2  # as the trainer sets it
+    for _ in range(5):
+        x = torch.randn(7, 5)
+        for layer, optimizer in zip((ours, theirs), optimizers, strict=True):
+            layer(x).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    torch.testing.assert_close(ours.weight, theirs.weight, rtol=0, atol=0)
+
+
 def test_orthogonalized_keeps_the_directions_and_levels_the_singular_values():
     torch.manual_seed(0)
     for shape in ((8, 20), (20, 8)):

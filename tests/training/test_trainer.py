@@ -15,8 +15,9 @@ from open_imagen.cascade.pipeline import Cascade, load
 from open_imagen.data import open_source
 from open_imagen.errors import CheckpointError, ConfigError, OutputError, TrainingError, UnknownName
 from open_imagen.storage import load_tensors
+from open_imagen.text.store import Store, embed
 from open_imagen.training.checkpoint import Checkpoints
-from open_imagen.training.reporting import Log, Samples, sheet
+from open_imagen.training.reporting import Log, Samples, Validation, sheet
 from open_imagen.training.run import read_recipe
 from open_imagen.training.trainer import Trainer
 from standins import WordEncoder
@@ -175,7 +176,7 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
-    made = trainer(tmp_path)
+    made = trainer(tmp_path, "train.patience=2")
     honest = made.stage.loss
     made.stage.loss = lambda *given: honest(*given) * (float("nan") if made.seen >= 64 else 1.0)
     with pytest.raises(
@@ -183,9 +184,109 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     ) as caught:
         made.fit()
     assert "lr" in caught.value.hint
+    assert made.skipped == 2
     assert all(torch.isfinite(p).all() for p in made.network.parameters())
     rest = trainer(tmp_path)
     rest.fit()
+    assert rest.seen == 96
+
+
+def test_a_single_step_that_is_no_number_is_skipped_and_counted(tmp_path):
+    made = trainer(tmp_path, callbacks=[Log(tmp_path / "run")])
+    honest = made.stage.loss
+    before = {}
+
+    def spoiled(*given):
+        bad = made.seen == 48
+        if bad:
+            before.update({n: p.detach().clone() for n, p in made.network.named_parameters()})
+        return honest(*given) * (float("inf") if bad else 1.0)
+
+    made.stage.loss = spoiled
+    step = made.step
+
+    def checked(batch):
+        at = made.seen
+        step(batch)
+        if at == 48:
+            assert all(torch.equal(p, before[n]) for n, p in made.network.named_parameters())
+
+    made.step = checked
+    assert made.fit()
+    assert (made.seen, made.skipped) == (96, 1)
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["skipped_steps"] == 1
+
+
+@pytest.mark.parametrize(
+    "setting", ["train.accumulate=4", "train.checkpoint_activations=true"], ids=str
+)
+def test_memory_is_saved_without_changing_the_gradient(tmp_path, setting):
+    def gradients(folder, *settings):
+        made = trainer(folder, *settings)
+        found = {}
+        made.optimizer.step = lambda: found.update(
+            {name: p.grad.clone() for name, p in made.network.named_parameters()}
+        )
+        made.step(made.source.batch(0, 16))
+        return found
+
+    one, other = gradients(tmp_path / "a"), gradients(tmp_path / "b", setting)
+    assert any(gradient.abs().max() > 1e-3 for gradient in one.values())
+    for name, gradient in one.items():
+        torch.testing.assert_close(other[name], gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_parts_that_do_not_divide_the_batch_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"train\.accumulate = 3 must divide"):
+        recipe(tmp_path, "train.accumulate=3")
+
+
+def test_adafactor_resumes_as_well(tmp_path):
+    settings = ("optim.name=adafactor", "optim.lr=1e-2")
+    trainer(tmp_path / "a", *settings).fit()
+    trainer(tmp_path / "b", *settings, "train.images=64").fit()
+    trainer(tmp_path / "b", *settings).fit()
+    one, other = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_embeddings_on_disk_take_the_encoder_s_place(tmp_path):
+    config = recipe(tmp_path / "a")
+    source = open_source(config.data)
+    embed(source.captions(), WordEncoder(), tmp_path / "store")
+    made = Trainer(config, source, Store(tmp_path / "store"))
+    made.fit()
+    trainer(tmp_path / "b").fit()
+    one, other = weights(tmp_path / "a"), weights(tmp_path / "b")
+    # bfloat16 on disk against float16 in memory.
+    assert all(torch.allclose(one[name], other[name], atol=0.02) for name in one)
+
+
+def test_validation_is_of_the_same_examples_at_fixed_levels(tmp_path):
+    held_out = open_source({"kind": "scenes", "num_captions": 5, "seed": 9})
+    lines = []
+    for run in "ab":
+        folder = tmp_path / run / "run"
+        validation = Validation(folder, held_out, images=32)
+        trainer(tmp_path / run, "train.validate_every=32", callbacks=[validation]).fit()
+        text = (folder / "validation.jsonl").read_text()
+        lines.append([json.loads(line) for line in text.splitlines()])
+    assert lines[0] == lines[1]
+    assert [line["images"] for line in lines[0]] == [32, 64, 96]
+    assert len(lines[0][0]["by_time"]) == Validation.LEVELS
+    assert lines[0][-1]["loss"] < lines[0][0]["loss"]
+
+
+def test_sigterm_ends_a_run_with_a_checkpoint_after_its_step(tmp_path):
+    made = trainer(tmp_path, "train.save_every=1000")
+    made.callbacks.append(
+        lambda trainer: trainer.seen == 48 and os.kill(os.getpid(), signal.SIGTERM)
+    )
+    assert not made.fit()
+    assert [path.name for path in made.checkpoints.all()] == ["000000000048"]
+    rest = trainer(tmp_path)
+    assert rest.fit()
     assert rest.seen == 96
 
 

@@ -79,6 +79,10 @@ class Draws(NamedTuple):
     lowres_noise: Tensor
     """Noise for the low-resolution image; empty for base stages."""
 
+    def select(self, rows: slice) -> "Draws":
+        """Those of some of the images."""
+        return Draws(*(part[rows] if len(part) else part for part in self))
+
     @classmethod
     def make(
         cls, shape: Sequence[int], generator: torch.Generator, text_drop: float, lowres: bool

@@ -38,7 +38,7 @@ def train(
 
     from rich.console import Console
 
-    from open_imagen.training.reporting import Bar, Log, Samples
+    from open_imagen.training.reporting import Bar, Log, Samples, Validation
     from open_imagen.training.trainer import Trainer
 
     console = Console(stderr=True)
@@ -54,6 +54,9 @@ def train(
             status.update(f"embedding the captions: {done:,} of {of:,}")
 
         trainer.warm(embedded)
+    if config.train.validate_every and config.validation:
+        held_out = open_source(config.validation, device)
+        trainer.callbacks.append(Validation(config.folder, held_out))
     bar = Bar(console, config.train.images)
     trainer.callbacks += [Log(config.folder), Samples(config.folder), bar]
     with bar:

@@ -1,5 +1,6 @@
 """The optimiser (AdamW or Muon), the learning rate over images seen, clipping."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 from open_imagen.devices import has_bf16
 from open_imagen.errors import ConfigError, UnknownName
 
-OPTIMIZERS = ("adamw", "muon")
+OPTIMIZERS = ("adafactor", "adamw", "muon")
+CURVES = ("cosine", "linear")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,13 +20,16 @@ class OptimConfig:
     """How weights learn."""
 
     name: str = "adamw"
-    """adamw; or muon: Muon for inner matrices and convolutions, AdamW for the rest."""
+    """adamw; adafactor (the paper's base); or muon: Muon for inner matrices and convolutions, AdamW
+    for the rest."""
     lr: float = 1e-4
     """Peak learning rate."""
     warmup: int = 10_000
     """Images over which the learning rate rises from 0."""
     decay: float = 0.0
     """Share of the run, at its end, over which the learning rate falls to 0."""
+    curve: str = "linear"
+    """How it falls: linear or cosine."""
     beta1: float = 0.9
     beta2: float = 0.99
     eps: float = 1e-8
@@ -37,6 +42,8 @@ class OptimConfig:
     def __post_init__(self) -> None:
         if self.name not in OPTIMIZERS:
             raise UnknownName("optimiser", self.name, OPTIMIZERS)
+        if self.curve not in CURVES:
+            raise UnknownName("curve", self.curve, CURVES)
         if not self.lr > 0 or not self.clip > 0:
             raise ConfigError(f"optim.lr = {self.lr} and optim.clip = {self.clip} must be above 0.")
         if not 0 <= self.decay <= 1:
@@ -45,8 +52,9 @@ class OptimConfig:
     def rate(self, seen: int, total: int) -> float:
         """The learning rate when ``seen`` of ``total`` images have been learned from."""
         rising = min(1.0, (seen + 1) / self.warmup) if self.warmup else 1.0
-        falling = min(1.0, (total - seen) / (self.decay * total)) if self.decay else 1.0
-        return self.lr * rising * max(falling, 0.0)
+        left = min(1.0, max(0.0, (total - seen) / (self.decay * total))) if self.decay else 1.0
+        falling = left if self.curve == "linear" else (1 - math.cos(math.pi * left)) / 2
+        return self.lr * rising * falling
 
 
 class Muon(torch.optim.Optimizer):
@@ -124,7 +132,9 @@ class Mixed:
 
 def make_optimizer(network: nn.Module, config: OptimConfig) -> Mixed:
     """The optimiser with its state allocated, so that a checkpoint always has the same tensors."""
-    matrices = [] if config.name == "adamw" else _matrices(network)
+    if config.name == "adafactor":
+        return Mixed(_adafactor(network, config))
+    matrices = _matrices(network) if config.name == "muon" else []
     inner = {id(parameter) for parameter in matrices}
     others = [p for p in network.parameters() if id(p) not in inner]
     adamw = torch.optim.AdamW(
@@ -142,6 +152,24 @@ def make_optimizer(network: nn.Module, config: OptimConfig) -> Mixed:
             "exp_avg_sq": torch.zeros_like(parameter),
         }
     return Mixed(adamw, Muon(matrices, config.lr, config.momentum)) if matrices else Mixed(adamw)
+
+
+def _adafactor(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """Shazeer and Stern 2018 as torch has it: no momentum, factored second moments."""
+    optimizer = torch.optim.Adafactor(
+        network.parameters(), lr=config.lr, weight_decay=config.weight_decay
+    )
+    # It allocates its state in its first step: one that changes nothing, and is then forgotten.
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    optimizer.step()  # type: ignore[no-untyped-call]
+    optimizer.zero_grad(set_to_none=True)
+    for state in optimizer.state.values():
+        for value in state.values():
+            value.zero_()
+    return optimizer
 
 
 def _matrices(network: nn.Module) -> list[nn.Parameter]:

@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from open_imagen.cascade.stage import Draws
 from open_imagen.storage import atomic
-from open_imagen.training.trainer import Trainer
+from open_imagen.training.trainer import Trainer, to_signed
+from open_imagen.types import Source
 
 
 class Log:
@@ -41,6 +43,8 @@ class Log:
         unusable = {reason: n for reason, n in trainer.unusable.items() if n}
         if unusable:
             line["unusable"] = unusable
+        if trainer.skipped:
+            line["skipped_steps"] = trainer.skipped
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         for name, value in values.items():
@@ -57,6 +61,53 @@ class Log:
         if self.board and math.isfinite(value):
             self.board.add_scalar(name, value, seen)
             self.board.flush()
+
+
+class Validation:
+    """The loss on held-out examples at fixed noise levels, into validation.jsonl.
+
+    The same examples, noise and levels every time, with the averaged weights: where the training
+    loss mostly tells which noise levels a batch happened to draw, this one tells progress.
+    """
+
+    LEVELS = 8
+    """Times, the middles of equal parts of [0, 1]."""
+
+    def __init__(self, folder: Path, source: Source, images: int = 256) -> None:
+        """
+        Args:
+            images: examples it looks at, the first of the source.
+        """
+        self.folder, self.source, self.images = folder, source, images
+
+    def __call__(self, trainer: Trainer) -> None:
+        if not trainer.passed(trainer.config.validate_every):
+            return
+        times = [(k + 0.5) / self.LEVELS for k in range(self.LEVELS)]
+        sums = torch.zeros(self.LEVELS)
+        size = min(trainer.config.batch_size, self.images)
+        number = 0
+        for start in range(0, self.images - size + 1, size):
+            batch = self.source.batch(start, size)
+            images = to_signed(batch.images, trainer.device)
+            lowres = None if batch.lowres is None else to_signed(batch.lowres, trainer.device)
+            text = trainer.text(batch.captions).to(trainer.device)
+            generator = torch.Generator(trainer.device).manual_seed(start)
+            draws = Draws.make(images.shape, generator, 0.0, lowres is not None)
+            with trainer.averaged() as stage, torch.no_grad():
+                for k, time in enumerate(times):
+                    fixed = draws._replace(t=torch.full_like(draws.t, time))
+                    sums[k] += stage.loss(images, text, fixed, lowres).sum().cpu()
+            number += size
+        losses = (sums / number).tolist()
+        line = {
+            "images": trainer.seen,
+            "loss": sum(losses) / len(losses),
+            "by_time": dict(zip(map(str, times), losses, strict=True)),
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "validation.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 class Samples:
@@ -123,6 +174,8 @@ class Bar:
             text = f"loss {told.loss:.4f}, {told.images_per_second:.1f} images/s"
         if left_out := sum(trainer.unusable.values()):
             text += f", {left_out:,} unusable"
+        if trainer.skipped:
+            text += f", {trainer.skipped} steps skipped"
         self.progress.update(self.task, completed=trainer.seen, told=text)
 
     def __enter__(self) -> "Bar":

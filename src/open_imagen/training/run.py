@@ -24,6 +24,10 @@ class TrainConfig:
     from fresh ones. A run with a checkpoint of its own resumes from that."""
     batch_size: int = 32
     """Images per step."""
+    accumulate: int = 1
+    """Parts in which a step goes through the network, to save memory; they must divide it."""
+    checkpoint_activations: bool = False
+    """Recompute what is inside the blocks in the backward pass: less memory, a third more time."""
     seed: int = 0
     """Of weights, noise and times."""
     device: str = "auto"
@@ -46,6 +50,10 @@ class TrainConfig:
     """Images between pictures of `prompts`; 0 for none."""
     save_every: int = 10_000
     """Images between checkpoints."""
+    validate_every: int = 0
+    """Images between losses on held-out examples by noise level (see `validation`); 0 for none."""
+    patience: int = 3
+    """Steps in a row whose loss is not finite, each skipped, before the run stops."""
     minutes: float = 0.0
     """Stop after so long, with a checkpoint; run again to go on. 0 for no limit."""
     keep: int = 3
@@ -54,7 +62,12 @@ class TrainConfig:
     """Sampled while training, always with the same seeds."""
 
     def __post_init__(self) -> None:
-        for name in ("images", "batch_size", "log_every", "save_every", "keep"):
+        if self.accumulate < 1 or self.batch_size % self.accumulate:
+            raise ConfigError(
+                f"train.accumulate = {self.accumulate} must divide train.batch_size = "
+                f"{self.batch_size}."
+            )
+        for name in ("images", "batch_size", "log_every", "save_every", "keep", "patience"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name} = {getattr(self, name)} must be at least 1.")
         if not 0 <= self.text_drop <= 1:
@@ -72,6 +85,8 @@ class Recipe:
     stage: StageConfig
     train: TrainConfig
     data: dict[str, Any] = field(default_factory=lambda: {"kind": "scenes"})
+    validation: dict[str, Any] = field(default_factory=dict)
+    """Data of which the network learns nothing, for `train.validate_every`; described as `data`."""
     encoder: str = "minilm-l6"
     """The frozen text encoder, by its name in the table."""
     embeddings: str = ""

@@ -1,13 +1,17 @@
 """The training loop. Progress is counted in images; run it again to resume."""
 
 import contextlib
+import functools
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.utils.checkpoint
 from torch import Tensor
 
 from open_imagen.cascade.folder import load_into, locate, write_folder
@@ -84,11 +88,19 @@ class Trainer:
         self.seconds = 0.0
         """Time spent in steps, over all resumed parts of the run."""
         self.told = Told()
+        self.skipped = 0
+        """Steps whose loss was not finite, in this process."""
+        self.stopping = False
+        """Set it, and the run ends after the step with a checkpoint."""
+        self._bad = 0
+        if self.config.checkpoint_activations:
+            checkpoint_blocks(self.network)
         self._losses: list[Tensor] = []
         self._since = (0, time.monotonic())
 
     def fit(self) -> bool:
-        """Train until `images` have been seen, or for `minutes`; whether the run is complete.
+        """Train until `images` have been seen, or for `minutes`, or until told to stop by SIGTERM;
+        whether the run is complete.
 
         Raises:
             TrainingError: the loss is no longer finite; the last good checkpoint is kept.
@@ -98,10 +110,11 @@ class Trainer:
         self.warm()
         loader = Loader(self.source, self.config.batch_size, self.config.workers)
         batches = loader.after(self.seen)
-        with contextlib.closing(batches):  # type: ignore[type-var]
+        with contextlib.closing(batches), stopping_on_sigterm(self):  # type: ignore[type-var]
             while self.seen < self.config.images:
                 started = time.monotonic()
-                if self.config.minutes and started - begun > 60 * self.config.minutes:
+                late = self.config.minutes and started - begun > 60 * self.config.minutes
+                if late or self.stopping:
                     self.save()
                     return False
                 batch = next(batches)
@@ -134,20 +147,29 @@ class Trainer:
         text = self.text(batch.captions).to(self.device)
         if self.config.compile:
             text = text.padded(COMPILED_TEXT)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            loss = self.stage.loss(images, text, draws, lowres).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = torch.zeros((), device=self.device)
+        for rows in parts(batch.size, self.config.accumulate):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                losses = self.stage.loss(
+                    images[rows],
+                    text.select(rows),
+                    draws.select(rows),
+                    None if lowres is None else lowres[rows],
+                )
+                part = losses.sum() / batch.size
+            part.backward()  # type: ignore[no-untyped-call]
+            loss += part.detach()
         norm = clip(self.network.parameters(), self.recipe.optim.clip)
-        self._check_finite(loss.detach(), norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.optim.rate(self.seen, self.config.images)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
         self._last_seen, self.seen = self.seen, self.seen + batch.size
-        self.ema.update(self.network, self.seen, batch.size)
-        self._losses.append(loss.detach())
-        self.told.grad_norm = float(norm)
-        self.told.lr = self.optimizer.param_groups[0]["lr"]
+        if self._is_finite(loss, norm):
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.recipe.optim.rate(self._last_seen, self.config.images)
+            self.optimizer.step()
+            self.ema.update(self.network, self.seen, batch.size)
+            self._losses.append(loss)
+            self.told.grad_norm = float(norm)
+            self.told.lr = self.optimizer.param_groups[0]["lr"]
+        self.optimizer.zero_grad()
 
     def passed(self, every: int) -> bool:
         """Whether the last step went past a multiple of ``every`` images."""
@@ -158,7 +180,8 @@ class Trainer:
         if self.passed(self.config.log_every) or self.seen >= self.config.images:
             now = time.monotonic()
             images, then = self._since
-            self.told.loss = float(torch.stack(self._losses).mean())
+            if self._losses:
+                self.told.loss = float(torch.stack(self._losses).mean())
             self.told.images_per_second = (self.seen - images) / max(now - then, 1e-9)
             self._losses.clear()
             self._since = (self.seen, now)
@@ -232,14 +255,25 @@ class Trainer:
             )
         return self.config.precision != "fp32" and has_bf16(self.device)
 
-    def _check_finite(self, loss: Tensor, norm: Tensor) -> None:
+    def _is_finite(self, loss: Tensor, norm: Tensor) -> bool:
+        """Whether this step may change anything.
+
+        Raises:
+            TrainingError: the last `patience` steps were not.
+        """
         if math.isfinite(float(loss)) and math.isfinite(float(norm)):
-            return
+            self._bad = 0
+            return True
+        self.skipped += 1
+        self._bad += 1
+        if self._bad < self.config.patience:
+            return False
         found = self.checkpoints.all()
         kept = f"The last good checkpoint is {found[-1]}." if found else "There is no checkpoint."
         raise TrainingError(
             f"The loss is {float(loss)} and the gradient's norm {float(norm)} after "
-            f"{self.seen:,} images; nothing was changed by this step. {kept}",
+            f"{self.seen:,} images, and neither was finite in {self._bad} steps; nothing was "
+            f"changed by them. {kept}",
             "Lower optim.lr or use precision = 'fp32', then run the same command again.",
         )
 
@@ -255,3 +289,35 @@ def to_signed(images: Tensor, device: torch.device) -> Tensor:
     """uint8 [B, 3, H, W] -> float in [-1, 1], channels last."""
     signed = images.to(device, torch.float32).div(127.5).sub(1)
     return signed.contiguous(memory_format=torch.channels_last)
+
+
+def parts(size: int, number: int) -> list[slice]:
+    """A batch in equal parts, fewer if it is smaller."""
+    step = -(-size // number)
+    return [slice(start, start + step) for start in range(0, size, step)]
+
+
+def checkpoint_blocks(network: torch.nn.Module) -> None:
+    """Recompute every block's inside in the backward pass instead of keeping it."""
+    for blocks in (child for child in network.children() if isinstance(child, torch.nn.ModuleList)):
+        for block in blocks:
+            block.forward = functools.partial(
+                torch.utils.checkpoint.checkpoint, block.forward, use_reentrant=False
+            )
+
+
+@contextlib.contextmanager
+def stopping_on_sigterm(trainer: Trainer) -> Any:
+    """Let SIGTERM end the run after the step it is in, with a checkpoint."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may listen
+        return
+
+    def stop(*_: object) -> None:
+        trainer.stopping = True
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
