@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from open_imagen.cascade.pipeline import Cascade, load
+from open_imagen.cascade.stage import Stage
 from open_imagen.data import open_source
 from open_imagen.errors import CheckpointError, ConfigError, OutputError, TrainingError, UnknownName
 from open_imagen.storage import load_tensors
@@ -55,6 +56,14 @@ def weights(folder):
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_recipe_parses_and_its_data_fit_its_stage(path):
     config = read_recipe(path)
+    with torch.device("meta"):
+        assert Stage(config.stage).config.name == config.stage.name
+    if config.data["kind"] != "scenes":  # the user's own: as described they must fit together
+        side = config.data.get("crop", 0) or config.data["size"]
+        assert config.data["size"] == config.stage.resolution
+        assert config.data.get("lowres", 0) == config.stage.lowres
+        assert side == min(256, config.stage.resolution)
+        return
     batch = open_source(config.data).batch(0, 1)
     side = config.data.get("crop") or config.stage.resolution
     assert batch.images.shape == (1, 3, side, side)

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from open_imagen.cli import data, embed, evaluate, generate, imports, models, train
+from open_imagen.cli import data, embed, evaluate, generate, imports, models, plan, train
 from open_imagen.errors import ConfigError, OpenImagenError
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ app.command("show")(generate.show)
 app.command("models")(models.models)
 app.command("train")(train.train)
 app.command("embed")(embed.embed)
+app.command("plan")(plan.plan)
 app.add_typer(data.app, name="data")
 app.add_typer(imports.app, name="import")
 app.add_typer(evaluate.app, name="evaluate")

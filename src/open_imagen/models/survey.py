@@ -5,12 +5,13 @@ Everything is counted on the real network on torch's "meta" device, where tensor
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from open_imagen.models.registry import PRESETS, Preset, construct
+from open_imagen.models.registry import PRESETS, construct
 from open_imagen.types import LowRes, TextEmbedding
 
 TOKENS = 128
@@ -48,9 +49,14 @@ def survey(name: str) -> Survey:
         UnknownName: no such preset.
     """
     preset = PRESETS[name]
+    return count(preset.network, preset.config, preset.resolution)
+
+
+def count(name: str, config: Any, side: int, tokens: int = TOKENS) -> Survey:
+    """Count a network of this class and config for images of this side."""
     with torch.device("meta"):
-        network = construct(preset.network, preset.config)
-        inputs = _inputs(preset)
+        network = construct(name, config)
+        inputs = _inputs(config, side, tokens)
     outputs: dict[str, tuple[int, ...]] = {}
     parts = dict(_parts(network))
     for part, module in parts.items():
@@ -83,11 +89,12 @@ def survey(name: str) -> Survey:
     return Survey(_numbers(network), counter.get_total_flops(), sum(kept.values()), rows)
 
 
-def _inputs(preset: Preset) -> tuple[Tensor, Tensor, TextEmbedding, LowRes | None]:
-    config, side = preset.config, preset.resolution
+def _inputs(
+    config: Any, side: int, length: int
+) -> tuple[Tensor, Tensor, TextEmbedding, LowRes | None]:
     image, level = torch.empty(1, 3, side, side), torch.empty(1)
     text = TextEmbedding(
-        torch.empty(1, TOKENS, config.text_width), torch.ones(1, TOKENS, dtype=torch.bool)
+        torch.empty(1, length, config.text_width), torch.ones(1, length, dtype=torch.bool)
     )
     return image, level, text, LowRes(image, level) if config.lowres else None
 

@@ -154,6 +154,22 @@ def make_optimizer(network: nn.Module, config: OptimConfig) -> Mixed:
     return Mixed(adamw, Muon(matrices, config.lr, config.momentum)) if matrices else Mixed(adamw)
 
 
+def state_numbers(network: nn.Module, config: OptimConfig) -> int:
+    """Numbers that the optimiser will keep for this network, which may be on "meta"."""
+    inner = {id(p) for p in _matrices(network)} if config.name == "muon" else set()
+    total = 0
+    for parameter in network.parameters():
+        size = parameter.numel()
+        if config.name == "adafactor" and parameter.ndim > 1:
+            # torch's factors over the last two axes: of a 3x3 convolution, the kernel's.
+            total += size // parameter.shape[-1] + size // parameter.shape[-2]
+        elif config.name == "adafactor" or id(parameter) in inner:
+            total += size
+        else:
+            total += 2 * size
+    return total
+
+
 def _adafactor(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """Shazeer and Stern 2018 as torch has it: no momentum, factored second moments."""
     optimizer = torch.optim.Adafactor(

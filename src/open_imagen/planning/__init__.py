@@ -1,0 +1,5 @@
+"""What a training run will take, before it is begun."""
+
+from open_imagen.planning.plan import Plan, plan
+
+__all__ = ["Plan", "plan"]

@@ -1,0 +1,209 @@
+"""Operations, memory, days and money of a training run, from the real network.
+
+Shapes come from torch's "meta" device, so that a network of billions is counted in a second.
+Parameters, operations and state are counted; activations, overhead and speed are estimates.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.models.registry import PRESETS, construct, resolve
+from open_imagen.models.survey import Survey, count
+from open_imagen.planning.accelerators import ACCELERATORS, Accelerator
+from open_imagen.training.optim import OptimConfig, state_numbers
+from open_imagen.training.run import Recipe, read_recipe
+
+GIB = 2**30
+SHARDINGS = ("none", "full")
+PAPER = {"batch_size": 2048, "images": 2048 * 2_500_000}
+"""Section 4.1: batch 2,048, 2.5 million steps, for each of the three models."""
+PAPER_OPTIMISER = {"base": "adafactor", "sr": "adamw"}
+OVERHEAD = 1.0
+"""GiB that CUDA, its libraries and fragmentation take of every accelerator; a rule of thumb."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one run takes."""
+
+    name: str
+    accelerator: str
+    number: int
+    sharding: str
+    parameters: int
+    flops_per_image: int
+    """Of one forward pass, counted."""
+    train_flops_per_image: int
+    """Forward, backward, and the second forward if activations are recomputed."""
+    batch_size: int
+    batch_per_accelerator: int
+    """Images that are in memory at once: batch / accelerators / accumulation."""
+    weights_gib: float
+    """Master weights, gradients, optimiser state and average (float32), and the bfloat16 copy."""
+    activations_gib: float
+    memory_gib: float
+    fits: bool
+    images: int
+    utilisation: float
+    images_per_second: float
+    """Of all accelerators, at that share of their peak."""
+    days: float
+    dollars: float
+    notes: list[str]
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def plan(
+    what: str,
+    accelerator: str = "h100",
+    number: int = 8,
+    images: int | None = None,
+    sharding: str = "none",
+    utilisation: float = 0.4,
+    price: float | None = None,
+    settings: tuple[str, ...] = (),
+) -> Plan:
+    """Plan the training of a preset with the paper's schedule, or of a recipe with its own.
+
+    Args:
+        what: a preset's name, or a recipe file.
+        number: of accelerators.
+        images: to learn from, in place of the schedule's.
+        sharding: none (every accelerator holds everything) or full (weights, gradients, optimiser
+            state and average are shared out).
+        utilisation: share of the accelerators' peak that is reached.
+        price: US dollars an hour of one accelerator.
+        settings: assignments over a recipe.
+
+    Raises:
+        UnknownName: no such preset or recipe, accelerator or sharding.
+        ConfigError: a number out of range, or a batch that cannot be shared out.
+    """
+    if sharding not in SHARDINGS:
+        raise UnknownName("sharding", sharding, SHARDINGS)
+    if number < 1 or not 0 < utilisation <= 1:
+        raise ConfigError("--gpus must be at least 1 and --utilisation above 0, at most 1.")
+    row = ACCELERATORS[accelerator]
+    run = _of_recipe(what, settings) if what.endswith(".toml") else _of_preset(what)
+    total = run.images if images is None else images
+    if run.batch_size % (number * run.accumulate):
+        raise ConfigError(
+            f"A batch of {run.batch_size} cannot be shared out to {number} accelerators in "
+            f"{run.accumulate} parts.",
+            "Choose a number that divides it.",
+        )
+    found = run.survey
+    local = run.batch_size // number // run.accumulate
+    shared = number if sharding == "full" else 1
+    state = 4 * (3 * found.parameters + run.optimiser_state) / shared
+    copy = 2 * (max(block.parameters for block in found.rows) if shared > 1 else found.parameters)
+    weights = (state + copy) / GIB
+    kept = _kept(found, run.recomputed) * 2 * local / GIB
+    memory = weights + kept + OVERHEAD
+    rounds = 4 if run.recomputed else 3
+    rate = number * row.teraflops * 1e12 * utilisation / (rounds * found.flops)
+    days = total / rate / 86_400
+    return Plan(
+        name=what,
+        accelerator=accelerator,
+        number=number,
+        sharding=sharding,
+        parameters=found.parameters,
+        flops_per_image=found.flops,
+        train_flops_per_image=rounds * found.flops,
+        batch_size=run.batch_size,
+        batch_per_accelerator=local,
+        weights_gib=weights,
+        activations_gib=kept,
+        memory_gib=memory,
+        fits=memory <= row.memory,
+        images=total,
+        utilisation=utilisation,
+        images_per_second=rate,
+        days=days,
+        dollars=days * 24 * number * (row.price if price is None else price),
+        notes=_notes(memory, weights, row, run, sharding, number),
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a plan needs to know of a run."""
+
+    survey: Survey
+    batch_size: int
+    accumulate: int
+    images: int
+    optimiser_state: int
+    """Numbers that the optimiser keeps."""
+    recomputed: bool
+
+
+def _of_preset(name: str) -> _Run:
+    preset = PRESETS[name]
+    # The paper learns its last model on crops of 256 pixels.
+    side = min(preset.resolution, 256)
+    kind = "sr" if preset.config.lowres else "base"
+    found = count(preset.network, preset.config, side)
+    kept = _state(preset.network, preset.config, OptimConfig(name=PAPER_OPTIMISER[kind]))
+    return _Run(found, PAPER["batch_size"], 1, PAPER["images"], kept, False)
+
+
+def _of_recipe(file: str, settings: tuple[str, ...]) -> _Run:
+    recipe: Recipe = read_recipe(Path(file), settings)
+    name, config = resolve(recipe.stage.network)
+    side = int(recipe.data.get("crop") or recipe.stage.resolution)
+    return _Run(
+        count(name, config, side),
+        recipe.train.batch_size,
+        recipe.train.accumulate,
+        recipe.train.images,
+        _state(name, config, recipe.optim),
+        recipe.train.checkpoint_activations,
+    )
+
+
+def _state(name: str, config: Any, optimiser: OptimConfig) -> int:
+    with torch.device("meta"):
+        return state_numbers(construct(name, config), optimiser)
+
+
+def _kept(found: Survey, recomputed: bool) -> int:
+    """Numbers that one image leaves for the backward pass: all, or the blocks' outputs and the
+    largest block's inside (taken as its share of the operations)."""
+    if not recomputed:
+        return found.activations
+    outputs = 0
+    for block in found.rows:
+        size = 1
+        for side in block.output:
+            size *= side
+        outputs += size
+    largest = max(block.flops for block in found.rows) / max(found.flops, 1)
+    return round(outputs + largest * found.activations)
+
+
+def _notes(
+    memory: float, weights: float, row: Accelerator, run: _Run, sharding: str, number: int
+) -> list[str]:
+    """What does not fit, why, and what would help."""
+    if memory <= row.memory:
+        return []
+    notes = [f"It needs {memory:.1f} GiB of {row.memory:.0f}."]
+    if weights + OVERHEAD > row.memory:
+        notes.append(f"Weights and what belongs to them alone take {weights:.1f} GiB.")
+        if sharding == "none" and number > 1:
+            notes.append("Share them out: --sharding full.")
+    else:
+        notes.append("Weights fit; the activations of the batch do not.")
+        if not run.recomputed:
+            notes.append("Recompute them: train.checkpoint_activations = true.")
+        notes.append("Take the batch in more parts (train.accumulate), or on more accelerators.")
+    return notes
