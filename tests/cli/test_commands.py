@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,83 @@ def test_models_are_listed_and_described(imagen, model_folder):
     assert json.loads(imagen("models", "--json").out)["presets"]["tiny-base-64"]
     assert "parameters" in imagen("models", "imagen-sr-256").out
     assert "minilm-l6" in imagen("models", model_folder).out
+
+
+def test_a_size_is_asked_for_and_repeated(imagen, tmp_path):
+    made = imagen("generate", PROMPT, "--size", "128x64", "-o", tmp_path / "a.png")
+    assert made.code == 0, made.err
+    assert opened(tmp_path / "a.png").size == (128, 64)
+    again = imagen("generate", "--from", tmp_path / "a.png", "-o", tmp_path / "b.png")
+    assert again.code == 0, again.err
+    assert opened(tmp_path / "b.png").tobytes() == opened(tmp_path / "a.png").tobytes()
+    refused = imagen("generate", PROMPT, "--size", "130x64")
+    assert refused.code == 2
+    assert "The nearest is 128x64." in refused.err
+    assert "is not a size" in imagen("generate", PROMPT, "--size", "wide").err
+
+
+def test_a_network_is_described_block_by_block(imagen):
+    told = imagen("models", "tiny-sr-256").out
+    assert "GFLOP per image" in told
+    assert "down.0" in told
+    facts = json.loads(imagen("models", "tiny-sr-256", "--json").out)
+    assert sum(row["parameters"] for row in facts["blocks"]) == facts["parameters"]
+
+
+def test_a_run_is_planned(imagen):
+    told = imagen("plan", "imagen-base-64", "--gpu", "h100", "--gpus", 256)
+    assert told.code == 0, told.err
+    assert "it fits" in told.out
+    assert "IT DOES NOT FIT" in imagen("plan", "imagen-base-64", "--gpu", "rtx4090").out
+    facts = json.loads(imagen("plan", RECIPES / "tiny.toml", "--gpus", 1, "--json").out)
+    assert facts["images"] == 3000
+    refused = imagen("plan", "imagen-base-64", "--gpu", "h10")
+    assert refused.code == 2
+    assert "Did you mean 'h100'?" in refused.err
+
+
+def test_shards_are_checked_and_told_of(imagen, tmp_path):
+    folder = tmp_path / "data"
+    imagen("data", "scenes", "--count", 6, "--out", folder)
+    (folder / "0000002.png").write_bytes(b"no picture")
+    (tmp_path / "tars").mkdir()
+    with tarfile.open(tmp_path / "tars" / "00000.tar", "w") as tar:
+        for file in sorted(folder.glob("0*")):
+            tar.add(file, file.name)
+    report = json.loads(imagen("data", "check", tmp_path / "tars", "--json").out)
+    assert (report["usable"], report["unusable"]) == (5, {"not a picture": 1})
+    assert "usable" in imagen("data", "check", tmp_path / "tars" / "00000.tar").out
+    refused = imagen("data", "check", tmp_path / "tars" / "9.tar")
+    assert refused.code == 1
+    assert "no tar file" in refused.err
+
+
+def test_captions_are_embedded_once_and_trained_with(imagen, tmp_path):
+    recipe = tmp_path / "short.toml"
+    text = (RECIPES / "tiny.toml").read_text().replace("num_captions = 500", "num_captions = 9")
+    recipe.write_text(text)
+    out = tmp_path / "embeddings"
+    made = imagen("embed", recipe, "--out", out, "--json")
+    assert made.code == 0, made.err
+    report = json.loads(made.out)
+    assert report["embedded"] == report["captions"] > 9  # the prompts of the samples, too
+    assert report["bytes_per_caption"] < 77 * 2 * 384 / 4
+    assert json.loads(imagen("embed", recipe, "--out", out, "--json").out)["embedded"] == 0
+    settings = (f"embeddings={out}", f"out={tmp_path / 'run'}", "train.images=16")
+    words = [part for setting in settings for part in ("--set", setting)]
+    trained = imagen("train", recipe, *words)
+    assert trained.code == 0, trained.err
+    refused = imagen("train", recipe, *words, "--set", "encoder=t5-small")
+    assert refused.code == 2
+    assert "made by minilm-l6, not by t5-small" in refused.err
+    assert "--encoder is missing" in imagen("embed", tmp_path, "--out", out).err
+
+
+def test_a_folder_that_is_no_deepfloyd_model_is_refused(imagen, tmp_path):
+    for folder, message in ((tmp_path, "has unet/"), (tmp_path / "none", "There is no folder")):
+        refused = imagen("import", "deepfloyd", folder, "--out", tmp_path / "out")
+        assert refused.code == 1
+        assert message in refused.err
 
 
 def test_scenes_are_written_checked_and_trained_on(imagen, tmp_path):

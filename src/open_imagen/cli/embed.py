@@ -30,10 +30,10 @@ def embed(
     from open_imagen.text.store import Store, shards
     from open_imagen.text.store import embed as fill
 
+    if not encoder and not data.endswith(".toml"):
+        raise ConfigError("--encoder is missing.", "Try: --encoder t5-v1_1-xxl")
     captions, named = _captions(data)
     name = encoder or named
-    if not name:
-        raise ConfigError("--encoder is missing.", "Try: --encoder t5-v1_1-xxl")
     rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     place = pick_device(device)
     if place.type == "cuda" and ranks > 1:
