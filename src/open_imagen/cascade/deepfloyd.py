@@ -18,7 +18,7 @@ from torch import Tensor
 
 from open_imagen.cascade.augmentation import Augmentation
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.cascade.stage import Stage, StageConfig, check_shapes
 from open_imagen.config import plain
 from open_imagen.diffusion.schedules import Schedule
 from open_imagen.errors import CheckpointError, OutputError
@@ -140,15 +140,7 @@ def read_stage(folder: Path) -> Stage:
     with torch.device("meta"):
         stage = Stage(config)
     ours = renamed(network, found, str(unet))
-    wrong = [
-        f"{name} is {list(ours[name].shape)}, not {list(parameter.shape)}"
-        for name, parameter in stage.network.named_parameters()
-        if ours[name].shape != parameter.shape
-    ]
-    if wrong:
-        raise CheckpointError(
-            f"The weights {unet} do not fit their config: {'; '.join(wrong[:8])}."
-        )
+    check_shapes(stage.network, {name: tensor.shape for name, tensor in ours.items()}, unet)
 
     def fetch() -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {}

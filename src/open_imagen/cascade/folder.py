@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib.resources
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from open_imagen.cascade import deepfloyd
 from open_imagen.cascade.sampling import Sampling, parse_sampling
-from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.cascade.stage import Stage, StageConfig, check_shapes
 from open_imagen.config import parse, plain
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
 from open_imagen.storage import (
@@ -127,29 +127,6 @@ def load_into(network: torch.nn.Module, tensors: dict[str, Tensor], source: Path
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             parameter.copy_(tensors[name])
-
-
-def check_shapes(
-    network: torch.nn.Module, shapes: Mapping[str, Sequence[int]], source: Path
-) -> None:
-    """Whether weights of these names and shapes are this network's.
-
-    Raises:
-        CheckpointError: they are not; the message lists what differs.
-    """
-    own = dict(network.named_parameters())
-    wrong = [f"{name} is missing" for name in own if name not in shapes]
-    wrong += [f"{name} is unknown" for name in shapes if name not in own]
-    wrong += [
-        f"{name} is {list(shapes[name])}, not {list(own[name].shape)}"
-        for name in own
-        if name in shapes and tuple(shapes[name]) != tuple(own[name].shape)
-    ]
-    if wrong:
-        shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-        raise CheckpointError(
-            f"The weights {source} do not fit the network of its config.json: {shown}."
-        )
 
 
 def write_folder(

@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from open_imagen.diffusion.losses import Objective
 from open_imagen.diffusion.parameterization import diffuse, to_x
 from open_imagen.diffusion.samplers import Denoise, Estimate, image_of
 from open_imagen.diffusion.schedules import Schedule
-from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.errors import CheckpointError, ConfigError, UnknownName
 from open_imagen.models.registry import construct, resolve
 from open_imagen.types import LowRes, TextEmbedding, stack_texts
 
@@ -290,3 +291,24 @@ def watched(denoise: Denoise, levels: Sequence[float], watch: Watch) -> Denoise:
         return estimate
 
     return told
+
+
+def check_shapes(network: nn.Module, shapes: Mapping[str, Sequence[int]], source: Path) -> None:
+    """Whether weights of these names and shapes are this network's.
+
+    Raises:
+        CheckpointError: they are not; the message lists what differs.
+    """
+    own = dict(network.named_parameters())
+    wrong = [f"{name} is missing" for name in own if name not in shapes]
+    wrong += [f"{name} is unknown" for name in shapes if name not in own]
+    wrong += [
+        f"{name} is {list(shapes[name])}, not {list(own[name].shape)}"
+        for name in own
+        if name in shapes and tuple(shapes[name]) != tuple(own[name].shape)
+    ]
+    if wrong:
+        shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        raise CheckpointError(
+            f"The weights {source} do not fit the network of its config.json: {shown}."
+        )

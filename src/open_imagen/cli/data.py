@@ -60,8 +60,8 @@ def _check_shards(data: str, size: int, as_json: bool) -> None:
     from collections import Counter
 
     from open_imagen.data.images import Unusable, decode
-    from open_imagen.data.shards import expand, read_caption
-    from open_imagen.data.tar import PICTURES, Reader, scan
+    from open_imagen.data.shards import expand, read_example
+    from open_imagen.data.tar import Reader, scan
     from open_imagen.errors import DataError
 
     unusable, sizes = Counter[str](), Counter[str]()
@@ -74,11 +74,8 @@ def _check_shards(data: str, size: int, as_json: bool) -> None:
         unusable["truncated tar"] += not shard.whole
         for example in shard.examples:
             try:
-                caption = read_caption(reader, example, "txt")
-                place = next((example.members[s] for s in PICTURES if s in example.members), None)
-                if place is None:
-                    raise Unusable("no picture")
-                image = decode(reader.read(*place))
+                caption, picture = read_example(reader, example, "txt")
+                image = decode(picture)
             except Unusable as error:
                 unusable[error.reason] += 1
                 continue

@@ -151,11 +151,8 @@ class Shards:
 
     def _read(self, reader: Reader, example: Example, rng: random.Random) -> Any:
         config = self.config
-        caption = read_caption(reader, example, config.caption)
-        place = next((example.members[s] for s in PICTURES if s in example.members), None)
-        if place is None:
-            raise Unusable("no picture", example.key)
-        image = decode(reader.read(*place), config.size, config.max_pixels)
+        caption, data = read_example(reader, example, config.caption)
+        image = decode(data, config.size, config.max_pixels)
         return to_square(image, config.size, config.lowres, config.crop, rng), caption
 
     def captions(self) -> Iterator[str]:
@@ -174,6 +171,19 @@ class Shards:
 
 
 SOURCES.register("shards")((ShardsConfig, Shards))
+
+
+def read_example(reader: Reader, example: Example, which: str) -> tuple[str, bytes]:
+    """The caption of an example and the bytes of its picture.
+
+    Raises:
+        Unusable: there is no picture, or no caption that can be used.
+    """
+    caption = read_caption(reader, example, which)
+    place = next((example.members[s] for s in PICTURES if s in example.members), None)
+    if place is None:
+        raise Unusable("no picture", example.key)
+    return caption, reader.read(*place)
 
 
 def read_caption(reader: Reader, example: Example, which: str) -> str:
