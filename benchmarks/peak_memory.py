@@ -1,4 +1,4 @@
-"""Peak memory of a text encoder and a network in turn, against both held together.
+"""Peak memory of a text encoder and a network in turn, against each alone and both together.
 
     python benchmarks/peak_memory.py
 
@@ -75,10 +75,13 @@ def write(folder: Path, encoder_mb: int, network_mb: int) -> None:
     save_tensors(folder / "unet" / "diffusion_pytorch_model.safetensors", theirs)
 
 
-def peak(folder: Path, one_at_a_time: bool) -> None:
-    """Make one picture in one step; print megabytes."""
+def peak(folder: Path, way: str) -> None:
+    """Make one picture in one step, or only a part of that; print megabytes."""
+    import torch
+
     import open_imagen as oi
     from open_imagen.text import encoders
+    from open_imagen.types import TextEmbedding
 
     row = encoders.ENCODERS["deepfloyd-t5-xxl"]
     encoders.ENCODERS._entries["deepfloyd-t5-xxl"] = encoders.EncoderSpec(
@@ -95,8 +98,18 @@ def peak(folder: Path, one_at_a_time: bool) -> None:
 
     watching = threading.Thread(target=watch)
     watching.start()
-    cascade = oi.load(folder, device="cpu", one_at_a_time=one_at_a_time)
-    cascade.generate("a", settings={"base": oi.Sampling(steps=1, guidance=1.0)})
+    cascade = oi.load(folder, device="cpu", one_at_a_time=way != "together")
+    settings = oi.Sampling(steps=1, guidance=1.0)
+    if way == "encoder":
+        cascade.text(["a"])
+    elif way == "network":
+        stage = cascade.stages["base"]
+        stage.wake(cascade.device)
+        seen = torch.ones(1, TOKENS, dtype=torch.bool)
+        text = TextEmbedding(torch.zeros(1, TOKENS, stage.network_config.text_width), seen)
+        stage.sample(text, [torch.Generator()], settings, negative=text)
+    else:
+        cascade.generate("a", settings={"base": settings})
     done.set()
     watching.join()
     print(json.dumps([now - then for now, then in zip(highest, before, strict=True)]))
@@ -118,7 +131,7 @@ def main() -> None:
     parser.add_argument("--run", nargs=2, metavar=("FOLDER", "WAY"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
-        peak(Path(options.run[0]), options.run[1] == "turns")
+        peak(Path(options.run[0]), options.run[1])
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "stage"
@@ -127,7 +140,7 @@ def main() -> None:
         for part in ("text_encoder", "unet"):
             size = sum(file.stat().st_size for file in (folder / part).iterdir())
             print(f"{part:14} {size / 2**20:8,.0f} MB in its files")
-        for way in ("together", "turns"):
+        for way in ("encoder", "network", "turns", "together"):
             command = [sys.executable, __file__, "--run", str(folder), way]
             found = json.loads(subprocess.check_output(command, text=True).splitlines()[-1])
             print(f"peak, {way:8} {found[0]:8,.0f} MB own, {found[1]:8,.0f} MB with mapped files")

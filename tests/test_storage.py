@@ -1,10 +1,20 @@
 """Files are whole or not there, and damage is named."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from open_imagen.errors import CheckpointError, OutputError
-from open_imagen.storage import atomic, load_tensors, read_json, save_tensors, sha256
+from open_imagen.storage import (
+    DTYPES,
+    TensorFile,
+    atomic,
+    load_tensors,
+    read_json,
+    save_tensors,
+    sha256,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -38,18 +48,55 @@ def test_tensors_come_back_as_they_were(tmp_path):
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
 
 
-def test_missing_truncated_and_corrupt_weights_are_named(tmp_path):
+@pytest.mark.parametrize("kind", DTYPES.values(), ids=str)
+def test_tensors_read_one_by_one_are_those_of_the_whole_file(tmp_path, kind):
+    path = tmp_path / "t.safetensors"
+    numbers = torch.arange(24).to(kind)
+    cut = {"a": numbers.reshape(2, 3, 4), "empty": numbers[:0].clone(), "one": numbers[5].clone()}
+    save_tensors(path, cut)
+    file, whole = TensorFile(path), load_tensors(path)
+    assert file.shapes == {"a": (2, 3, 4), "empty": (0,), "one": ()}
+    found = dict(file)
+    assert found.keys() == whole.keys()
+    for name, tensor in whole.items():
+        assert found[name].dtype == kind
+        assert torch.equal(found[name], tensor)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="asks Linux what is mapped")
+def test_a_file_read_one_by_one_is_never_mapped(tmp_path):
+    path = tmp_path / "t.safetensors"
+    save_tensors(path, {name: torch.zeros(1000) for name in "abc"})
+    mapped = load_tensors(path)
+    assert str(path) in Path("/proc/self/maps").read_text()  # this is how it would show
+    del mapped
+    for _, tensor in TensorFile(path):
+        assert not tensor.any()
+        assert str(path) not in Path("/proc/self/maps").read_text()
+
+
+def test_a_file_cut_after_it_was_opened_is_named(tmp_path):
+    path = tmp_path / "t.safetensors"
+    save_tensors(path, {"a": torch.zeros(1000)})
+    file = TensorFile(path)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(CheckpointError, match="a ends too early"):
+        file.read("a")
+
+
+@pytest.mark.parametrize("read", [load_tensors, TensorFile])
+def test_missing_truncated_and_corrupt_weights_are_named(tmp_path, read):
     path = tmp_path / "t.safetensors"
     with pytest.raises(CheckpointError, match="missing"):
-        load_tensors(path)
+        read(path)
     save_tensors(path, {"a": torch.zeros(100)})
     whole = path.read_bytes()
     path.write_bytes(whole[:-8])
     with pytest.raises(CheckpointError, match="truncated or damaged"):
-        load_tensors(path)
+        read(path)
     path.write_bytes(b"\xff" * len(whole))
     with pytest.raises(CheckpointError, match="truncated or damaged"):
-        load_tensors(path)
+        read(path)
 
 
 def test_bad_json_is_named(tmp_path):

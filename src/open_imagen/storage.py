@@ -9,11 +9,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from open_imagen.errors import CheckpointError, OutputError
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""Of safetensors, by the names they have in its files."""
 
 
 @contextmanager
@@ -91,29 +106,70 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"The weights {path} are truncated or damaged ({error}).",
-            "Copy or download the file again.",
-        ) from error
+        raise _damaged(path, error) from error
     return tensors
 
 
-def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The tensors in a safetensors file, from its header alone.
+class TensorFile:
+    """A safetensors file whose tensors are read one at a time, each into memory of its own.
+
+    Nothing stays mapped, so that a reader who keeps converted copies never holds the file as well.
 
     Raises:
         CheckpointError: the file is missing, truncated or damaged.
     """
-    if not path.is_file():
-        raise CheckpointError(f"The weights {path} are missing.")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in list(file.keys())}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"The weights {path} are truncated or damaged ({error}).",
-            "Copy or download the file again.",
-        ) from error
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise CheckpointError(f"The weights {path} are missing.")
+        try:
+            with safe_open(path, framework="numpy"):  # checks header, offsets and length
+                pass
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                self._entries: dict[str, Any] = json.loads(file.read(length))
+        except (SafetensorError, OSError, ValueError) as error:
+            raise _damaged(path, error) from error
+        self._entries.pop("__metadata__", None)
+        self.path = path
+        self._start = 8 + length
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The tensors by name, from the header alone."""
+        return {name: tuple(entry["shape"]) for name, entry in self._entries.items()}
+
+    def read(self, name: str) -> Tensor:
+        """One tensor.
+
+        Raises:
+            CheckpointError: the file has been cut since it was opened, or holds numbers of a kind
+                that torch has not.
+        """
+        entry = self._entries[name]
+        kind = DTYPES.get(entry["dtype"])
+        if kind is None:
+            raise _damaged(self.path, f"{name} has numbers of kind {entry['dtype']}")
+        tensor = torch.empty(entry["shape"], dtype=kind)
+        begin, _ = entry["data_offsets"]
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(self._start + begin)
+            into: Any = memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+            while into:
+                count = file.readinto(into)
+                if not count:
+                    raise _damaged(self.path, f"{name} ends too early")
+                into = into[count:]
+        return tensor
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        return ((name, self.read(name)) for name in self._entries)
+
+
+def _damaged(path: Path, why: object) -> CheckpointError:
+    return CheckpointError(
+        f"The weights {path} are truncated or damaged ({why}).", "Copy or download the file again."
+    )
 
 
 def sha256(path: Path) -> str:

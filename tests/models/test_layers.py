@@ -11,6 +11,7 @@ from open_imagen.models.layers import (
     Positions,
     ResBlock,
     TextAttention,
+    TextLayer,
     attention,
     resampled,
     split_heads,
@@ -142,6 +143,32 @@ def test_attention_is_the_textbook_formula(text):
     weights = torch.softmax(q @ torch.cat([k_text, k]).T / 32**0.5, dim=1)
     wanted = attention.out(weights @ torch.cat([v_text, v])).T.reshape(1, 32, 2, 2) + x
     torch.testing.assert_close(attention(x, one), wanted)
+
+
+def test_a_text_layer_starts_as_nothing_and_never_sees_padding(text):
+    layer = TextLayer(24, head_width=8)
+    assert torch.equal(layer(text).tokens, text.tokens)
+    for out in (layer.out, layer.mlp["out"]):
+        torch.nn.init.normal_(out.weight)
+    found = layer(text)
+    hidden = layer(garbage_in_padding(text))
+    visible = text.mask[..., None]
+    assert not torch.allclose(found.tokens, text.tokens)
+    torch.testing.assert_close(hidden.tokens * visible, found.tokens * visible)
+
+
+def test_a_text_layer_is_the_textbook_formula(text):
+    # h + attention(norm(h)), then h + mlp(norm(h)), written out for one caption and one head.
+    torch.manual_seed(0)
+    layer = TextLayer(24, head_width=24)
+    for out in (layer.out, layer.mlp["out"]):
+        torch.nn.init.normal_(out.weight)
+    h = text.tokens[1, :2]  # the second caption has two tokens
+    q, k, v = layer.query_keys_values(layer.norm(h)).chunk(3, dim=1)
+    wanted = h + layer.out(torch.softmax(q @ k.T / 24**0.5, dim=1) @ v)
+    inner = torch.nn.functional.gelu(layer.mlp["in"](layer.norm_mlp(wanted)))
+    wanted = wanted + layer.mlp["out"](inner)
+    torch.testing.assert_close(layer(text).tokens[1, :2], wanted)
 
 
 def test_pooled_text_is_attention_of_the_mean_token(text):

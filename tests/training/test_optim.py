@@ -25,22 +25,49 @@ def test_the_rate_can_fall_like_a_cosine():
         OptimConfig(curve="cosin")
 
 
-def test_adafactor_begins_as_torch_s_own():
+def test_adafactor_of_matrices_and_vectors_is_torch_s():
     torch.manual_seed(0)
     ours, theirs = nn.Linear(5, 3), nn.Linear(5, 3)
     theirs.load_state_dict(ours.state_dict())
     optimizers = [
-        make_optimizer(ours, OptimConfig(name="adafactor", lr=1e-2)),
-        torch.optim.Adafactor(theirs.parameters(), lr=1e-2),
+        make_optimizer(ours, OptimConfig(name="adafactor", lr=1e-2, weight_decay=0.1)),
+        torch.optim.Adafactor(theirs.parameters(), lr=1e-2, weight_decay=0.1),
     ]
-    optimizers[0].param_groups[0]["lr"] = 1e-2  # as the trainer sets it
     for _ in range(5):
         x = torch.randn(7, 5)
         for layer, optimizer in zip((ours, theirs), optimizers, strict=True):
             layer(x).square().sum().backward()
             optimizer.step()
             optimizer.zero_grad()
-    torch.testing.assert_close(ours.weight, theirs.weight, rtol=0, atol=0)
+    torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(ours.bias, theirs.bias, rtol=1e-6, atol=1e-7)
+
+
+def test_adafactor_factors_a_convolution_over_out_and_in_for_each_place_of_its_kernel():
+    # Algorithm 4 of Shazeer and Stern 2018 on each of the kernel's nine matrices, written out.
+    torch.manual_seed(0)
+    layer = nn.Conv2d(8, 6, 3, bias=False)
+    optimizer = make_optimizer(layer, OptimConfig(name="adafactor", lr=1e-2))
+    sizes = {name: v.numel() for name, v in optimizer.state[layer.weight].items()}
+    assert sizes == {"step": 1, "row": 6 * 9, "column": 8 * 9}
+    wanted = layer.weight.detach().double()
+    row, column = torch.zeros(3, 3, 6), torch.zeros(3, 3, 8)
+    for step in range(1, 5):
+        layer.weight.grad = gradient = torch.randn(6, 8, 3, 3)
+        optimizer.step()
+        beta2 = 1 - step**-0.8
+        update = torch.empty(6, 8, 3, 3)
+        for i in range(3):
+            for j in range(3):
+                square = gradient[:, :, i, j] ** 2
+                row[i, j] = beta2 * row[i, j] + (1 - beta2) * square.mean(1)
+                column[i, j] = beta2 * column[i, j] + (1 - beta2) * square.mean(0)
+                variance = torch.outer(row[i, j], column[i, j]) / row[i, j].mean()
+                update[:, :, i, j] = gradient[:, :, i, j] / variance.sqrt()
+        update /= max(1, update.square().mean().sqrt())
+        size = max(1e-3, wanted.square().mean().sqrt())
+        wanted = wanted - min(1e-2, step**-0.5) * size * update
+    torch.testing.assert_close(layer.weight.double(), wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_orthogonalized_keeps_the_directions_and_levels_the_singular_values():

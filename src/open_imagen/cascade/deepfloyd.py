@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,13 @@ from open_imagen.cascade.stage import Stage, StageConfig, check_shapes
 from open_imagen.config import plain
 from open_imagen.diffusion.schedules import Schedule
 from open_imagen.errors import CheckpointError, OutputError
-from open_imagen.models.deepfloyd import derived_config, renamed, unet_config
+from open_imagen.models.deepfloyd import assembled, derived_config, origins, unet_config
 from open_imagen.models.unet import UNetConfig
 from open_imagen.storage import (
+    TensorFile,
     atomic,
     cache_directory,
-    load_tensors,
     read_json,
-    tensor_shapes,
     write_text,
 )
 
@@ -111,12 +111,9 @@ def read_stage(folder: Path) -> Stage:
     """One stage: its network from unet/, its schedule from scheduler/; it fetches its weights when
     it wakes."""
     unet = folder / "unet"
-    files = _files(unet)
-    found = {
-        name: torch.empty(shape, device="meta")
-        for file in files
-        for name, shape in tensor_shapes(file).items()
-    }
+    files = [TensorFile(file) for file in _files(unet)]
+    shapes = {name: shape for file in files for name, shape in file.shapes.items()}
+    found = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     if (unet / "config.json").is_file():
         theirs = read_json(unet / "config.json")
         try:
@@ -139,16 +136,22 @@ def read_stage(folder: Path) -> Stage:
     )
     with torch.device("meta"):
         stage = Stage(config)
-    ours = renamed(network, found, str(unet))
+    names = origins(network, found, str(unet))
+    ours = {our: assembled(our, [found[name] for name in parts]) for our, parts in names.items()}
     check_shapes(stage.network, {name: tensor.shape for name, tensor in ours.items()}, unet)
+    return stage.asleep(_Weights(files, names))
 
-    def fetch() -> dict[str, Tensor]:
-        tensors: dict[str, Tensor] = {}
-        for file in files:
-            tensors |= load_tensors(file)
-        return renamed(network, tensors, str(unet))
 
-    return stage.asleep(fetch)
+class _Weights:
+    """Their weights under our names, each read when its turn comes."""
+
+    def __init__(self, files: Sequence[TensorFile], names: Mapping[str, Sequence[str]]) -> None:
+        self.places = {name: file for file in files for name in file.shapes}
+        self.names = names
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        for our, parts in self.names.items():
+            yield our, assembled(our, [self.places[name].read(name) for name in parts])
 
 
 def _sampling(file: Path, network: UNetConfig) -> Sampling:

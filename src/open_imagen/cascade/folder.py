@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from open_imagen.cascade import deepfloyd
 from open_imagen.cascade.sampling import Sampling, parse_sampling
@@ -15,11 +14,10 @@ from open_imagen.cascade.stage import Stage, StageConfig, check_shapes
 from open_imagen.config import parse, plain
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
 from open_imagen.storage import (
-    load_tensors,
+    TensorFile,
     read_json,
     save_tensors,
     sha256,
-    tensor_shapes,
     write_json,
 )
 
@@ -110,23 +108,29 @@ def read_stage(folder: Path, sampling: Sampling) -> Stage:
     except ConfigError as error:
         raise CheckpointError(f"{folder / 'config.json'}: {error}", error.hint) from error
     config = StageConfig(**{**config.__dict__, "sampling": sampling})
-    weights = folder / "model.safetensors"
+    weights = TensorFile(folder / "model.safetensors")
     with torch.device("meta"):
         stage = Stage(config)
-    check_shapes(stage.network, tensor_shapes(weights), weights)
-    return stage.asleep(lambda: load_tensors(weights))
+    check_shapes(stage.network, weights.shapes, weights.path)
+    return stage.asleep(weights)
 
 
-def load_into(network: torch.nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
-    """Strictly load weights of any floating type.
+def load_into(network: torch.nn.Module, weights: TensorFile, may_lack: bool = False) -> list[str]:
+    """Load weights of any floating type; the names of those that the file lacks.
+
+    Args:
+        may_lack: leave the network's own where the file has none. What it has must fit anyway.
 
     Raises:
         CheckpointError: names or shapes differ; the message lists them.
     """
-    check_shapes(network, {name: tensor.shape for name, tensor in tensors.items()}, source)
+    own, shapes = dict(network.named_parameters()), weights.shapes
+    lacking = [name for name in own if name not in shapes] if may_lack else []
+    check_shapes(network, shapes | {name: own[name].shape for name in lacking}, weights.path)
     with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            parameter.copy_(tensors[name])
+        for name, tensor in weights:
+            own[name].copy_(tensor)
+    return lacking
 
 
 def write_folder(

@@ -1,7 +1,7 @@
 """One stage of a cascade: a network, its noise schedule, its objective. loss() and sample()."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,8 @@ from open_imagen.types import LowRes, TextEmbedding, stack_texts
 
 Watch = Callable[[int, int, Tensor], None]
 UNCONDITIONAL = ("zero", "empty")
+GOLDEN = (5**0.5 - 1) / 2
+MASK = 2**64 - 1
 FARTHEST = 20.0
 """Networks are told no log-SNR beyond this, either way: pure noise has none."""
 
@@ -86,21 +88,50 @@ class Draws(NamedTuple):
 
     @classmethod
     def make(
-        cls, shape: Sequence[int], generator: torch.Generator, text_drop: float, lowres: bool
+        cls,
+        shape: Sequence[int],
+        index: int,
+        seed: int = 0,
+        text_drop: float = 0.0,
+        lowres: bool = False,
+        device: torch.device | str = "cpu",
     ) -> "Draws":
-        """Draw for images of this shape. Times are stratified over the batch: less noisy loss."""
-        device, batch = generator.device, shape[0]
+        """Draw for the examples ``index`` .. ``index + B - 1`` of a run, images of ``shape``.
 
-        def uniform() -> Tensor:
-            return torch.rand(batch, generator=generator, device=device)
+        What an example draws depends on the run's seed and on its place alone: not on the batch it
+        comes in, nor on how many processes share the work. Times walk in steps of the golden ratio,
+        which spreads any examples in a row evenly over [0, 1]: a less noisy loss.
+        """
+        device = torch.device(device)
+        generator = torch.Generator(device)
+        start = scrambled(seed) / 2**64
+        t, scalars, eps, noise = [], [], [], []
+        for k in range(index, index + shape[0]):
+            generator.manual_seed(scrambled(seed, k) % 2**63)
+            t.append((start + k * GOLDEN) % 1)
+            scalars.append(torch.rand(2, generator=generator, device=device))
+            eps.append(torch.randn(list(shape[1:]), generator=generator, device=device))
+            if lowres:
+                noise.append(torch.randn(list(shape[1:]), generator=generator, device=device))
+        drop, level = torch.stack(scalars).unbind(1)
+        return cls(
+            torch.tensor(t, device=device),
+            torch.stack(eps),
+            drop < text_drop,
+            level,
+            torch.stack(noise) if lowres else torch.empty(0, device=device),
+        )
 
-        shuffled = torch.randperm(batch, generator=generator, device=device)
-        t = (shuffled + uniform()) / batch
-        eps = torch.randn(list(shape), generator=generator, device=device)
-        drop = uniform() < text_drop
-        level = uniform()
-        noise = torch.randn(list(shape) if lowres else [0], generator=generator, device=device)
-        return cls(t, eps, drop, level, noise)
+
+def scrambled(*numbers: int) -> int:
+    """64 bits that hang on every bit of these numbers (splitmix64)."""
+    bits = 0
+    for number in numbers:
+        bits = (bits + number + 0x9E3779B97F4A7C15) & MASK
+        bits = (bits ^ bits >> 30) * 0xBF58476D1CE4E5B9 & MASK
+        bits = (bits ^ bits >> 27) * 0x94D049BB133111EB & MASK
+        bits ^= bits >> 31
+    return bits
 
 
 class Stage(nn.Module):
@@ -132,27 +163,33 @@ class Stage(nn.Module):
         self.learned_range = getattr(network, "out_channels", 3) == 6
         self.network = construct(name, network)
         self.network_config = network
-        self._fetch: Callable[[], Mapping[str, Tensor]] | None = None
+        self._weights: Iterable[tuple[str, Tensor]] | None = None
         # What was resolved is what is saved: a preset may change, a saved model must not.
         self.saved_network = {"network": name, **plain(network)}
 
-    def asleep(self, weights: Callable[[], Mapping[str, Tensor]]) -> "Stage":
-        """This stage without its weights, which `wake` fetches. For a network made on "meta"."""
-        self._fetch = weights
+    def asleep(self, weights: Iterable[tuple[str, Tensor]]) -> "Stage":
+        """This stage without its weights, which `wake` goes through. For a network on "meta"."""
+        self._weights = weights
         return self.eval().requires_grad_(False)
 
     def wake(self, device: torch.device) -> None:
-        """Have the weights, in float32, on this device, ready to sample."""
-        if self._fetch is not None and next(self.parameters()).is_meta:
-            tensors = {name: tensor.float() for name, tensor in self._fetch().items()}
-            self.network.load_state_dict(tensors, assign=True)
-            self.requires_grad_(False)
+        """Have the weights, in float32, on this device, ready to sample.
+
+        They are read one by one into their final place: no second copy of them is ever held.
+        """
+        if self._weights is not None and next(self.parameters()).is_meta:
+            for name, tensor in self._weights:
+                place, _, leaf = name.rpartition(".")
+                layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
+                ready = tensor.to(device, torch.float32, memory_format=layout)
+                module = self.network.get_submodule(place)
+                setattr(module, leaf, nn.Parameter(ready, requires_grad=False))
         self.network.to(device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def sleep(self) -> None:
         """Give the memory of the weights back, if they can be fetched again."""
-        if self._fetch is not None:
+        if self._weights is not None:
             self.network.to("meta")
 
     def loss(

@@ -4,7 +4,7 @@ Their files are those of the class UNet2DConditionModel of diffusers. What our U
 they do is refused by name, never passed over.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -172,32 +172,32 @@ def derived_config(tensors: Mapping[str, Tensor], source: str) -> UNetConfig:
         ) from missing
 
 
-def renamed(config: UNetConfig, tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """Their weights under our names.
+def origins(config: UNetConfig, names: Iterable[str], source: str) -> dict[str, list[str]]:
+    """Our weights, and the names of theirs that each is made of, first rows first.
 
     Raises:
         CheckpointError: weights are missing, or some are left over; the message lists them.
     """
-    left, ours = dict(tensors), {}
-    missing = []
+    left, ours = set(names), {}
     for our, theirs in _layers(config):
         for part in ("weight", "bias"):
-            names = [f"{one}.{part}" for one in theirs]
-            found = [left.pop(name) for name in names if name in left]
-            if len(found) == len(names):
-                ours[f"{our}.{part}"] = torch.cat(found) if len(found) > 1 else found[0]
-            else:
-                missing += [name for name in names if name not in tensors]
-    offset = left.pop("add_embedding.pool.positional_embedding", None)
-    if offset is None:
-        missing.append("add_embedding.pool.positional_embedding")
-    else:
-        ours["pooled_text.offset"] = offset.flatten()
-    if missing or left:
+            ours[f"{our}.{part}"] = [f"{one}.{part}" for one in theirs]
+    ours["pooled_text.offset"] = ["add_embedding.pool.positional_embedding"]
+    wanted = [name for parts in ours.values() for name in parts]
+    missing = [name for name in wanted if name not in left]
+    unknown = sorted(left.difference(wanted))
+    if missing or unknown:
         told = [f"{_some(missing)} missing"] if missing else []
-        told += [f"{_some(sorted(left))} unknown"] if left else []
+        told += [f"{_some(unknown)} unknown"] if unknown else []
         raise CheckpointError(f"The weights {source} do not fit their config: {'; '.join(told)}.")
     return ours
+
+
+def assembled(our: str, theirs: Sequence[Tensor]) -> Tensor:
+    """One weight of ours, of theirs in order."""
+    if our == "pooled_text.offset":
+        return theirs[0].flatten()
+    return torch.cat(list(theirs)) if len(theirs) > 1 else theirs[0]
 
 
 def _some(names: list[str]) -> str:

@@ -193,6 +193,32 @@ class TextAttention(nn.Module):
         return out
 
 
+class TextLayer(nn.Module):
+    """One layer of a transformer over the text: attention among its tokens, then an MLP.
+
+    Starts as nothing. [B, L, C] and mask -> the same; what is masked stays unseen.
+    """
+
+    def __init__(self, width: int, head_width: int = 64) -> None:
+        super().__init__()
+        self.heads = max(1, width // head_width)
+        self.norm = nn.LayerNorm(width)
+        self.query_keys_values = nn.Linear(width, 3 * width)
+        self.out = zeroed(nn.Linear(width, width))
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = nn.ModuleDict({"in": nn.Linear(width, 4 * width)})
+        self.mlp["out"] = zeroed(nn.Linear(4 * width, width))
+
+    def forward(self, text: TextEmbedding) -> TextEmbedding:
+        tokens, mask = text
+        joined = split_heads(self.query_keys_values(self.norm(tokens)), 3 * self.heads)
+        query, keys, values = joined.chunk(3, dim=1)
+        found = attention(query, keys, values, mask[:, None, None])
+        tokens = tokens + self.out(found.transpose(1, 2).flatten(2))
+        tokens = tokens + self.mlp["out"](F.gelu(self.mlp["in"](self.norm_mlp(tokens))))
+        return TextEmbedding(tokens, mask)
+
+
 class ResBlock(nn.Module):
     """BigGAN residual block with scale-shift norm; ``resample`` doubles or halves the side.
 

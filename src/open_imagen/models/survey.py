@@ -61,8 +61,9 @@ def count(name: str, config: Any, side: int, tokens: int = TOKENS) -> Survey:
     parts = dict(_parts(network))
     for part, module in parts.items():
 
-        def note(_: nn.Module, __: object, found: Tensor, part: str = part) -> None:
-            outputs[part] = tuple(found.shape[1:])
+        def note(_: nn.Module, __: object, found: Any, part: str = part) -> None:
+            main = found.tokens if isinstance(found, TextEmbedding) else found
+            outputs[part] = tuple(main.shape[1:])
 
         module.register_forward_hook(note)
 

@@ -19,6 +19,7 @@ from open_imagen.models.layers import (
     Positions,
     ResBlock,
     TextAttention,
+    TextLayer,
     conv3x3,
     cropped,
     group_norm,
@@ -58,6 +59,9 @@ class UNetConfig:
     """Width of the text encoder's tokens."""
     text_projection: int = 0
     """Project the text to this width before attention; 0 leaves it as it is."""
+    text_layers: int = 0
+    """Transformer layers over the frozen text, learned with the network, before all else that
+    reads it; 0 for none, as in the paper."""
     text_norm: str = "layer"
     """Norm of the text in attention: layer (the paper) or group (DeepFloyd IF)."""
     pooling: str = "attention"
@@ -129,6 +133,9 @@ class UNet(nn.Module):
 
         self.act = ACTIVATIONS[config.activation]
         self.level = level_embedding()
+        self.text_layers = nn.ModuleList(
+            TextLayer(config.text_width) for _ in range(config.text_layers)
+        )
         self.pooled_text = PooledText(
             config.text_width, embedding, config.pooling, config.pooling_head_width
         )
@@ -173,6 +180,8 @@ class UNet(nn.Module):
         self, z: Tensor, level: Tensor, text: TextEmbedding, lowres: LowRes | None = None
     ) -> Tensor:
         # Conditions. Every block wants the embedding through the activation: once is enough.
+        for layer in self.text_layers:
+            text = layer(text)
         embedding = self.level(level) + self.pooled_text(text)
         if lowres is not None:
             embedding = embedding + self.lowres_level(lowres.level)
@@ -263,6 +272,7 @@ PRESETS.register("scenes-base-64")(
             attention=(False, True),
             head_width=40,
             text_width=384,
+            text_layers=1,
             patch=4,
             positions=4,
         ),

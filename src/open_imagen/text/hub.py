@@ -9,7 +9,7 @@ from torch import Tensor
 
 from open_imagen.devices import free_memory, has_bf16
 from open_imagen.errors import CheckpointError, MissingDependency
-from open_imagen.storage import tensor_shapes
+from open_imagen.storage import TensorFile
 
 MODELS = {"t5": "T5EncoderModel", "clip": "CLIPTextModel"}
 ROOM = 0.8
@@ -23,7 +23,7 @@ def place_for(folder: Path, device: torch.device) -> tuple[torch.device, str]:
     (device(type='cpu'), 'float32')
     """
     files = folder.glob("*.safetensors")
-    numbers = sum(math.prod(shape) for file in files for shape in tensor_shapes(file).values())
+    numbers = sum(math.prod(shape) for file in files for shape in TensorFile(file).shapes.values())
     for place in dict.fromkeys((device, torch.device("cpu"))):
         room = ROOM * free_memory(place)
         if 4 * numbers <= room:

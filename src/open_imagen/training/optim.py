@@ -1,7 +1,7 @@
-"""The optimiser (AdamW or Muon), the learning rate over images seen, clipping."""
+"""The optimiser (AdamW, Adafactor or Muon), the learning rate over images seen, clipping."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from open_imagen.devices import has_bf16
 from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.training.parallel import shared_out, whole
 
 OPTIMIZERS = ("adafactor", "adamw", "muon")
 CURVES = ("cosine", "linear")
@@ -79,10 +80,11 @@ class Muon(torch.optim.Optimizer):
                     continue
                 momentum = self.state[parameter]["momentum"]
                 momentum.lerp_(parameter.grad, 1 - group["momentum"])
-                ahead = torch.lerp(parameter.grad, momentum, group["momentum"])  # Nesterov
+                ahead = whole(torch.lerp(parameter.grad, momentum, group["momentum"]))  # Nesterov
                 matrix = ahead.flatten(1)
                 step = orthogonalized(matrix) * 0.2 * max(matrix.shape) ** 0.5
-                parameter.add_(step.view_as(ahead).to(parameter.dtype), alpha=-group["lr"])
+                step = shared_out(step.view_as(ahead).to(parameter.dtype), parameter)
+                parameter.add_(step, alpha=-group["lr"])
 
 
 def orthogonalized(matrix: Tensor, steps: int = 5) -> Tensor:
@@ -101,6 +103,72 @@ def orthogonalized(matrix: Tensor, steps: int = 5) -> Tensor:
         x = a * x + (b * gram + c * gram @ gram) @ x
     out: Tensor = (x.T if tall else x).to(matrix.dtype)
     return out
+
+
+class Adafactor(torch.optim.Optimizer):
+    """Shazeer and Stern 2018: no momentum, and a second moment kept as its rows and columns.
+
+    Of a convolution these are its two largest axes, out and in, for each place of the kernel, as
+    the authors' own code has it; torch's factors the kernel instead, which saves little.
+    Steps are scaled by the size of a weight (at least 1e-3) and at most 1 in root mean square.
+    """
+
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(list(parameters), {"lr": lr, "weight_decay": weight_decay})
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                device = parameter.device
+                state["step"] = torch.zeros((), dtype=torch.float32, device=device)
+                if parameter.ndim > 1:
+                    rows, columns = largest_axes(parameter.shape)
+                    shape = list(parameter.shape)
+                    for name, axis in (("row", columns), ("column", rows)):
+                        short = [1 if k == axis else n for k, n in enumerate(shape)]
+                        state[name] = torch.zeros(short, device=device)
+                else:
+                    state["variance"] = torch.zeros(parameter.shape, device=device)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._step(parameter, group["lr"], group["weight_decay"])
+
+    def _step(self, parameter: nn.Parameter, lr: float, weight_decay: float) -> None:
+        state = self.state[parameter]
+        gradient = whole(parameter.grad).float()  # type: ignore[arg-type]
+        state["step"] += 1
+        fresh = state["step"] ** -0.8  # 1 - beta2 of this step
+        tiny = torch.finfo(torch.float32).eps
+        if parameter.ndim > 1:
+            rows, columns = largest_axes(parameter.shape)
+            square = gradient.square()
+            row, column = state["row"], state["column"]
+            row.lerp_(square.mean(columns, keepdim=True), fresh)
+            column.lerp_(square.mean(rows, keepdim=True), fresh)
+            variance = row * column / row.mean(rows, keepdim=True).clamp(min=tiny)
+        else:
+            variance = state["variance"].lerp_(gradient.square(), fresh)
+        update = gradient * variance.clamp(min=tiny**2).rsqrt()
+        update /= _rms(update).clamp(min=1)
+        size = _rms(whole(parameter)).clamp(min=1e-3)
+        update *= size * state["step"].rsqrt().clamp(max=lr)
+        parameter.mul_(1 - lr * weight_decay)
+        parameter.sub_(shared_out(update.to(parameter.dtype), parameter))
+
+
+def _rms(tensor: Tensor) -> Tensor:
+    return tensor.norm() / tensor.numel() ** 0.5
+
+
+def largest_axes(shape: Sequence[int]) -> tuple[int, int]:
+    """The two longest axes in their order; the first ones among equals."""
+    longest = sorted(range(len(shape)), key=lambda axis: -shape[axis])[:2]
+    return min(longest), max(longest)
 
 
 class Mixed:
@@ -133,7 +201,7 @@ class Mixed:
 def make_optimizer(network: nn.Module, config: OptimConfig) -> Mixed:
     """The optimiser with its state allocated, so that a checkpoint always has the same tensors."""
     if config.name == "adafactor":
-        return Mixed(_adafactor(network, config))
+        return Mixed(Adafactor(network.parameters(), config.lr, config.weight_decay))
     matrices = _matrices(network) if config.name == "muon" else []
     inner = {id(parameter) for parameter in matrices}
     others = [p for p in network.parameters() if id(p) not in inner]
@@ -161,31 +229,13 @@ def state_numbers(network: nn.Module, config: OptimConfig) -> int:
     for parameter in network.parameters():
         size = parameter.numel()
         if config.name == "adafactor" and parameter.ndim > 1:
-            # torch's factors over the last two axes: of a 3x3 convolution, the kernel's.
-            total += size // parameter.shape[-1] + size // parameter.shape[-2]
+            rows, columns = largest_axes(parameter.shape)
+            total += size // parameter.shape[rows] + size // parameter.shape[columns]
         elif config.name == "adafactor" or id(parameter) in inner:
             total += size
         else:
             total += 2 * size
     return total
-
-
-def _adafactor(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """Shazeer and Stern 2018 as torch has it: no momentum, factored second moments."""
-    optimizer = torch.optim.Adafactor(
-        network.parameters(), lr=config.lr, weight_decay=config.weight_decay
-    )
-    # It allocates its state in its first step: one that changes nothing, and is then forgotten.
-    for parameter in network.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    for group in optimizer.param_groups:
-        group["lr"] = 0.0
-    optimizer.step()  # type: ignore[no-untyped-call]
-    optimizer.zero_grad(set_to_none=True)
-    for state in optimizer.state.values():
-        for value in state.values():
-            value.zero_()
-    return optimizer
 
 
 def _matrices(network: nn.Module) -> list[nn.Parameter]:
@@ -199,4 +249,4 @@ def _matrices(network: nn.Module) -> list[nn.Parameter]:
 
 def clip(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
     """Scale gradients so that their norm is at most ``limit``; return the norm before."""
-    return nn.utils.clip_grad_norm_(list(parameters), limit)
+    return whole(nn.utils.clip_grad_norm_(list(parameters), limit))

@@ -92,8 +92,9 @@ class Validation:
             images = to_signed(batch.images, trainer.device)
             lowres = None if batch.lowres is None else to_signed(batch.lowres, trainer.device)
             text = trainer.text(batch.captions).to(trainer.device)
-            generator = torch.Generator(trainer.device).manual_seed(start)
-            draws = Draws.make(images.shape, generator, 0.0, lowres is not None)
+            draws = Draws.make(
+                images.shape, start, lowres=lowres is not None, device=trainer.device
+            )
             with trainer.averaged() as stage, torch.no_grad():
                 for k, time in enumerate(times):
                     fixed = draws._replace(t=torch.full_like(draws.t, time))

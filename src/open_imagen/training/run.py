@@ -21,7 +21,8 @@ class TrainConfig:
     """Images to learn from; the clock of the run."""
     init: str = ""
     """Start from the weights of this stage in another model (a name, a folder or "hf:..."), not
-    from fresh ones. A run with a checkpoint of its own resumes from that."""
+    from fresh ones; what that model lacks starts fresh. A run with a checkpoint of its own resumes
+    from that."""
     batch_size: int = 32
     """Images per step."""
     accumulate: int = 1

@@ -6,6 +6,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from open_imagen.config import plain, to_toml
 from open_imagen.data.loader import Loader
 from open_imagen.devices import has_bf16, pick_device
 from open_imagen.errors import ConfigError, TrainingError
-from open_imagen.storage import load_tensors, write_text
+from open_imagen.storage import TensorFile, write_text
 from open_imagen.text.cache import Remembered
 from open_imagen.text.store import Store
 from open_imagen.training.checkpoint import Checkpoints, training_tensors
@@ -31,7 +32,7 @@ from open_imagen.types import Batch, Source, TextEncoder
 
 Callback = Callable[["Trainer"], None]
 
-COMPILED_TEXT = 32
+COMPILED_TEXT = 24
 """A compiled network sees texts padded to a multiple of this many tokens: few shapes to compile."""
 
 
@@ -79,8 +80,7 @@ class Trainer:
             self.network.compile(dynamic=False)
         self.optimizer = make_optimizer(self.network, recipe.optim)
         if self.config.init:
-            source_file = locate(self.config.init) / recipe.stage.name / "model.safetensors"
-            load_into(self.network, load_tensors(source_file), source_file)
+            self._begin_from(self.config.init)
         self.ema = Ema(self.network, recipe.ema)
         self.checkpoints = Checkpoints(recipe.folder / "checkpoints", self.config.keep)
 
@@ -142,7 +142,12 @@ class Trainer:
         images = to_signed(batch.images, self.device)
         lowres = None if batch.lowres is None else to_signed(batch.lowres, self.device)
         draws = Draws.make(
-            images.shape, self._generator(batch.index), self.config.text_drop, lowres is not None
+            images.shape,
+            batch.index,
+            self.config.seed,
+            self.config.text_drop,
+            lowres is not None,
+            self.device,
         )
         text = self.text(batch.captions).to(self.device)
         if self.config.compile:
@@ -207,6 +212,17 @@ class Trainer:
         settings = plain(self.recipe)
         write_text(self.recipe.folder / "recipe.toml", to_toml(settings))
 
+    def _begin_from(self, model: str) -> None:
+        weights = TensorFile(locate(model) / self.recipe.stage.name / "model.safetensors")
+        fresh = load_into(self.network, weights, may_lack=True)
+        if fresh:
+            more = " ..." if len(fresh) > 3 else ""
+            warnings.warn(
+                f"train.init = {model!r} lacks {len(fresh)} weights of this network, which start "
+                f"fresh: {', '.join(fresh[:3])}{more}",
+                stacklevel=3,
+            )
+
     def save(self) -> None:
         """Write a checkpoint."""
         tensors = training_tensors(self.network, self.ema, self.optimizer)
@@ -240,11 +256,6 @@ class Trainer:
         finally:
             self.stage.train()
             self.ema.exchange(self.network)
-
-    def _generator(self, index: int) -> torch.Generator:
-        # From (seed, position) and nothing else: a resumed run draws what it would have drawn.
-        generator = torch.Generator(self.device)
-        return generator.manual_seed(self.config.seed * 1_000_003 + index)
 
     def _choose_bf16(self) -> bool:
         if self.config.precision == "bf16" and not has_bf16(self.device):

@@ -1,0 +1,88 @@
+"""The processes of a run: who am I, joining them and leaving, and sums over all of them.
+
+`torchrun` starts several and tells each its place; without it there is one, and nothing here costs
+anything.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from open_imagen.errors import TrainingError
+
+PATIENCE = timedelta(minutes=30)
+"""How long a process waits for the others before it gives the run up."""
+
+
+class World(NamedTuple):
+    """A process and its fellows."""
+
+    rank: int = 0
+    """0 .. size - 1; the first writes files and talks."""
+    size: int = 1
+    local: int = 0
+    """Its number on its machine, which is also its GPU's."""
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+
+def announced() -> World:
+    """What torchrun said to this process; joined or not."""
+    values = os.environ
+    rank = int(values.get("RANK", 0))
+    return World(rank, int(values.get("WORLD_SIZE", 1)), int(values.get("LOCAL_RANK", rank)))
+
+
+def world() -> World:
+    """The processes that have joined: this one alone, without torchrun."""
+    return announced() if dist.is_available() and dist.is_initialized() else World()
+
+
+@contextlib.contextmanager
+def joined(device: torch.device) -> Iterator[World]:
+    """Be one of the processes that torchrun started, over NCCL on GPUs and gloo on CPUs.
+
+    Raises:
+        TrainingError: the others cannot be reached.
+    """
+    if announced().size == 1 or dist.is_initialized():
+        yield world()
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    try:
+        dist.init_process_group(backend, timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"Process {announced().rank} of {announced().size} cannot reach the others: {error}",
+            "Start it with torchrun; over several machines, check --rdzv-endpoint and the network.",
+        ) from error
+    try:
+        yield world()
+    finally:
+        dist.destroy_process_group()
+
+
+def total(values: Tensor) -> Tensor:
+    """The sum over all processes, known to each."""
+    if world().size > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def gathered(value: Any) -> list[Any]:
+    """One small value of every process, in order of rank, known to each."""
+    if world().size == 1:
+        return [value]
+    values: list[Any] = [None] * world().size
+    dist.all_gather_object(values, value)
+    return values

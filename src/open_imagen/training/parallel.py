@@ -1,0 +1,83 @@
+"""How a network is spread over the processes of a run: whole in each (DDP) or in shards (FSDP2).
+
+Applied from outside, here and nowhere else: networks, optimisers and averages do not know of it.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from open_imagen.distributed import world
+
+KINDS = ("ddp", "fsdp")
+
+
+def spread(network: nn.Module, kind: str, bf16: bool) -> nn.Module:
+    """What is to be called in training in the network's place.
+
+    ddp: every process has the whole network; gradients are averaged while they are computed.
+    fsdp: every process keeps its share of each weight, gradient and optimiser state; blocks are
+    put together when they are needed, in bfloat16 if that is what is computed in.
+    """
+    if world().size == 1:
+        return network
+    if kind == "ddp":
+        device = next(network.parameters()).device
+        ids = [device.index] if device.type == "cuda" else None
+        return DistributedDataParallel(network, device_ids=ids)
+    mesh = init_device_mesh(next(network.parameters()).device.type, (world().size,))
+    policy = MixedPrecisionPolicy(cast_forward_inputs=False)
+    if bf16:
+        policy = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
+        )
+    for block in blocks(network):
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    # What is left at the root is small, and noise levels must not be rounded.
+    fully_shard(network, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
+    return network
+
+
+def blocks(network: nn.Module) -> list[nn.Module]:
+    """The repeated parts of a network: what its lists hold."""
+    lists = (child for child in network.children() if isinstance(child, nn.ModuleList))
+    return [block for children in lists for block in children]
+
+
+@contextlib.contextmanager
+def gathering(network: nn.Module, last: bool) -> Iterator[None]:
+    """Gradients of the parts of a step pile up in each process; only the ``last`` part's backward
+    pass brings them together."""
+    if isinstance(network, FSDPModule):
+        network.set_requires_gradient_sync(last)
+        yield
+    elif isinstance(network, DistributedDataParallel) and not last:
+        with network.no_sync():
+            yield
+    else:
+        yield
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor that may be in shards. Every process must ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def own(tensor: Tensor) -> Tensor:
+    """The share of this process, in place."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def shared_out(full: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor, the same in every process, in shards as ``like`` is."""
+    if not isinstance(like, DTensor):
+        return full
+    spread: Any = distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)
+    return spread  # type: ignore[no-any-return]
