@@ -14,17 +14,33 @@ class Loader:
     release the interpreter. They may finish in any order; batches come in theirs.
     """
 
-    def __init__(self, source: Source, batch_size: int, workers: int = 1, ahead: int = 4) -> None:
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int,
+        workers: int = 1,
+        ahead: int = 4,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        """
+        Args:
+            batch_size: examples of a step, over all processes.
+            rank: this process's number of ``ranks``; it gets its equal part of every step.
+        """
         self.source = source
         self.batch_size = batch_size
+        self.part = batch_size // ranks
+        self.offset = rank * self.part
         self.workers = workers
         self.ahead = ahead
 
     def after(self, index: int) -> Iterator[Batch]:
-        """Endless batches; the first begins with example ``index``."""
+        """Endless batches; the first step begins with example ``index``."""
+        index += self.offset
         if self.workers < 1:
             while True:
-                yield self.source.batch(index, self.batch_size)
+                yield self.source.batch(index, self.part)
                 index += self.batch_size
         yield from self._threaded(index)
 
@@ -40,7 +56,7 @@ class Loader:
             while not stop.is_set():
                 made: Batch | BaseException
                 try:
-                    made = self.source.batch(place, self.batch_size)
+                    made = self.source.batch(place, self.part)
                 except BaseException as error:  # handed to the reader, who raises it
                     made = error
                 while not stop.is_set():

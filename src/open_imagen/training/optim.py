@@ -162,7 +162,8 @@ class Adafactor(torch.optim.Optimizer):
 
 
 def _rms(tensor: Tensor) -> Tensor:
-    return tensor.norm() / tensor.numel() ** 0.5
+    out: Tensor = tensor.norm() / tensor.numel() ** 0.5
+    return out
 
 
 def largest_axes(shape: Sequence[int]) -> tuple[int, int]:

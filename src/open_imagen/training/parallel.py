@@ -16,8 +16,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from open_imagen.distributed import world
 
-KINDS = ("ddp", "fsdp")
-
 
 def spread(network: nn.Module, kind: str, bf16: bool) -> nn.Module:
     """What is to be called in training in the network's place.

@@ -25,7 +25,7 @@ class Log:
 
     def __call__(self, trainer: Trainer) -> None:
         done = trainer.seen >= trainer.config.images
-        if not trainer.passed(trainer.config.log_every) and not done:
+        if not trainer.world.first or not (trainer.passed(trainer.config.log_every) or done):
             return
         told = trainer.told
         values = {
@@ -40,9 +40,8 @@ class Log:
             "seconds": round(trainer.seconds, 1),
             **values,
         }
-        unusable = {reason: n for reason, n in trainer.unusable.items() if n}
-        if unusable:
-            line["unusable"] = unusable
+        if told.unusable:
+            line["unusable"] = told.unusable
         if trainer.skipped:
             line["skipped_steps"] = trainer.skipped
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
@@ -100,6 +99,8 @@ class Validation:
                     fixed = draws._replace(t=torch.full_like(draws.t, time))
                     sums[k] += stage.loss(images, text, fixed, lowres).sum().cpu()
             number += size
+        if not trainer.world.first:
+            return
         losses = (sums / number).tolist()
         line = {
             "images": trainer.seen,
@@ -134,6 +135,8 @@ class Samples:
         text = trainer.text(prompts).to(trainer.device)
         with trainer.averaged() as stage:
             pictures = stage.sample(text, generators, lowres=lowres)
+        if not trainer.world.first:
+            return
         with atomic(self.folder / f"{trainer.seen:012d}.png") as path:
             sheet(pictures).save(path, format="PNG")
 
@@ -173,7 +176,7 @@ class Bar:
         text = ""
         if math.isfinite(told.loss):
             text = f"loss {told.loss:.4f}, {told.images_per_second:.1f} images/s"
-        if left_out := sum(trainer.unusable.values()):
+        if left_out := sum(told.unusable.values()):
             text += f", {left_out:,} unusable"
         if trainer.skipped:
             text += f", {trainer.skipped} steps skipped"

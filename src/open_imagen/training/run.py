@@ -10,6 +10,7 @@ from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.training.ema import EmaConfig
 from open_imagen.training.optim import OptimConfig
 
+KINDS = ("ddp", "fsdp")
 PRECISIONS = ("auto", "bf16", "fp32")
 
 
@@ -37,6 +38,11 @@ class TrainConfig:
     """fp32, bf16 (autocast), or auto: bf16 where the hardware has it."""
     threads: int = 0
     """CPU threads; 0 leaves torch's choice. Another number may change the last bits."""
+    parallel: str = "ddp"
+    """How several processes (torchrun) share the work: ddp, the whole network in each, or fsdp, a
+    share of weights, gradients and optimiser state in each."""
+    async_save: bool = True
+    """Write checkpoints while training goes on."""
     compile: bool = False
     """Compile the network before the first step: a minute or two, then faster steps. On a CPU it
     needs a C++ compiler."""
@@ -73,6 +79,8 @@ class TrainConfig:
                 raise ConfigError(f"train.{name} = {getattr(self, name)} must be at least 1.")
         if not 0 <= self.text_drop <= 1:
             raise ConfigError(f"train.text_drop = {self.text_drop} must be between 0 and 1.")
+        if self.parallel not in KINDS:
+            raise UnknownName("train.parallel", self.parallel, KINDS)
         if self.precision not in PRECISIONS:
             raise UnknownName("precision", self.precision, PRECISIONS)
 

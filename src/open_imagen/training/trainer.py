@@ -7,8 +7,9 @@ import signal
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from open_imagen.cascade.stage import Draws, Stage
 from open_imagen.config import plain, to_toml
 from open_imagen.data.loader import Loader
 from open_imagen.devices import has_bf16, pick_device
+from open_imagen.distributed import announced, gathered, total, world
 from open_imagen.errors import ConfigError, TrainingError
 from open_imagen.storage import TensorFile, write_text
 from open_imagen.text.cache import Remembered
@@ -27,6 +29,7 @@ from open_imagen.text.store import Store
 from open_imagen.training.checkpoint import Checkpoints, training_tensors
 from open_imagen.training.ema import Ema
 from open_imagen.training.optim import clip, make_optimizer
+from open_imagen.training.parallel import blocks, gathering, spread, whole
 from open_imagen.training.run import Recipe
 from open_imagen.types import Batch, Source, TextEncoder
 
@@ -45,6 +48,8 @@ class Told:
     grad_norm: float = math.nan
     lr: float = 0.0
     images_per_second: float = 0.0
+    unusable: dict[str, int] = field(default_factory=dict)
+    """Examples that the source has left out, by reason, in all processes."""
 
 
 class Trainer:
@@ -66,7 +71,9 @@ class Trainer:
         self.callbacks = list(callbacks)
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
-        self.device = pick_device(self.config.device)
+        self.world = world()
+        self._check_parts()
+        self.device = own_device(self.config.device)
         self.bf16 = self._choose_bf16()
         # What is on disk is looked up; what is encoded is remembered.
         looked_up = isinstance(encoder, Store)
@@ -75,12 +82,19 @@ class Trainer:
         torch.manual_seed(self.config.seed)  # fresh weights are the one use of the global state
         self.stage = Stage(recipe.stage).to(self.device)
         self.network = self.stage.network
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if self.config.compile:
-            self.network.compile(dynamic=False)
-        self.optimizer = make_optimizer(self.network, recipe.optim)
+        sharded = self.world.size > 1 and self.config.parallel == "fsdp"
+        if not sharded:  # shards are cut from contiguous weights
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.config.init:
             self._begin_from(self.config.init)
+        if self.config.checkpoint_activations:
+            checkpoint_blocks(self.network)
+        if self.config.compile:
+            self.network.compile(dynamic=False)
+        self.learning = spread(self.network, self.config.parallel, self.bf16)
+        """The network as it is called in training; `network` itself where there is one process."""
+        self.stage.network = self.learning
+        self.optimizer = make_optimizer(self.network, recipe.optim)
         self.ema = Ema(self.network, recipe.ema)
         self.checkpoints = Checkpoints(recipe.folder / "checkpoints", self.config.keep)
 
@@ -91,10 +105,10 @@ class Trainer:
         self.skipped = 0
         """Steps whose loss was not finite, in this process."""
         self.stopping = False
-        """Set it, and the run ends after the step with a checkpoint."""
+        """Set it, and the run ends after the step with a checkpoint; several processes, after the
+        next one, in which they tell each other."""
+        self._agreed_to_stop = False
         self._bad = 0
-        if self.config.checkpoint_activations:
-            checkpoint_blocks(self.network)
         self._losses: list[Tensor] = []
         self._since = (0, time.monotonic())
 
@@ -108,14 +122,21 @@ class Trainer:
         begun = time.monotonic()
         self.resume()
         self.warm()
-        loader = Loader(self.source, self.config.batch_size, self.config.workers)
+        loader = Loader(
+            self.source,
+            self.config.batch_size,
+            self.config.workers,
+            rank=self.world.rank,
+            ranks=self.world.size,
+        )
         batches = loader.after(self.seen)
         with contextlib.closing(batches), stopping_on_sigterm(self):  # type: ignore[type-var]
             while self.seen < self.config.images:
                 started = time.monotonic()
-                late = self.config.minutes and started - begun > 60 * self.config.minutes
-                if late or self.stopping:
-                    self.save()
+                if self.config.minutes and started - begun > 60 * self.config.minutes:
+                    self.stopping = True
+                if self._agreed_to_stop or (self.stopping and self.world.size == 1):
+                    self.save(wait=True)
                     return False
                 batch = next(batches)
                 self.step(batch)
@@ -123,6 +144,8 @@ class Trainer:
                 self.report()
                 if self.passed(self.config.save_every) or self.seen >= self.config.images:
                     self.save()
+                self.checkpoints.settle(wait=False)
+        self.checkpoints.settle()
         self.export()
         return True
 
@@ -153,24 +176,29 @@ class Trainer:
         if self.config.compile:
             text = text.padded(COMPILED_TEXT)
         loss = torch.zeros((), device=self.device)
-        for rows in parts(batch.size, self.config.accumulate):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        pieces = parts(batch.size, self.config.accumulate)
+        for rows in pieces:
+            automatic = torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+            with gathering(self.learning, rows is pieces[-1]), automatic:
                 losses = self.stage.loss(
                     images[rows],
                     text.select(rows),
                     draws.select(rows),
                     None if lowres is None else lowres[rows],
                 )
+                # Processes average their gradients, which is the mean over all of their images.
                 part = losses.sum() / batch.size
-            part.backward()  # type: ignore[no-untyped-call]
+                part.backward()  # type: ignore[no-untyped-call]
             loss += part.detach()
         norm = clip(self.network.parameters(), self.recipe.optim.clip)
-        self._last_seen, self.seen = self.seen, self.seen + batch.size
+        self._last_seen, self.seen = self.seen, self.seen + self.config.batch_size
+        said = total(torch.stack([loss / self.world.size, loss.new_tensor(float(self.stopping))]))
+        loss, self._agreed_to_stop = said[0], bool(said[1])
         if self._is_finite(loss, norm):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.recipe.optim.rate(self._last_seen, self.config.images)
             self.optimizer.step()
-            self.ema.update(self.network, self.seen, batch.size)
+            self.ema.update(self.network, self.seen, self.config.batch_size)
             self._losses.append(loss)
             self.told.grad_norm = float(norm)
             self.told.lr = self.optimizer.param_groups[0]["lr"]
@@ -188,6 +216,7 @@ class Trainer:
             if self._losses:
                 self.told.loss = float(torch.stack(self._losses).mean())
             self.told.images_per_second = (self.seen - images) / max(now - then, 1e-9)
+            self.told.unusable = dict(sum(map(Counter, gathered(dict(self.unusable))), Counter()))
             self._losses.clear()
             self._since = (self.seen, now)
         for callback in self.callbacks:
@@ -195,7 +224,7 @@ class Trainer:
 
     @property
     def unusable(self) -> Mapping[str, int]:
-        """Examples that the source has left out, by reason."""
+        """Examples that the source has left out in this process, by reason."""
         counts: Mapping[str, int] = getattr(self.source, "unusable", {})
         return counts
 
@@ -209,8 +238,8 @@ class Trainer:
             self.seen, self.seconds = facts["seen"], facts["seconds"]
         self._last_seen = self.seen
         self._since = (self.seen, time.monotonic())
-        settings = plain(self.recipe)
-        write_text(self.recipe.folder / "recipe.toml", to_toml(settings))
+        if self.world.first:
+            write_text(self.recipe.folder / "recipe.toml", to_toml(plain(self.recipe)))
 
     def _begin_from(self, model: str) -> None:
         weights = TensorFile(locate(model) / self.recipe.stage.name / "model.safetensors")
@@ -223,30 +252,36 @@ class Trainer:
                 stacklevel=3,
             )
 
-    def save(self) -> None:
-        """Write a checkpoint."""
+    def save(self, wait: bool = False) -> None:
+        """Write a checkpoint; unless ``wait``, while training goes on."""
         tensors = training_tensors(self.network, self.ema, self.optimizer)
         facts = {"seconds": self.seconds, "network": self.stage.saved_network}
-        self.checkpoints.save(self.seen, tensors, facts)
+        self.checkpoints.save(self.seen, tensors, facts, wait or not self.config.async_save)
 
     def export(self) -> None:
         """Write the averaged weights as a model of one stage, RUN/model."""
         facts: dict[str, Any] = {"images": self.seen, "hours": round(self.seconds / 3600, 2)}
         facts |= {"device": self.device.type, "data": self.source.describe()}
-        with self.averaged():
-            write_folder(
-                self.recipe.folder / "model",
-                self.recipe.name,
-                self.recipe.encoder,
-                [self.stage],
-                torch.float32,
-                {self.recipe.stage.name: facts},
-            )
+        weights = [(name, whole(tensor).cpu()) for name, tensor in self.ema.weights.items()]
+        if not self.world.first:
+            return
+        with torch.device("meta"):
+            stage = Stage(self.recipe.stage).asleep(weights)
+        stage.wake(torch.device("cpu"))
+        write_folder(
+            self.recipe.folder / "model",
+            self.recipe.name,
+            self.recipe.encoder,
+            [stage],
+            torch.float32,
+            {self.recipe.stage.name: facts},
+        )
 
     @contextlib.contextmanager
     def averaged(self) -> Any:
-        """The stage with its averaged weights, for sampling."""
+        """The stage with its averaged weights, for sampling. Every process must enter."""
         self.ema.exchange(self.network)
+        self.stage.network = self.network
         self.stage.eval()
         # What was compiled is the training step; other shapes are not worth compiling for.
         eager = torch.compiler.set_stance("force_eager")
@@ -255,6 +290,7 @@ class Trainer:
                 yield self.stage
         finally:
             self.stage.train()
+            self.stage.network = self.learning
             self.ema.exchange(self.network)
 
     def _choose_bf16(self) -> bool:
@@ -288,6 +324,14 @@ class Trainer:
             "Lower optim.lr or use precision = 'fp32', then run the same command again.",
         )
 
+    def _check_parts(self) -> None:
+        parts = self.world.size * self.config.accumulate
+        if self.config.batch_size % parts:
+            raise ConfigError(
+                f"train.batch_size = {self.config.batch_size} must be a multiple of {parts}: "
+                f"{self.world.size} processes, train.accumulate = {self.config.accumulate}."
+            )
+
     def _check_same_network(self, facts: dict[str, Any]) -> None:
         if facts.get("network") != self.stage.saved_network:
             raise ConfigError(
@@ -310,11 +354,17 @@ def parts(size: int, number: int) -> list[slice]:
 
 def checkpoint_blocks(network: torch.nn.Module) -> None:
     """Recompute every block's inside in the backward pass instead of keeping it."""
-    for blocks in (child for child in network.children() if isinstance(child, torch.nn.ModuleList)):
-        for block in blocks:
-            block.forward = functools.partial(
-                torch.utils.checkpoint.checkpoint, block.forward, use_reentrant=False
-            )
+    for block in blocks(network):
+        block.forward = functools.partial(
+            torch.utils.checkpoint.checkpoint, block.forward, use_reentrant=False
+        )
+
+
+def own_device(name: str) -> torch.device:
+    """The device of this process: of several on a machine with GPUs, each has its own."""
+    if announced().size > 1 and pick_device(name).type == "cuda":
+        return pick_device(f"cuda:{announced().local}")
+    return pick_device(name)
 
 
 @contextlib.contextmanager

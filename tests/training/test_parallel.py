@@ -1,0 +1,119 @@
+"""Several processes learn what one learns, and go on from each other's checkpoints."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from open_imagen.data.loader import Loader
+from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.storage import load_tensors
+from open_imagen.training.run import read_recipe
+
+WORKER = Path(__file__).with_name("worker.py")
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="this torch has no torch.distributed"
+)
+
+
+def run(out, processes, *settings):
+    """Losses of every step and final weights."""
+    launch = [sys.executable]
+    if processes > 1:
+        launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    done = subprocess.run(
+        [*launch, str(WORKER), str(out), *settings],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    losses = dict(json.loads((out / "losses.json").read_text()))
+    return losses, load_tensors(out / "model" / "base" / "model.safetensors")
+
+
+def assert_alike(found, wanted, loss=1e-5, weight=1e-4):
+    for one, other in zip(found, wanted, strict=True):
+        assert one.keys() == other.keys()
+    for seen, value in found[0].items():
+        assert value == pytest.approx(wanted[0][seen], rel=0, abs=loss)
+    for name, value in found[1].items():
+        torch.testing.assert_close(value, wanted[1][name], rtol=0, atol=weight)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("alone"), 1)
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_two_processes_learn_what_one_learns(tmp_path, alone, kind):
+    # 20 steps of a global batch of 16, in two parts: sums in another order, and nothing else.
+    found = run(tmp_path, 2, f"train.parallel={kind}", "train.accumulate=2")
+    assert len(found[0]) == 20
+    assert_alike(found, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_muon_learns_the_same_in_two_processes(tmp_path, kind):
+    # A few steps: where there is bfloat16 it orthogonalises in that, which magnifies rounding.
+    settings = ("optim.name=muon", "train.images=64")
+    wanted = run(tmp_path / "one", 1, *settings)
+    found = run(tmp_path / "two", 2, *settings, f"train.parallel={kind}")
+    assert_alike(found, wanted, loss=1e-4, weight=1e-3)
+
+
+@pytest.mark.slow
+def test_adafactor_learns_the_same_in_shards(tmp_path):
+    settings = ("optim.name=adafactor", "optim.lr=1e-2")
+    wanted = run(tmp_path / "one", 1, *settings)
+    assert_alike(run(tmp_path / "two", 2, *settings, "train.parallel=fsdp"), wanted)
+
+
+@pytest.mark.parametrize("first, second", [(2, 1), (1, 2)])
+def test_a_checkpoint_of_shards_is_resumed_by_another_number(tmp_path, alone, first, second):
+    shards = "train.parallel=fsdp"
+    run(tmp_path, first, shards, "train.images=160")
+    written = tmp_path / "checkpoints" / "000000000160"
+    assert len(list(written.glob("*.safetensors"))) == first
+    losses, weights = run(tmp_path, second, shards)
+    assert list(losses) == list(range(176, 336, 16))
+    wanted = ({seen: alone[0][seen] for seen in losses}, alone[1])
+    assert_alike((losses, weights), wanted)
+
+
+def test_processes_take_equal_parts_of_every_step():
+    class Numbers:
+        def batch(self, index, size):
+            return list(range(index, index + size))
+
+    whole = Loader(Numbers(), 6, workers=0).after(12)
+    parts = [Loader(Numbers(), 6, workers=k, rank=k, ranks=3).after(12) for k in range(3)]
+    for _ in range(4):
+        assert next(whole) == [k for part in parts for k in next(part)]
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+        + [str(WORKER), str(tmp_path), "train.batch_size=15"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+    )
+    assert done.returncode != 0
+    assert "train.batch_size = 15 must be a multiple of 2" in done.stderr
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(UnknownName, match=r"train\.parallel"):
+        read_recipe(WORKER.parents[2] / "recipes" / "tiny.toml", ("train.parallel=dpp",))
+    with pytest.raises(ConfigError):
+        read_recipe(WORKER.parents[2] / "recipes" / "tiny.toml", ("train.parallell=ddp",))

@@ -1,0 +1,55 @@
+"""One process of a small run, for the tests of several: python worker.py OUT [SETTING ...].
+
+The first process writes the loss of every step to OUT/losses.json.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch
+
+from open_imagen.data import open_source
+from open_imagen.distributed import joined
+from open_imagen.training.run import read_recipe
+from open_imagen.training.trainer import Trainer
+from standins import WordEncoder
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "tiny.toml"
+SETTINGS = (
+    "train.images=320",
+    "train.batch_size=16",
+    "train.save_every=160",
+    "train.log_every=16",
+    "train.precision=fp32",
+    "train.threads=1",
+    "data.num_captions=20",
+    "ema.half_life=50",
+    "optim.lr=1e-3",
+    # A bias right before a norm of its own has no gradient but rounding, which Adam would blow up to
+    # the size of any other.
+    "optim.eps=1e-5",
+    "optim.warmup=32",
+)
+
+
+def main() -> None:
+    out = Path(sys.argv[1])
+    config = read_recipe(RECIPE, (f"out={out}", *SETTINGS, *sys.argv[2:]))
+    losses = []
+    with joined(torch.device("cpu")) as world:
+        trainer = Trainer(
+            config,
+            open_source(config.data),
+            WordEncoder(),
+            [lambda trainer: losses.append([trainer.seen, trainer.told.loss])],
+        )
+        trainer.fit()
+        if world.first:
+            (out / "losses.json").write_text(json.dumps(losses))
+
+
+if __name__ == "__main__":
+    main()
