@@ -20,18 +20,22 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def run(out, processes, *settings):
-    """Losses of every step and final weights."""
+def launched(out, processes, *settings):
     launch = [sys.executable]
     if processes > 1:
         launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    done = subprocess.run(
+    return subprocess.run(
         [*launch, str(WORKER), str(out), *settings],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         timeout=240,
     )
+
+
+def run(out, processes, *settings):
+    """Losses of every step and final weights."""
+    done = launched(out, processes, *settings)
     assert done.returncode == 0, done.stderr[-3000:]
     losses = dict(json.loads((out / "losses.json").read_text()))
     return losses, load_tensors(out / "model" / "base" / "model.safetensors")
@@ -66,7 +70,7 @@ def test_muon_learns_the_same_in_two_processes(tmp_path, kind):
     settings = ("optim.name=muon", "train.images=64")
     wanted = run(tmp_path / "one", 1, *settings)
     found = run(tmp_path / "two", 2, *settings, f"train.parallel={kind}")
-    assert_alike(found, wanted, loss=1e-4, weight=1e-3)
+    assert_alike(found, wanted, loss=1e-4, weight=2e-3)
 
 
 @pytest.mark.slow
@@ -100,14 +104,7 @@ def test_processes_take_equal_parts_of_every_step():
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-        + [str(WORKER), str(tmp_path), "train.batch_size=15"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=120,
-    )
+    done = launched(tmp_path, 2, "train.batch_size=15")
     assert done.returncode != 0
     assert "train.batch_size = 15 must be a multiple of 2" in done.stderr
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -337,6 +338,43 @@ def test_a_failing_save_leaves_earlier_checkpoints(tmp_path, monkeypatch):
         checkpoints.save(2, {"a": torch.ones(2)}, {})
     assert "Earlier checkpoints are intact" in caught.value.hint
     assert [path.name for path in tmp_path.iterdir()] == ["000000000001"]
+
+
+@pytest.mark.slow
+def test_runs_killed_at_bad_moments_end_with_the_same_bits():
+    harness = Path(__file__).with_name("crashes.py")
+    done = subprocess.run(
+        [sys.executable, str(harness), "--runs", "3", "--seed", "1"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 embedding, 3 in a save): 0 failed" in done.stdout
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_disk_that_is_full_is_told_and_the_checkpoint_before_is_kept(tmp_path, wait):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"a": torch.zeros(10)}, {})
+    # No file may grow beyond a few kilobytes: what a full disk does, without filling one.
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+
+    def save():
+        checkpoints.save(2, {"a": torch.ones(1_000_000)}, {}, wait=wait)
+        checkpoints.settle()
+
+    try:
+        with pytest.raises(OutputError, match="Cannot save the checkpoint") as caught:
+            save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "File too large" in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["000000000001"]
+    found = {"a": torch.ones(10)}
+    checkpoints.load_latest(found)
+    assert not found["a"].any()
 
 
 def test_an_unknown_setting_is_met_with_a_suggestion(tmp_path):

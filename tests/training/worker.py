@@ -28,8 +28,8 @@ SETTINGS = (
     "data.num_captions=20",
     "ema.half_life=50",
     "optim.lr=1e-3",
-    # A bias right before a norm of its own has no gradient but rounding, which Adam would blow up to
-    # the size of any other.
+    # A bias right before a norm of its own has no gradient but rounding, which Adam would blow up
+    # to the size of any other.
     "optim.eps=1e-5",
     "optim.warmup=32",
 )
