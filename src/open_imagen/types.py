@@ -85,6 +85,8 @@ class Batch:
     captions: list[str]
     index: int
     lowres: Tensor | None = None
+    weights: Tensor | None = None
+    """How much each example's loss counts, [B]; all alike if None."""
 
     @property
     def size(self) -> int:

@@ -12,7 +12,16 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from open_imagen.cascade import deepfloyd
-from open_imagen.cascade.folder import fingerprint, locate, read_header, read_stages, write_folder
+from open_imagen.cascade.folder import (
+    adapted_hash,
+    fingerprint,
+    locate,
+    merge,
+    read_adapter,
+    read_header,
+    read_stages,
+    write_folder,
+)
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.config import plain
@@ -299,28 +308,35 @@ class Cascade:
 
 
 def load(
-    model: str | Path = "scenes", device: str = "auto", one_at_a_time: bool | None = None
+    model: str | Path = "scenes",
+    device: str = "auto",
+    one_at_a_time: bool | None = None,
+    adapters: Sequence[str | Path] = (),
 ) -> Cascade:
     """A cascade: a shipped model by name, a model folder, a folder of DeepFloyd IF, or
     "hf:org/name".
 
     Args:
         one_at_a_time: see Cascade.
+        adapters: folders of low-rank adapters to add to its weights.
 
     Raises:
         UnknownName: no such model.
-        CheckpointError: the folder is damaged, incomplete, or of a newer format.
+        CheckpointError: the folder is damaged, incomplete, or of a newer format; or an adapter
+            does not fit.
     """
     folder = locate(model)
     if not (folder / "cascade.json").is_file():
-        return published(folder, device, one_at_a_time)
+        return published(folder, device, one_at_a_time, adapters)
     header = read_header(folder)
     stages = read_stages(folder, header)
+    changes = [read_adapter(Path(one)) for one in adapters]
+    merge(stages, changes)
     return Cascade(
         header["name"],
         header["encoder"],
         stages,
-        fingerprint(folder, header),
+        adapted_hash(fingerprint(folder, header), changes),
         device,
         trained=header.get("trained"),
         encoder_folder=inside if (inside := folder / "text_encoder").is_dir() else None,
@@ -329,7 +345,10 @@ def load(
 
 
 def published(
-    folder: str | Path, device: str = "auto", one_at_a_time: bool | None = None
+    folder: str | Path,
+    device: str = "auto",
+    one_at_a_time: bool | None = None,
+    adapters: Sequence[str | Path] = (),
 ) -> Cascade:
     """A cascade of DeepFloyd IF's published folders; see cascade/deepfloyd.py.
 
@@ -338,11 +357,13 @@ def published(
     """
     found = deepfloyd.read(Path(folder))
     deepfloyd.show_licence()
+    changes = [read_adapter(Path(one)) for one in adapters]
+    merge(found.stages, changes)
     return Cascade(
         Path(folder).resolve().name,
         found.encoder,
         found.stages,
-        found.model_hash,
+        adapted_hash(found.model_hash, changes),
         device,
         encoder_folder=found.text_encoder,
         one_at_a_time=one_at_a_time,

@@ -18,6 +18,7 @@ from open_imagen.diffusion.parameterization import diffuse, to_x
 from open_imagen.diffusion.samplers import Denoise, Estimate, image_of
 from open_imagen.diffusion.schedules import Schedule
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
+from open_imagen.models.lora import Merged
 from open_imagen.models.registry import construct, resolve
 from open_imagen.types import LowRes, TextEmbedding, stack_texts
 
@@ -171,6 +172,16 @@ class Stage(nn.Module):
         """This stage without its weights, which `wake` goes through. For a network on "meta"."""
         self._weights = weights
         return self.eval().requires_grad_(False)
+
+    def merge(self, adapter: Mapping[str, Tensor], scale: float) -> None:
+        """Wake with what a low-rank adapter changes, from now on.
+
+        Raises:
+            CheckpointError: the adapter is of another network.
+        """
+        assert self._weights is not None, "only a stage that can read its weights again"
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.network.named_parameters()}
+        self._weights = Merged(self._weights, shapes, adapter, scale)
 
     def wake(self, device: torch.device) -> None:
         """Have the weights, in float32, on this device, ready to sample.

@@ -30,6 +30,8 @@ class FolderConfig:
     """Side of the pictures: the short side is scaled to it, then the centre is cut out."""
     lowres: int = 0
     """Side of the low-resolution input; 0 for base models."""
+    caption: str = ""
+    """For pictures that have none of their own; without it such pictures are an error."""
     seed: int = 0
     """Of the order, which differs in every epoch."""
 
@@ -57,13 +59,16 @@ class Folder:
     def __init__(self, config: FolderConfig, device: str = "cpu") -> None:
         self.config = config
         found = scan(Path(config.path))
+        if config.caption:
+            named = [Entry(path, config.caption) for path in found.without_caption]
+            found = Found(sorted(found.entries + named), [])
         if found.without_caption:
             first = found.without_caption[0]
             raise DataError(
                 f"{len(found.without_caption)} of the pictures in {config.path} have no caption, "
                 f"{first} among them.",
-                f"Write {first.with_suffix('.txt').name} beside it, or list all pictures in "
-                "metadata.jsonl.",
+                f"Write {first.with_suffix('.txt').name} beside it, list all pictures in "
+                "metadata.jsonl, or give them all one in data.caption.",
             )
         if not found.entries:
             raise DataError(

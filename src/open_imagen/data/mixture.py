@@ -1,7 +1,7 @@
 """Several sources as one, in fixed shares."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,16 +31,15 @@ class MixtureConfig:
             raise ConfigError("data.sources must be a list of sources, each of a weight above 0.")
 
 
-class MixtureSource:
-    """A Source of several: exact shares in every thousand examples, none lost or doubled."""
+class Several:
+    """A Source of several others that take turns; which one's is a function of the position."""
 
-    def __init__(self, config: MixtureConfig, device: str = "cpu") -> None:
-        self.config = config
-        self.sources = [
-            open_source({key: value for key, value in one.items() if key != "weight"}, device)
-            for one in config.sources
-        ]
-        self.turns = Interleaved([one.get("weight", 1.0) for one in config.sources], config.seed)
+    def __init__(self, settings: Sequence[dict[str, Any]], device: str) -> None:
+        self.sources = [open_source(one, device) for one in settings]
+
+    def turn(self, index: int) -> tuple[int, int, float]:
+        """Whose turn example ``index`` is, its position there, and how much it counts."""
+        raise NotImplementedError
 
     def __len__(self) -> int:
         return sum(len(source) for source in self.sources)
@@ -55,22 +54,34 @@ class MixtureSource:
 
     def batch(self, index: int, size: int) -> Batch:
         """Examples index to index + size - 1."""
-        parts = []
-        for k in range(index, index + size):
-            stream, place = self.turns[k]
-            parts.append(self.sources[stream].batch(place, 1))
+        turns = [self.turn(k) for k in range(index, index + size)]
+        parts = [self.sources[stream].batch(place, 1) for stream, place, _ in turns]
         lowres = [part.lowres for part in parts if part.lowres is not None]
         return Batch(
             torch.cat([part.images for part in parts]),
             [part.captions[0] for part in parts],
             index,
             torch.cat(lowres) if lowres else None,
+            torch.tensor([weight for _, _, weight in turns]),
         )
 
     def captions(self) -> Iterator[str]:
         """Every caption of every source."""
         for source in self.sources:
             yield from source.captions()
+
+
+class MixtureSource(Several):
+    """Exact shares in every thousand examples, none lost or doubled."""
+
+    def __init__(self, config: MixtureConfig, device: str = "cpu") -> None:
+        alone = [{k: v for k, v in one.items() if k != "weight"} for one in config.sources]
+        super().__init__(alone, device)
+        self.config = config
+        self.turns = Interleaved([one.get("weight", 1.0) for one in config.sources], config.seed)
+
+    def turn(self, index: int) -> tuple[int, int, float]:
+        return *self.turns[index], 1.0
 
     def describe(self) -> dict[str, Any]:
         """What it is, for model cards and logs."""

@@ -186,13 +186,13 @@ def _reason(error: BaseException) -> str:
 
 def training_tensors(network: nn.Module, ema: Ema, optimizer: Mixed) -> dict[str, Tensor]:
     """Everything that changes while training, under stable names."""
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = dict(ema.state())
     state = optimizer.state
     for name, parameter in network.named_parameters():
-        tensors[f"network.{name}"] = parameter
-        tensors[f"ema.{name}"] = ema.weights[name]
-        for key, value in state[parameter].items():
-            tensors[f"optimizer.{key}.{name}"] = value
+        if parameter.requires_grad:
+            tensors[f"network.{name}"] = parameter
+            for key, value in state[parameter].items():
+                tensors[f"optimizer.{key}.{name}"] = value
     return tensors
 
 

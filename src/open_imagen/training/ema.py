@@ -1,12 +1,13 @@
-"""An exponential moving average of weights, its length counted in images."""
+"""Moving averages of weights: one that is used, and some from which others are made later."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from open_imagen.errors import ConfigError
+from open_imagen.training.averages import gamma_of, keep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +19,17 @@ class EmaConfig:
     ramp: float = 0.05
     """Early on the half life is at most this share of the images seen, so that the first
     averages are not of noise."""
+    lengths: tuple[float, ...] = ()
+    """Lengths, relative to the run, of power-function averages kept beside it: from snapshots of
+    two, 0.05 and 0.10, an average of any length is made after the run (imagen average)."""
+    snapshot_every: int = 0
+    """Images between snapshots of these, in RUN/averages; 0 for none."""
 
     def __post_init__(self) -> None:
         if self.half_life < 0 or not self.ramp > 0:
             raise ConfigError("ema.half_life must be at least 0 and ema.ramp above 0.")
+        for length in self.lengths:
+            gamma_of(length)
 
     def keep(self, seen: int, batch: int) -> float:
         """The share of the old average that survives a step of ``batch`` images."""
@@ -30,27 +38,44 @@ class EmaConfig:
 
 
 class Ema:
-    """The averaged weights of a network."""
+    """Averages of the weights of a network that learn.
+
+    ``weights`` is the one for sampling and export; ``profiles`` those of `EmaConfig.lengths`.
+    """
 
     def __init__(self, network: nn.Module, config: EmaConfig) -> None:
         self.config = config
-        self.weights = {name: p.detach().clone() for name, p in network.named_parameters()}
+
+        def copy() -> dict[str, Tensor]:
+            learning = ((n, p) for n, p in network.named_parameters() if p.requires_grad)
+            return {name: parameter.detach().clone() for name, parameter in learning}
+
+        self.weights = copy()
+        self.profiles = {length: copy() for length in config.lengths}
 
     @torch.no_grad()
     def update(self, network: nn.Module, seen: int, batch: int) -> None:
         """Move towards the network's weights after a step that ended at ``seen`` images."""
-        keep = self.config.keep(seen, batch)
         current = dict(network.named_parameters())
-        averages = list(self.weights.values())
-        torch._foreach_lerp_(averages, [current[name] for name in self.weights], 1 - keep)
+        new: list[Tensor] = [current[name] for name in self.weights]
+        averages = [(self.weights, self.config.keep(seen, batch))]
+        averages += [(own, keep(length, seen, batch)) for length, own in self.profiles.items()]
+        for weights, kept in averages:
+            torch._foreach_lerp_(list(weights.values()), new, 1 - kept)
 
     @torch.no_grad()
     def exchange(self, network: nn.Module) -> None:
         """Swap the network's weights with the average; call it again to swap back."""
-        for name, parameter in network.named_parameters():
-            own = parameter.detach().clone()
-            parameter.copy_(self.weights[name])
-            self.weights[name].copy_(own)
+        current = dict(network.named_parameters())
+        for name, average in self.weights.items():
+            own = current[name].detach().clone()
+            current[name].copy_(average)
+            average.copy_(own)
 
-    def state_dict(self) -> Mapping[str, Tensor]:
-        return self.weights
+    def state(self) -> Iterator[tuple[str, Tensor]]:
+        """Everything that a checkpoint must hold, under stable names."""
+        for name, average in self.weights.items():
+            yield f"ema.{name}", average
+        for length, averages in self.profiles.items():
+            for name, average in averages.items():
+                yield f"ema@{length:.3f}.{name}", average

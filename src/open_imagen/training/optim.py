@@ -201,26 +201,32 @@ class Mixed:
 
 def make_optimizer(network: nn.Module, config: OptimConfig) -> Mixed:
     """The optimiser with its state allocated, so that a checkpoint always has the same tensors."""
+    learning = [p for p in network.parameters() if p.requires_grad]
     if config.name == "adafactor":
-        return Mixed(Adafactor(network.parameters(), config.lr, config.weight_decay))
+        return Mixed(Adafactor(learning, config.lr, config.weight_decay))
     matrices = _matrices(network) if config.name == "muon" else []
     inner = {id(parameter) for parameter in matrices}
-    others = [p for p in network.parameters() if id(p) not in inner]
-    adamw = torch.optim.AdamW(
-        others,
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-    for parameter in others:
-        adamw.state[parameter] = {
-            "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-            "exp_avg": torch.zeros_like(parameter),
-            "exp_avg_sq": torch.zeros_like(parameter),
-        }
-    return Mixed(adamw, Muon(matrices, config.lr, config.momentum)) if matrices else Mixed(adamw)
+    others = [p for p in learning if id(p) not in inner]
+    optimizers: list[torch.optim.Optimizer] = []
+    if others:
+        adamw = torch.optim.AdamW(
+            others,
+            lr=config.lr,
+            betas=(config.beta1, config.beta2),
+            eps=config.eps,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        for parameter in others:
+            adamw.state[parameter] = {
+                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+        optimizers.append(adamw)
+    if matrices:
+        optimizers.append(Muon(matrices, config.lr, config.momentum))
+    return Mixed(*optimizers)
 
 
 def state_numbers(network: nn.Module, config: OptimConfig) -> int:
@@ -244,7 +250,9 @@ def _matrices(network: nn.Module) -> list[nn.Parameter]:
     return [
         parameter
         for name, parameter in network.named_parameters()
-        if parameter.ndim in (2, 4) and name.split(".")[0] not in ("stem", "head")
+        if parameter.requires_grad
+        and parameter.ndim in (2, 4)
+        and name.split(".")[0] not in ("stem", "head")
     ]
 
 

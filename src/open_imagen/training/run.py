@@ -4,9 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from open_imagen.cascade.folder import locate, read_header
 from open_imagen.cascade.stage import StageConfig
 from open_imagen.config import override, parse, read_toml
 from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.models.lora import LoraConfig
+from open_imagen.storage import read_json
 from open_imagen.training.ema import EmaConfig
 from open_imagen.training.optim import OptimConfig
 
@@ -102,8 +105,21 @@ class Recipe:
     """A folder that imagen embed wrote: the encoder is then never loaded."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
+    adapter: LoraConfig = field(default_factory=LoraConfig)
+    """Learn a low-rank change of some weights (LoRA) in place of all weights; wants train.init."""
     out: str = ""
     """The run folder."""
+
+    def __post_init__(self) -> None:
+        if self.adapter.rank and not self.train.init:
+            raise ConfigError(
+                f"adapter.rank = {self.adapter.rank} needs a model to adapt.",
+                'Name it in train.init: "scenes", a folder, or "hf:...".',
+            )
+        if self.adapter.rank and self.train.parallel == "fsdp":
+            raise ConfigError(
+                'adapter.rank does not go with train.parallel = "fsdp".', 'Use "ddp".'
+            )
 
     @property
     def folder(self) -> Path:
@@ -113,7 +129,27 @@ class Recipe:
 def read_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     """A recipe file with ``--set`` assignments applied.
 
+    A recipe that starts from a model (train.init) may leave `stage` and `encoder` to it, or name
+    the stage alone: what the model has is then what is trained.
+
     Raises:
         ConfigError: the file cannot be read, or a setting is unknown or wrong.
+        UnknownName, CheckpointError: the model to start from is not there, or has no such stage.
     """
-    return parse(Recipe, override(read_toml(path), assignments))
+    values = override(read_toml(path), assignments)
+    init, stage = values.get("train", {}).get("init"), values.get("stage", {})
+    if init and isinstance(stage, dict) and "resolution" not in stage:
+        values = {**values, **_as_in(init, values, stage)}
+    return parse(Recipe, values)
+
+
+def _as_in(model: str, values: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:
+    """The encoder and the stage of a model, under what the recipe says of them."""
+    folder = locate(model)
+    header = read_header(folder)
+    name = stage.get("name", header["stages"][0])
+    if name not in header["stages"]:
+        raise UnknownName("stage", name, header["stages"])
+    own = {**read_json(folder / name / "config.json"), "sampling": header["defaults"].get(name, {})}
+    encoder = values.get("encoder", header["encoder"])
+    return {"encoder": encoder, "stage": {**own, **stage, "name": name}}

@@ -10,22 +10,25 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.utils.checkpoint
 from torch import Tensor
 
-from open_imagen.cascade.folder import load_into, locate, write_folder
+from open_imagen.cascade.folder import load_into, locate, write_adapter, write_folder
 from open_imagen.cascade.stage import Draws, Stage
 from open_imagen.config import plain, to_toml
 from open_imagen.data.loader import Loader
 from open_imagen.devices import has_bf16, pick_device
 from open_imagen.distributed import announced, gathered, total, world
 from open_imagen.errors import ConfigError, TrainingError
-from open_imagen.storage import TensorFile, write_text
+from open_imagen.models.lora import Merged, adapt, adapter_of, frozen_of
+from open_imagen.storage import TensorFile, save_tensors, write_text
 from open_imagen.text.cache import Remembered
 from open_imagen.text.store import Store
+from open_imagen.training.averages import Profile, snapshot_name
 from open_imagen.training.checkpoint import Checkpoints, training_tensors
 from open_imagen.training.ema import Ema
 from open_imagen.training.optim import clip, make_optimizer
@@ -87,6 +90,8 @@ class Trainer:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.config.init:
             self._begin_from(self.config.init)
+        if recipe.adapter.rank:
+            adapt(self.network, recipe.adapter)
         if self.config.checkpoint_activations:
             checkpoint_blocks(self.network)
         if self.config.compile:
@@ -144,6 +149,8 @@ class Trainer:
                 self.report()
                 if self.passed(self.config.save_every) or self.seen >= self.config.images:
                     self.save()
+                if self.passed(self.recipe.ema.snapshot_every):
+                    self.snapshot()
                 self.checkpoints.settle(wait=False)
         self.checkpoints.settle()
         self.export()
@@ -186,6 +193,8 @@ class Trainer:
                     draws.select(rows),
                     None if lowres is None else lowres[rows],
                 )
+                if batch.weights is not None:
+                    losses = losses * batch.weights[rows].to(self.device)
                 # Processes average their gradients, which is the mean over all of their images.
                 part = losses.sum() / batch.size
                 part.backward()  # type: ignore[no-untyped-call]
@@ -256,26 +265,42 @@ class Trainer:
         """Write a checkpoint; unless ``wait``, while training goes on."""
         tensors = training_tensors(self.network, self.ema, self.optimizer)
         facts = {"seconds": self.seconds, "network": self.stage.saved_network}
+        if self.recipe.adapter.rank:
+            facts["adapter"] = plain(self.recipe.adapter)
         self.checkpoints.save(self.seen, tensors, facts, wait or not self.config.async_save)
 
     def export(self) -> None:
-        """Write the averaged weights as a model of one stage, RUN/model."""
-        facts: dict[str, Any] = {"images": self.seen, "hours": round(self.seconds / 3600, 2)}
-        facts |= {"device": self.device.type, "data": self.source.describe()}
-        weights = [(name, whole(tensor).cpu()) for name, tensor in self.ema.weights.items()]
+        """Write the averaged weights as a model of one stage, RUN/model; of an adapter, what it
+        makes of its model, and itself in RUN/adapter."""
+        self.snapshot()
+        averages = {name: whole(tensor).cpu() for name, tensor in self.ema.weights.items()}
         if not self.world.first:
             return
-        with torch.device("meta"):
-            stage = Stage(self.recipe.stage).asleep(weights)
-        stage.wake(torch.device("cpu"))
-        write_folder(
-            self.recipe.folder / "model",
-            self.recipe.name,
-            self.recipe.encoder,
-            [stage],
-            torch.float32,
-            {self.recipe.stage.name: facts},
-        )
+        facts: dict[str, Any] = {"images": self.seen, "hours": round(self.seconds / 3600, 2)}
+        facts |= {"device": self.device.type, "data": self.source.describe()}
+        weights: Iterable[tuple[str, Tensor]] = averages.items()
+        if self.recipe.adapter.rank:
+            facts["init"] = self.config.init
+            adapter = adapter_of(averages)
+            write_adapter(
+                self.recipe.folder / "adapter",
+                self.recipe.stage.name,
+                adapter,
+                self.recipe.adapter.scale,
+                self.config.init,
+            )
+            frozen = dict(frozen_of(self.network))
+            shapes = {name: tuple(tensor.shape) for name, tensor in frozen.items()}
+            weights = Merged(frozen.items(), shapes, adapter, self.recipe.adapter.scale)
+        write_model(self.recipe, weights, self.recipe.folder / "model", facts)
+
+    def snapshot(self) -> None:
+        """Keep the averages of `ema.lengths` as they are now, in RUN/averages."""
+        for length, averages in self.ema.profiles.items():
+            full = {name: whole(tensor).cpu() for name, tensor in averages.items()}
+            if self.world.first:
+                name = snapshot_name(Profile(self.seen, length))
+                save_tensors(self.recipe.folder / "averages" / name, full)
 
     @contextlib.contextmanager
     def averaged(self) -> Any:
@@ -333,11 +358,23 @@ class Trainer:
             )
 
     def _check_same_network(self, facts: dict[str, Any]) -> None:
-        if facts.get("network") != self.stage.saved_network:
+        adapter = plain(self.recipe.adapter) if self.recipe.adapter.rank else None
+        if (facts.get("network"), facts.get("adapter")) != (self.stage.saved_network, adapter):
             raise ConfigError(
-                f"{self.recipe.folder} holds a run of another network.",
+                f"{self.recipe.folder} holds a run of another network or adapter.",
                 "Choose another name or out, or remove that folder.",
             )
+
+
+def write_model(
+    recipe: Recipe, weights: Iterable[tuple[str, Tensor]], folder: Path, facts: dict[str, Any]
+) -> None:
+    """A model folder of one stage with these weights."""
+    with torch.device("meta"):
+        stage = Stage(recipe.stage).asleep(weights)
+    stage.wake(torch.device("cpu"))
+    trained = {recipe.stage.name: facts}
+    write_folder(folder, recipe.name, recipe.encoder, [stage], torch.float32, trained)
 
 
 def to_signed(images: Tensor, device: torch.device) -> Tensor:

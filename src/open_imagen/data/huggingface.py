@@ -1,0 +1,292 @@
+"""Data sets of the Hugging Face hub, or on disk in its formats: downloaded, or streamed.
+
+Downloaded, any example is at hand and the order is a shuffle of all. Streamed, `window` rows are
+read at a time and shuffled among themselves. Either way example k is a function of k alone, so a
+run resumes at the very next example; a stream gets there by leaving rows out unread.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+
+from open_imagen.config import plain
+from open_imagen.data.images import MAX_PIXELS, Unusable, decode, to_square
+from open_imagen.data.order import Order, Permutation
+from open_imagen.data.registry import SOURCES
+from open_imagen.data.shards import ATTEMPTS, ENOUGH, told
+from open_imagen.errors import ConfigError, DataError, MissingDependency
+from open_imagen.types import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class HuggingFaceConfig:
+    """A data set with a column of pictures and one of captions."""
+
+    path: str
+    """Its name on the hub, or a folder that `datasets` reads (imagefolder, parquet ...)."""
+    kind: str = "huggingface"
+    name: str = ""
+    """Which of its configurations, if it has several."""
+    split: str = "train"
+    revision: str = ""
+    """A commit of the hub, so that the data stay what they are."""
+    image: str = "image"
+    """Column of the pictures."""
+    caption: str = "text"
+    """Column of the captions; of a list of captions the first is taken."""
+    streaming: bool = False
+    """Read over the network while training, rather than download first."""
+    window: int = 1000
+    """Rows shuffled at a time, when streaming."""
+    size: int = 64
+    """Side of the pictures: the short side is scaled to it, then the centre is cut out."""
+    crop: int = 0
+    """Learn from random square crops of this side; 0 for whole pictures."""
+    lowres: int = 0
+    """Side of the low-resolution input; 0 for base models."""
+    seed: int = 0
+    """Of the order, which differs in every epoch."""
+    max_bad: float = 0.1
+    """Largest share of unusable examples before the run stops."""
+
+    def __post_init__(self) -> None:
+        if self.size < 8 or self.window < 1:
+            raise ConfigError("data.size must be at least 8 and data.window at least 1.")
+        if self.lowres and self.size % self.lowres:
+            raise ConfigError(f"data.lowres = {self.lowres} must divide data.size = {self.size}.")
+        if self.crop > self.size:
+            raise ConfigError(f"data.crop = {self.crop} must be at most data.size = {self.size}.")
+
+
+class HuggingFace:
+    """A Source of a data set of the hub.
+
+    Attributes:
+        unusable: reason -> how many examples were left out for it, since this source was opened.
+    """
+
+    def __init__(self, config: HuggingFaceConfig, device: str = "cpu") -> None:
+        """
+        Raises:
+            MissingDependency: the package datasets is not installed.
+            DataError: there is no such data set, or it lacks one of the columns.
+        """
+        self.config = config
+        self.unusable: Counter[str] = Counter()
+        self._seen = 0
+        rows = _open(config)
+        self.rows: _Rows = _Streamed(rows, config) if config.streaming else _Stored(rows, config)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, index: int, size: int) -> Batch:
+        """Examples index to index + size - 1.
+
+        Raises:
+            DataError: more than ``max_bad`` of the examples are unusable; the message counts them.
+        """
+        made = [self._example(k) for k in range(index, index + size)]
+        self._seen += size
+        bad = sum(self.unusable.values())
+        if self._seen >= ENOUGH and bad > self.config.max_bad * (self._seen + bad):
+            raise DataError(
+                f"{bad:,} of {self._seen + bad:,} examples of {self.config.path} are unusable "
+                f"({told(self.unusable)}), more than data.max_bad = {self.config.max_bad} allows."
+            )
+        lowres = [square.lowres for square, _ in made if square.lowres is not None]
+        return Batch(
+            torch.stack([square.image for square, _ in made]),
+            [caption for _, caption in made],
+            index,
+            torch.stack(lowres) if lowres else None,
+        )
+
+    def _example(self, index: int) -> Any:
+        """The square and caption of example ``index``, or of the next that can be used."""
+        rng = random.Random(f"crop {self.config.seed} {index}")
+        for attempt in range(ATTEMPTS):
+            row = self.rows[index] if not attempt else self.rows.near(index, attempt)
+            try:
+                caption = caption_of(row.get(self.config.caption))
+                image = decode(picture_of(row.get(self.config.image)), self.config.size, MAX_PIXELS)
+                side = self.config
+                return to_square(image, side.size, side.lowres, side.crop, rng), caption
+            except Unusable as error:
+                if not attempt:
+                    self.unusable[error.reason] += 1
+        raise DataError(
+            f"{ATTEMPTS} examples of {self.config.path} in a row are unusable "
+            f"({told(self.unusable)})."
+        )
+
+    def captions(self) -> Iterator[str]:
+        """Every caption that can be used."""
+        for value in self.rows.column(self.config.caption):
+            try:
+                yield caption_of(value)
+            except Unusable:
+                continue
+
+    def describe(self) -> dict[str, Any]:
+        """What it is, for model cards and logs."""
+        settings: dict[str, Any] = plain(self.config)
+        return settings if self.config.streaming else {**settings, "examples": len(self)}
+
+
+SOURCES.register("huggingface")((HuggingFaceConfig, HuggingFace))
+
+
+class _Rows:
+    """Example k of an endless stream of rows."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        raise NotImplementedError
+
+    def near(self, index: int, attempt: int) -> Mapping[str, Any]:
+        """A stand-in for an example that cannot be used."""
+        raise NotImplementedError
+
+    def column(self, name: str) -> Iterator[Any]:
+        raise NotImplementedError
+
+
+class _Stored(_Rows):
+    """Rows on disk, all of them shuffled."""
+
+    def __init__(self, rows: Any, config: HuggingFaceConfig) -> None:
+        if not len(rows):
+            raise DataError(f"There is no row in {config.path}.")
+        self.rows, self.seed = rows, config.seed
+        self.order = Order([len(rows)], config.seed)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        row: Mapping[str, Any] = self.rows[self.order[index][1]]
+        return row
+
+    def near(self, index: int, attempt: int) -> Mapping[str, Any]:
+        # Drawn far away: neighbours have their own turn.
+        far = random.Random(f"stand-in {self.seed} {index} {attempt}")
+        return self[far.randrange(len(self.rows))]
+
+    def column(self, name: str) -> Iterator[Any]:
+        return iter(self.rows.select_columns([name])[name])
+
+
+class _Streamed(_Rows):
+    """Rows as they come, a window of them shuffled at a time, epoch after epoch."""
+
+    def __init__(self, rows: Any, config: HuggingFaceConfig) -> None:
+        self.rows, self.config = rows, config
+        self.length = 0
+        """Rows of an epoch: what the data set says of itself, or counted once."""
+        self._stream: Iterator[Mapping[str, Any]] = iter(())
+        self._next = -1
+        self._window: tuple[int, int, list[Mapping[str, Any]]] = (-1, -1, [])
+
+    def __len__(self) -> int:
+        if not self.length:
+            known = (self.rows.info.splits or {}).get(self.config.split)
+            counted = known.num_examples if known and known.num_examples else 0
+            self.length = counted or sum(1 for _ in self.column(self.config.caption))
+            if not self.length:
+                raise DataError(f"There is no row in {self.config.path}.")
+        return self.length
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        epoch, place = divmod(index, len(self))
+        number, inside = divmod(place, self.config.window)
+        rows = self._read(epoch, number)
+        return rows[Permutation(len(rows), f"window {self.config.seed} {epoch} {number}")[inside]]
+
+    def near(self, index: int, attempt: int) -> Mapping[str, Any]:
+        rows = self._window[2]
+        return rows[random.Random(f"{self.config.seed} {index} {attempt}").randrange(len(rows))]
+
+    def column(self, name: str) -> Iterator[Any]:
+        return (row[name] for row in self.rows.select_columns([name]))
+
+    def _read(self, epoch: int, number: int) -> list[Mapping[str, Any]]:
+        """A window of rows, read on from the last one or from the beginning."""
+        if self._window[:2] != (epoch, number):
+            if self._next != number or not number:
+                self._stream = iter(self.rows.skip(number * self.config.window))
+            self._window = (epoch, number, list(islice(self._stream, self.config.window)))
+            self._next = number + 1
+        return self._window[2]
+
+
+def _open(config: HuggingFaceConfig) -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingDependency(
+            "Data of kind huggingface need the package datasets.",
+            "Run: pip install 'open-imagen[datasets]'",
+        ) from error
+    try:
+        rows = datasets.load_dataset(
+            config.path,
+            config.name or None,
+            split=config.split,
+            streaming=config.streaming,
+            revision=config.revision or None,
+        )
+    except Exception as error:  # its errors are many, and all mean that there is nothing to read
+        raise DataError(
+            f"The data set {config.path!r} (split {config.split!r}) cannot be opened: "
+            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            "Check the name, the split and the network; log in if it is gated.",
+        ) from error
+    columns = rows.column_names or list(rows.features or {})
+    for setting in ("image", "caption"):
+        if getattr(config, setting) not in columns:
+            raise DataError(
+                f"The data set {config.path!r} has no column {getattr(config, setting)!r}.",
+                f"Set data.{setting} to one of: {', '.join(columns)}.",
+            )
+    # Bytes, which we decode ourselves: a damaged picture is then one example, not the whole run.
+    return rows.cast_column(config.image, datasets.Image(decode=False))
+
+
+def picture_of(value: Any) -> bytes:
+    """The bytes of an undecoded picture of `datasets`.
+
+    Raises:
+        Unusable: there is none.
+    """
+    if isinstance(value, dict) and value.get("bytes"):
+        return bytes(value["bytes"])
+    if isinstance(value, dict) and value.get("path"):
+        try:
+            with open(value["path"], "rb") as file:
+                return file.read()
+        except OSError as error:
+            raise Unusable("no picture", str(error)) from error
+    raise Unusable("no picture")
+
+
+def caption_of(value: Any) -> str:
+    """A caption; of several, the first.
+
+    Raises:
+        Unusable: there is none, or it is empty.
+    """
+    if isinstance(value, list | tuple):
+        value = value[0] if value else None
+    if not isinstance(value, str):
+        raise Unusable("no caption")
+    if not value.strip():
+        raise Unusable("empty caption")
+    return value.strip()
