@@ -1,0 +1,138 @@
+"""Starting from a model: its stage by itself, adapters alone and merged, weights of examples."""
+
+import json
+
+import pytest
+import torch
+
+import open_imagen as oi
+from open_imagen.data import open_source
+from open_imagen.errors import CheckpointError, ConfigError, UnknownName
+from open_imagen.storage import load_tensors
+from open_imagen.training.run import read_recipe
+from open_imagen.training.trainer import Trainer
+from standins import WordEncoder
+
+TINY = """
+name = "tuned"
+[data]
+kind = "scenes"
+num_captions = 10
+[train]
+images = {images}
+batch_size = 8
+save_every = 16
+precision = "fp32"
+init = "{init}"
+[optim]
+lr = 1e-3
+warmup = 0
+[ema]
+half_life = 20
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path, model_folder):
+    def make(*settings, images=32, init=model_folder):
+        file = tmp_path / "tuned.toml"
+        file.write_text(TINY.format(images=images, init=init))
+        return read_recipe(file, (f"out={tmp_path / 'run'}", *settings))
+
+    return make
+
+
+def train(config):
+    made = Trainer(config, open_source(config.data), WordEncoder())
+    made.fit()
+    return made
+
+
+def test_a_recipe_may_leave_the_stage_to_its_model(recipe, model_folder):
+    config = recipe()
+    assert (config.stage.name, config.stage.resolution) == ("base", 64)
+    assert config.stage.sampling.steps == 3
+    assert config.encoder == "minilm-l6"
+    assert recipe("stage.name=sr256").stage.lowres == 64
+    assert recipe("stage.sampling.steps=7").stage.sampling.steps == 7
+    with pytest.raises(UnknownName, match="stage"):
+        recipe("stage.name=sr257")
+
+
+ADAPTER = ("adapter.rank=2", "adapter.alpha=4")
+
+
+def test_an_adapter_is_saved_alone_and_merges_to_the_exported_model(recipe, tmp_path, model_folder):
+    made = train(recipe(*ADAPTER))
+    base = load_tensors(model_folder / "base" / "model.safetensors")
+    own = load_tensors(tmp_path / "run" / "adapter" / "adapter.safetensors")
+    learned = sum(tensor.numel() for tensor in own.values())
+    assert learned < 0.05 * sum(tensor.numel() for tensor in base.values())
+    merged = load_tensors(tmp_path / "run" / "model" / "base" / "model.safetensors")
+    changed = {name for name in base if not torch.equal(base[name], merged[name])}
+    assert changed == {f"{name.split('.lora_')[0]}.weight" for name in own}
+    # Put onto the model it was made for, it gives what was exported.
+    cascade = oi.load(model_folder, device="cpu", adapters=[tmp_path / "run" / "adapter"])
+    found = dict(cascade.stages["base"].network.named_parameters())
+    for name, tensor in merged.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-6)
+    assert cascade.model_hash != oi.load(model_folder, device="cpu").model_hash
+    assert all(name in found for name in base)
+    frozen = dict(made.network.named_parameters())
+    still = "stem.weight"
+    assert torch.equal(frozen[still], base[still])
+
+
+def test_an_adapter_s_run_resumes_to_the_bit(recipe, tmp_path):
+    train(recipe(*ADAPTER, f"out={tmp_path / 'a'}"))
+    train(recipe(*ADAPTER, f"out={tmp_path / 'b'}", images=16))
+    train(recipe(*ADAPTER, f"out={tmp_path / 'b'}"))
+    one, other = (load_tensors(tmp_path / run / "adapter" / "adapter.safetensors") for run in "ab")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    with pytest.raises(ConfigError, match="another network or adapter"):
+        train(recipe(f"out={tmp_path / 'b'}"))
+
+
+def test_adapters_that_cannot_be_used_are_refused(recipe, tmp_path, model_folder):
+    with pytest.raises(ConfigError, match="needs a model to adapt"):
+        recipe(*ADAPTER, "train.init=", "stage={name='base', resolution=64}")
+    with pytest.raises(ConfigError, match="does not go with"):
+        recipe(*ADAPTER, "train.parallel=fsdp")
+    with pytest.raises(CheckpointError, match=r"adapter\.json"):
+        oi.load(model_folder, device="cpu", adapters=[tmp_path])
+    train(recipe(*ADAPTER, images=8))
+    folder = tmp_path / "run" / "adapter"
+    facts = json.loads((folder / "adapter.json").read_text())
+    (folder / "adapter.json").write_text(json.dumps({**facts, "stage": "sr1024"}))
+    with pytest.raises(CheckpointError, match="of stage 'sr1024'"):
+        oi.load(model_folder, device="cpu", adapters=[folder])
+
+
+def test_weights_of_examples_scale_their_loss(recipe):
+    config = recipe("optim.clip=1e9")
+    made = Trainer(config, open_source(config.data), WordEncoder())
+    batch = made.source.batch(0, 8)
+    gradients = {}
+    made.optimizer.step = lambda: gradients.update(
+        {name: p.grad.clone() for name, p in made.network.named_parameters()}
+    )
+    found = []
+    for weights in (None, torch.ones(8), torch.full((8,), 0.25)):
+        made.step(type(batch)(batch.images, batch.captions, 0, None, weights))
+        found.append(dict(gradients))
+    for name, gradient in found[0].items():
+        assert torch.equal(gradient, found[1][name])
+        torch.testing.assert_close(found[2][name], 0.25 * gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_snapshots_of_averages_are_kept_and_make_a_model(recipe, tmp_path):
+    from open_imagen.training.averages import combined
+
+    made = train(recipe("ema.lengths=[0.05, 0.1]", "ema.snapshot_every=16"))
+    names = sorted(path.name for path in (tmp_path / "run" / "averages").iterdir())
+    assert names == [
+        f"{seen:012d}-{length:.3f}.safetensors" for seen in (16, 32) for length in (0.05, 0.1)
+    ]
+    weights, _ = combined(tmp_path / "run" / "averages", 0.1)
+    for name, tensor in made.ema.profiles[0.1].items():
+        torch.testing.assert_close(weights[name], tensor, rtol=0, atol=1e-5)
