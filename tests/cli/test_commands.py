@@ -349,3 +349,39 @@ def test_debug_shows_the_traceback(model_folder):
     )
     assert found.returncode == 1
     assert "Traceback" in found.stderr
+
+
+def test_a_run_is_averaged_again_and_an_adapter_is_put_on(imagen, tmp_path, model_folder):
+    settings = [
+        f"out={tmp_path / 'run'}",
+        f"train.init={model_folder}",
+        "train.images=32",
+        "train.precision=fp32",
+        "train.sample_every=0",
+        "data.num_captions=5",
+        "stage={name='base'}",
+    ]
+    words = [word for setting in settings for word in ("--set", setting)]
+    kept = ("--set", "ema.lengths=[0.05, 0.1]", "--set", "ema.snapshot_every=16")
+    assert imagen("train", RECIPES / "tiny.toml", *words, *kept).code == 0
+    made = imagen("average", tmp_path / "run", "--length", 0.08, "--out", tmp_path / "mine")
+    assert made.code == 0, made.err
+    assert "8.0% of the run, at 32 images" in made.out
+    picture = ("generate", PROMPT, "--steps", 2, "--stages", 1)
+    assert imagen(*picture, "--out", tmp_path / "a", model=tmp_path / "mine").code == 0
+    for words_, message in (
+        (("average", tmp_path / "run", "--length", 0.5), "must be above 0 and below"),
+        (("average", tmp_path / "mine", "--length", 0.1), "recipe.toml"),
+    ):
+        refused = imagen(*words_, "--out", tmp_path / "no")
+        assert refused.code in (1, 2)
+        assert message in refused.err
+
+    words[1] = f"out={tmp_path / 'tuned'}"
+    assert imagen("train", RECIPES / "tiny.toml", *words, "--set", "adapter.rank=1").code == 0
+    adapter = tmp_path / "tuned" / "adapter"
+    put_on = imagen(*picture, "--adapter", adapter, "--out", tmp_path / "b", "--json")
+    plain = imagen(*picture, "--out", tmp_path / "c", "--json")
+    hashes = [json.loads(one.out)["pictures"][0]["model_hash"] for one in (put_on, plain)]
+    assert hashes[0] != hashes[1]
+    assert imagen(*picture, "--adapter", tmp_path, "--out", tmp_path / "d").code == 1

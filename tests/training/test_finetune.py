@@ -136,3 +136,35 @@ def test_snapshots_of_averages_are_kept_and_make_a_model(recipe, tmp_path):
     weights, _ = combined(tmp_path / "run" / "averages", 0.1)
     for name, tensor in made.ema.profiles[0.1].items():
         torch.testing.assert_close(weights[name], tensor, rtol=0, atol=1e-5)
+
+
+def test_alignment_is_watched_with_the_averaged_weights(recipe, tmp_path):
+    from open_imagen.training.reporting import Alignment
+
+    seen = []
+
+    def score(draw):
+        pictures = draw(["a red circle", "a blue ring"])
+        seen.append(pictures)
+        return {"single": 0.5}
+
+    config = recipe("train.align_every=16")
+    watching = Alignment(tmp_path / "run", score)
+    made = Trainer(config, open_source(config.data), WordEncoder(), [watching])
+    made.fit()
+    lines = (tmp_path / "run" / "alignment.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"images": 16, "single": 0.5},
+        {"images": 32, "single": 0.5},
+    ]
+    assert seen[0].shape == (2, 3, 64, 64)
+    assert seen[0].dtype == torch.uint8
+    # The last look is of the model that was exported.
+    folder = tmp_path / "run" / "model"
+    cascade = oi.load(folder, device="cpu")
+    text = WordEncoder()(["a red circle", "a blue ring"])
+    with torch.inference_mode():
+        again = cascade.stages["base"].sample(
+            text, [torch.Generator().manual_seed(k) for k in range(2)]
+        )
+    assert (again.add(1).mul(127.5) - seen[1].float()).abs().max() < 1.0

@@ -36,6 +36,9 @@ NoiseLevel = typer.Option(
     None, "--noise-level", metavar="A", help="Noise conditioning of super-resolution, 0 to 1."
 )
 Model = typer.Option("scenes", "--model", "-m", help="A shipped model, a folder, or hf:org/name.")
+Adapters = typer.Option(
+    [], "--adapter", metavar="DIR", help="A low-rank adapter to add; may be given again."
+)
 Device = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1 ...")
 Json = typer.Option(False, "--json", help="Print one JSON object on standard output.")
 
@@ -49,6 +52,7 @@ def generate(
         None, "--from", metavar="FILE.png", help="Repeat the picture in this file."
     ),
     model: str = Model,
+    adapters: list[Path] = Adapters,
     out: Path = typer.Option(
         None, "--out", "-o", metavar="PATH", help="A folder, or a .png file for one picture."
     ),
@@ -88,7 +92,7 @@ def generate(
     check(given)
     number = len(sentences) * images
     place = Place(out, number, grid)
-    cascade = load(model, device)
+    cascade = load(model, device, adapters=adapters)
     if record and record.get("model_hash") not in (None, cascade.model_hash):
         print(
             f"Warning: {repeat} was made by {record['model']} {record['model_hash']}, this is "
@@ -114,6 +118,7 @@ def upscale(
     image: Path = typer.Argument(..., metavar="IMAGE", help="The picture to enlarge."),
     prompt: str = typer.Option(..., "--prompt", "-p", metavar="T", help="What it shows."),
     model: str = Model,
+    adapters: list[Path] = Adapters,
     out: Path = typer.Option(None, "--out", "-o", metavar="PATH", help="A folder or a .png file."),
     seed: int = typer.Option(0, "--seed", help="Of the noise."),
     negative: str = typer.Option(None, "--negative", metavar="T", help="What to lead away from."),
@@ -137,7 +142,7 @@ def upscale(
     check(given)
     small = open_image(image)
     place = Place(out, 1, False)
-    cascade = load(model, device)
+    cascade = load(model, device, adapters=adapters)
     with progress_bar() as told:
         made = cascade.upscale(small, prompt, seed, negative, sampling(given, cascade.stages), told)
     _finish(made, place, as_json, started, False)

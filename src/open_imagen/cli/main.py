@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from open_imagen.cli import data, embed, evaluate, generate, imports, models, plan, train
+from open_imagen.cli import average, data, embed, evaluate, generate, imports, models, plan, train
 from open_imagen.errors import ConfigError, OpenImagenError
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ app.command("show")(generate.show)
 app.command("models")(models.models)
 app.command("train")(train.train)
 app.command("embed")(embed.embed)
+app.command("average")(average.average)
 app.command("plan")(plan.plan)
 app.add_typer(data.app, name="data")
 app.add_typer(imports.app, name="import")
@@ -56,7 +57,10 @@ def main() -> None:
         sys.exit(2 if isinstance(error, ConfigError) else 1)
 
 
+OURS = ("The prompt", "This run", "train.init")
+
+
 def _show_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
     """Our own warnings as one line; those of libraries are not for users."""
-    if category is UserWarning and str(message).startswith("The prompt"):
+    if category is UserWarning and str(message).startswith(OURS):
         print(f"Warning: {message}", file=sys.stderr)

@@ -1,9 +1,16 @@
 """imagen train: one recipe, one stage; run it again to resume."""
 
+import functools
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    import torch
+
+    from open_imagen.training.run import Recipe
 
 
 def train(
@@ -21,27 +28,40 @@ def train(
 
     config = read_recipe(recipe, tuple(assignments))
 
-    from open_imagen.data.registry import open_source
-    from open_imagen.devices import pick_device
-    from open_imagen.text.encoders import load_encoder
+    from open_imagen.cascade.stage import Stage
+    from open_imagen.distributed import joined
+    from open_imagen.planning import check_fits
+    from open_imagen.training.trainer import own_device
 
-    device = str(pick_device(config.train.device))
-    source = open_source(config.data, device)
+    device = own_device(config.train.device)
     if dry_run:
-        from open_imagen.cascade.stage import Stage
+        import torch
 
-        stage = Stage(config.stage)
+        from open_imagen.data.registry import open_source
+
+        open_source(config.data, str(device))
+        with torch.device("meta"):
+            stage = Stage(config.stage)
         parameters = sum(p.numel() for p in stage.parameters())
         print(to_toml(plain(config)), end="")
         print(f"{parameters:,} parameters; {config.train.images:,} images", file=sys.stderr)
+        check_fits(config, device)
         return
+    with joined(device) as world:
+        check_fits(config, device, world.size)
+        _run(config, device, world.first)
 
+
+def _run(config: "Recipe", device: "torch.device", first: bool) -> None:
     from rich.console import Console
 
-    from open_imagen.training.reporting import Bar, Log, Samples, Validation
+    from open_imagen.data.registry import open_source
+    from open_imagen.text.encoders import load_encoder
+    from open_imagen.training.reporting import Alignment, Bar, Log, Samples, Validation
     from open_imagen.training.trainer import Trainer
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=not first)
+    source = open_source(config.data, str(device))
     if config.embeddings:
         from open_imagen.text.store import Store
 
@@ -55,12 +75,19 @@ def train(
 
         trainer.warm(embedded)
     if config.train.validate_every and config.validation:
-        held_out = open_source(config.validation, device)
+        held_out = open_source(config.validation, str(device))
         trainer.callbacks.append(Validation(config.folder, held_out))
+    if config.train.align_every:
+        from open_imagen.evaluation.scene_runner import scene_scores
+
+        score = functools.partial(scene_scores, count=config.train.align_prompts)
+        trainer.callbacks.append(Alignment(config.folder, score))
     bar = Bar(console, config.train.images)
     trainer.callbacks += [Log(config.folder), Samples(config.folder), bar]
     with bar:
         complete = trainer.fit()
+    if not first:
+        return
     if complete:
         print(f"{trainer.seen:,} images seen; the model is in {config.folder / 'model'}")
     else:

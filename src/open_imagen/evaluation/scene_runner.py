@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from open_imagen.cascade.pipeline import Cascade, plain_sampling
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.errors import ConfigError, OutputError, UnknownName
@@ -89,6 +91,22 @@ def evaluate_scenes(
     if out is not None:
         write_json(out / "report.json", report)
     return report
+
+
+def scene_scores(
+    draw: Callable[[Sequence[str]], Tensor],
+    count: int = 32,
+    seed: int = 1,
+    categories: Sequence[str] = ("single", "two_objects", "counting", "position"),
+) -> dict[str, float]:
+    """Share right by category, of pictures that ``draw`` makes of prompts; to watch a run by."""
+    shares = {}
+    for name in categories:
+        items = make_items(name, count, seed)
+        pictures = draw([item.prompt for item in items])
+        pairs = zip(items, pictures, strict=True)
+        shares[name] = sum(judge(name, item.scene, look(one)) for item, one in pairs) / count
+    return shares
 
 
 class Rows:

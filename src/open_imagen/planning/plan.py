@@ -102,10 +102,7 @@ def plan(
     found = run.survey
     local = run.batch_size // number // run.accumulate
     shared = number if sharding == "full" else 1
-    state = 4 * (3 * found.parameters + run.optimiser_state) / shared
-    copy = 2 * (max(block.parameters for block in found.rows) if shared > 1 else found.parameters)
-    weights = (state + copy) / GIB
-    kept = _kept(found, run.recomputed) * 2 * local / GIB
+    weights, kept = (size / GIB for size in memory_of(run, local, shared))
     memory = weights + kept + OVERHEAD
     rounds = 4 if run.recomputed else 3
     rate = number * row.teraflops * 1e12 * utilisation / (rounds * found.flops)
@@ -144,6 +141,18 @@ class _Run:
     optimiser_state: int
     """Numbers that the optimiser keeps."""
     recomputed: bool
+    numbers: int = 2
+    """Bytes of a number in the forward pass: 2 in bfloat16, beside float32 master weights; or 4."""
+
+
+def memory_of(run: _Run, local: int, shared: int = 1) -> tuple[float, float]:
+    """Bytes on each accelerator, for ``local`` images at once and weights shared out to so many:
+    of weights and what belongs to them, and of activations."""
+    found = run.survey
+    state = 4 * (3 * found.parameters + run.optimiser_state) / shared
+    copied = max(block.parameters for block in found.rows) if shared > 1 else found.parameters
+    copy = 2 * copied if run.numbers == 2 else 0
+    return state + copy, _kept(found, run.recomputed) * run.numbers * local
 
 
 def _of_preset(name: str) -> _Run:
@@ -157,7 +166,11 @@ def _of_preset(name: str) -> _Run:
 
 
 def _of_recipe(file: str, settings: tuple[str, ...]) -> _Run:
-    recipe: Recipe = read_recipe(Path(file), settings)
+    return run_of(read_recipe(Path(file), settings))
+
+
+def run_of(recipe: Recipe) -> _Run:
+    """What a recipe asks for."""
     name, config = resolve(recipe.stage.network)
     side = int(recipe.data.get("crop") or recipe.stage.resolution)
     return _Run(
@@ -167,6 +180,7 @@ def _of_recipe(file: str, settings: tuple[str, ...]) -> _Run:
         recipe.train.images,
         _state(name, config, recipe.optim),
         recipe.train.checkpoint_activations,
+        4 if recipe.train.precision == "fp32" else 2,
     )
 
 

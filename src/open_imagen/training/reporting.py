@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from open_imagen.cascade.pipeline import to_uint8
 from open_imagen.cascade.stage import Draws
 from open_imagen.storage import atomic
 from open_imagen.training.trainer import Trainer, to_signed
 from open_imagen.types import Source
+
+Draw = Callable[[Sequence[str]], Tensor]
+"""Prompts -> pictures, uint8 [N, 3, H, W]."""
+Score = Callable[[Draw], Mapping[str, float]]
 
 
 class Log:
@@ -112,6 +118,34 @@ class Validation:
             file.write(json.dumps(line) + "\n")
 
 
+class Alignment:
+    """How often pictures show what was asked for, into alignment.jsonl.
+
+    ``score`` makes pictures with the function it is given, looks at them, and returns share right
+    by category; whoever puts a run together brings it (imagen train: the scene suite).
+    """
+
+    def __init__(self, folder: Path, score: Score) -> None:
+        self.folder, self.score = folder, score
+
+    def __call__(self, trainer: Trainer) -> None:
+        if not trainer.passed(trainer.config.align_every):
+            return
+
+        def draw(prompts: Sequence[str]) -> Tensor:
+            generators = [torch.Generator().manual_seed(k) for k in range(len(prompts))]
+            pictures = stage.sample(trainer.text(list(prompts)).to(trainer.device), generators)
+            return to_uint8(pictures).cpu()
+
+        with trainer.averaged() as stage:
+            shares = self.score(draw)
+        if not trainer.world.first:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "alignment.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"images": trainer.seen, **shares}) + "\n")
+
+
 class Samples:
     """A sheet of pictures in samples/, always of the same prompts and seeds.
 
@@ -143,7 +177,7 @@ class Samples:
 
 def sheet(pictures: Tensor, columns: int = 4) -> Image.Image:
     """[B, 3, H, W] in [-1, 1] -> one picture, row by row."""
-    shown = pictures.add(1).mul(127.5).round().clamp(0, 255).to("cpu", torch.uint8)
+    shown = to_uint8(pictures).cpu()
     blank = shown.new_full((-len(shown) % columns, *shown.shape[1:]), 255)
     tiles = torch.cat([shown, blank])
     tiles = tiles.reshape(-1, columns, *tiles.shape[1:])  # [rows, columns, 3, H, W]

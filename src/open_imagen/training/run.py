@@ -62,6 +62,11 @@ class TrainConfig:
     """Images between checkpoints."""
     validate_every: int = 0
     """Images between losses on held-out examples by noise level (see `validation`); 0 for none."""
+    align_every: int = 0
+    """Images between looks at how often pictures of scene prompts are right; 0 for none. For base
+    stages that learn the scene world."""
+    align_prompts: int = 32
+    """Prompts of each category that are looked at."""
     patience: int = 3
     """Steps in a row whose loss is not finite, each skipped, before the run stops."""
     minutes: float = 0.0
