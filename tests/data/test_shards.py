@@ -3,6 +3,8 @@
 import io
 import json
 import tarfile
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,9 @@ from open_imagen.data import open_source
 from open_imagen.data.shards import expand
 from open_imagen.data.tar import Reader, scan
 from open_imagen.errors import ConfigError, DataError
+from open_imagen.training import Trainer, read_recipe
+from open_imagen.training.reporting import Log
+from standins import WordEncoder
 
 
 def picture(value=0, size=(40, 30), mode="RGB", kind="PNG", **more):
@@ -202,6 +207,13 @@ BAD = {
 }
 
 
+def cut_short(path, member):
+    """A tar that ends inside this member."""
+    with tarfile.open(path) as tar:
+        end = tar.getmember(member).offset_data + 10
+    path.write_bytes(path.read_bytes()[:end])
+
+
 def test_what_cannot_be_used_is_left_out_and_counted_by_reason(tmp_path):
     planted = {}
     examples = {f"{k:04d}": good(k) for k in range(100)}
@@ -212,10 +224,7 @@ def test_what_cannot_be_used_is_left_out_and_counted_by_reason(tmp_path):
     write(tmp_path / "00000.tar", examples)
     # A download that broke off: the header of the third example promises more than there is.
     write(tmp_path / "00001.tar", {f"1{k}": good(k) for k in range(100, 103)})
-    whole = (tmp_path / "00001.tar").read_bytes()
-    with tarfile.open(tmp_path / "00001.tar") as tar:
-        cut = tar.getmember("1102.png").offset_data + 10
-    (tmp_path / "00001.tar").write_bytes(whole[:cut])
+    cut_short(tmp_path / "00001.tar", "1102.png")
     planted["truncated tar"] = 1
 
     source = open_shards(tmp_path, max_bad=0.5, max_pixels=80_000, workers=2)
@@ -227,6 +236,43 @@ def test_what_cannot_be_used_is_left_out_and_counted_by_reason(tmp_path):
     # Stand-ins depend on the position alone, too.
     again = open_shards(tmp_path, max_bad=0.5, max_pixels=80_000).batch(40, 30)
     assert again.captions == epoch.captions[40:70]
+
+
+def test_a_run_goes_through_two_per_cent_of_damage_of_twelve_kinds(tmp_path):
+    odd = {f"odd{k}": {"png": data, "txt": b"odd"} for k, (data, *_) in enumerate(ODD.values())}
+    odd = {key: odd[key] for key in list(odd)[:4]}  # CMYK, sixteen bits, palette, animated
+    odd["turned"] = {"jpg": exif_rotated(), "txt": b"odd"}
+    kinds = ["empty file", "not a picture", "too many pixels", "caption not UTF-8", "empty caption"]
+    bad = {f"bad {kind}": BAD[kind] for kind in [*kinds, "no picture"]}  # and a truncated tar
+    members = [*({f"{k:04d}": good(k % 49)} for k in range(600 - len(odd) - len(bad)))]
+    for k, (key, one) in enumerate({**odd, **bad}.items()):
+        members.insert(50 * k + 7, {key: one})
+    for number in range(0, 600, 100):
+        shard = {key: m for one in members[number : number + 100] for key, m in one.items()}
+        write(tmp_path / f"{number // 100:05d}.tar", shard)
+    cut_short(tmp_path / "00005.tar", f"{next(iter(members[-1]))}.png")
+
+    settings = (
+        f"out={tmp_path / 'run'}",
+        f"data={{kind='shards', path='{tmp_path}', size=64, max_pixels=80_000}}",
+        "train.images=600",
+        "train.batch_size=100",
+        "train.sample_every=0",
+        "train.save_every=600",
+        "train.log_every=100",
+        "train.precision=fp32",
+    )
+    recipe = read_recipe(Path(__file__).parents[2] / "recipes" / "tiny.toml", settings)
+    source = open_source(recipe.data)
+    assert len(source) == 599
+    assert Trainer(recipe, source, WordEncoder(), [Log(recipe.folder)]).fit()
+    last_line = (tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1]
+    wanted = dict.fromkeys([*kinds, "no picture", "truncated tar"], 1)
+    found = json.loads(last_line)["unusable"]
+    # One epoch and the first example of the next, which may be one of them again.
+    first = source.unusable - Counter(wanted)
+    assert sum(first.values()) <= 1
+    assert {kind: n - first[kind] for kind, n in found.items()} == wanted
 
 
 def test_too_many_unusable_examples_stop_the_run_with_the_counts(tmp_path):
