@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from open_imagen.errors import TrainingError
 
@@ -60,7 +61,11 @@ def joined(device: torch.device) -> Iterator[World]:
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        dist.init_process_group(backend, timeout=PATIENCE)
+        store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+        # After a restart torchrun hands out the same store, with what the dead processes wrote.
+        life = f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)} of {size}"
+        store = dist.PrefixStore(life, store)  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
             f"Process {announced().rank} of {announced().size} cannot reach the others: {error}",

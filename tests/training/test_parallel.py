@@ -20,15 +20,16 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def launched(out, processes, *settings):
+def launched(out, processes, *settings, restarts=0, **environment):
     launch = [sys.executable]
     if processes > 1:
         launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        launch += [f"--max-restarts={restarts}"]
     return subprocess.run(
         [*launch, str(WORKER), str(out), *settings],
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         timeout=240,
     )
 
@@ -90,6 +91,20 @@ def test_a_checkpoint_of_shards_is_resumed_by_another_number(tmp_path, alone, fi
     assert list(losses) == list(range(176, 336, 16))
     wanted = ({seen: alone[0][seen] for seen in losses}, alone[1])
     assert_alike((losses, weights), wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_when_a_process_dies_all_are_started_again_and_go_on(tmp_path, alone, kind):
+    settings = (f"train.parallel={kind}", "train.save_every=80")
+    done = launched(tmp_path, 2, *settings, restarts=1, DIE="240")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "died").exists()
+    losses = dict(json.loads((tmp_path / "losses.json").read_text()))
+    # Of the second life: it went on from a checkpoint, not from the beginning.
+    assert min(losses) in (96, 176, 256)
+    weights = load_tensors(tmp_path / "model" / "base" / "model.safetensors")
+    assert_alike((losses, weights), ({k: alone[0][k] for k in losses}, alone[1]))
 
 
 def test_processes_take_equal_parts_of_every_step():

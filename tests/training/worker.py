@@ -4,6 +4,8 @@ The first process writes the loss of every step to OUT/losses.json.
 """
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -39,12 +41,22 @@ def main() -> None:
     out = Path(sys.argv[1])
     config = read_recipe(RECIPE, (f"out={out}", *SETTINGS, *sys.argv[2:]))
     losses = []
+
+    def die_once(trainer: Trainer) -> None:
+        # As a machine does: suddenly. DIE says after how many images; only the first time.
+        if trainer.seen == int(os.environ.get("DIE", -1)) and trainer.world.rank == 1:
+            trainer.checkpoints.settle()
+            flag = out / "died"
+            if not flag.exists():
+                flag.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
     with joined(torch.device("cpu")) as world:
         trainer = Trainer(
             config,
             open_source(config.data),
             WordEncoder(),
-            [lambda trainer: losses.append([trainer.seen, trainer.told.loss])],
+            [lambda trainer: losses.append([trainer.seen, trainer.told.loss]), die_once],
         )
         trainer.fit()
         if world.first:

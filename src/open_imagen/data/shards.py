@@ -10,7 +10,7 @@ import random
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from glob import glob
@@ -112,8 +112,11 @@ class Shards:
         Raises:
             DataError: more than ``max_bad`` of the examples are unusable; the message counts them.
         """
+        # Several examples a task: threads hand over seldom, and still end at about the same time.
+        step = max(1, size // (8 * self.config.workers))
         each = self._pool.map if self._pool else map
-        made = list(each(self._example, range(index, index + size)))
+        tasks = [range(k, min(k + step, index + size)) for k in range(index, index + size, step)]
+        made = [example for some in each(self._examples, tasks) for example in some]
         self._seen += size
         bad = sum(self.unusable.values())
         if self._seen >= ENOUGH and bad > self.config.max_bad * (self._seen + bad):
@@ -129,6 +132,9 @@ class Shards:
             index,
             torch.stack(lowres) if lowres else None,
         )
+
+    def _examples(self, indices: Iterable[int]) -> list[Any]:
+        return [self._example(index) for index in indices]
 
     def _example(self, index: int) -> Any:
         """The square and caption of example ``index``, or of the next that can be used."""

@@ -7,39 +7,34 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from open_imagen.distributed import world
 
 
-def spread(network: nn.Module, kind: str, bf16: bool) -> nn.Module:
+def spread(network: nn.Module, kind: str) -> nn.Module:
     """What is to be called in training in the network's place.
 
     ddp: every process has the whole network; gradients are averaged while they are computed.
     fsdp: every process keeps its share of each weight, gradient and optimiser state; blocks are
-    put together when they are needed, in bfloat16 if that is what is computed in.
+    put together when they are needed, in float32: autocast chooses what is computed in bfloat16,
+    and norms and noise levels must not be.
     """
     if world().size == 1:
         return network
+    device = next(network.parameters()).device
     if kind == "ddp":
-        device = next(network.parameters()).device
-        ids = [device.index] if device.type == "cuda" else None
-        return DistributedDataParallel(network, device_ids=ids)
-    mesh = init_device_mesh(next(network.parameters()).device.type, (world().size,))
-    policy = MixedPrecisionPolicy(cast_forward_inputs=False)
-    if bf16:
-        policy = MixedPrecisionPolicy(
-            param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
+        return DistributedDataParallel(
+            network, device_ids=[device.index] if device.type == "cuda" else None
         )
+    mesh = init_device_mesh(device.type, (world().size,))
     for block in blocks(network):
-        fully_shard(block, mesh=mesh, mp_policy=policy)
-    # What is left at the root is small, and noise levels must not be rounded.
-    fully_shard(network, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
+        fully_shard(block, mesh=mesh)
+    fully_shard(network, mesh=mesh)
     return network
 
 

@@ -96,7 +96,7 @@ class Trainer:
             checkpoint_blocks(self.network)
         if self.config.compile:
             self.network.compile(dynamic=False)
-        self.learning = spread(self.network, self.config.parallel, self.bf16)
+        self.learning = spread(self.network, self.config.parallel)
         """The network as it is called in training; `network` itself where there is one process."""
         self.stage.network = self.learning
         self.optimizer = make_optimizer(self.network, recipe.optim)
