@@ -23,7 +23,9 @@ from open_imagen.training import Trainer, read_recipe
 from open_imagen.training.reporting import Log, Samples
 
 ROOT = Path(__file__).parents[1]
-RECIPES = ("scenes-base", "scenes-sr256")
+RECIPES = ("scenes-base", "scenes-base-relations", "scenes-sr256")
+"""In this order; the second goes on from the first."""
+STAGES = RECIPES[1:]
 SHIPPED = ROOT / "src" / "open_imagen" / "shipped" / "scenes"
 
 
@@ -41,6 +43,8 @@ def main() -> int:
             f"train.minutes={options.minutes}",
             f"train.device={options.device}",
         )
+        if name == "scenes-base-relations":
+            settings += (f"train.init={options.runs / RECIPES[0] / 'model'}",)
         recipe = read_recipe(ROOT / "recipes" / f"{name}.toml", settings)
         if (recipe.folder / "model" / "cascade.json").is_file():
             continue
@@ -53,7 +57,7 @@ def main() -> int:
         if not complete:
             return 0
 
-    cascade = join("scenes", [options.runs / name / "model" for name in RECIPES], device="cpu")
+    cascade = join("scenes", [options.runs / name / "model" for name in STAGES], device="cpu")
     cascade.save(options.out, torch.float16)
     shutil.copy(ROOT / "docs" / "model-card-scenes.md", options.out / "README.md")
     print(f"The model is complete: {options.out}")

@@ -278,9 +278,10 @@ class Trainer:
             return
         facts: dict[str, Any] = {"images": self.seen, "hours": round(self.seconds / 3600, 2)}
         facts |= {"device": self.device.type, "data": self.source.describe()}
+        if self.config.init:
+            facts["init"] = self.config.init
         weights: Iterable[tuple[str, Tensor]] = averages.items()
         if self.recipe.adapter.rank:
-            facts["init"] = self.config.init
             adapter = adapter_of(averages)
             write_adapter(
                 self.recipe.folder / "adapter",
