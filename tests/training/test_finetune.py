@@ -93,6 +93,18 @@ def test_an_adapter_s_run_resumes_to_the_bit(recipe, tmp_path):
         train(recipe(f"out={tmp_path / 'b'}"))
 
 
+def test_a_super_resolution_stage_is_adapted_as_well(recipe, tmp_path, model_folder):
+    data = "data={kind='scenes', size=256, crop=64, lowres=64, num_captions=5}"
+    train(recipe(*ADAPTER, "stage.name=sr256", data, images=8))
+    adapter = tmp_path / "run" / "adapter"
+    plain, adapted = (
+        dict(oi.load(model_folder, device="cpu", adapters=a).stages["sr256"].named_parameters())
+        for a in ([], [adapter])
+    )
+    assert any(not torch.equal(plain[name], tensor) for name, tensor in adapted.items())
+    assert json.loads((adapter / "adapter.json").read_text())["stage"] == "sr256"
+
+
 def test_adapters_that_cannot_be_used_are_refused(recipe, tmp_path, model_folder):
     with pytest.raises(ConfigError, match="needs a model to adapt"):
         recipe(*ADAPTER, "train.init=", "stage={name='base', resolution=64}")

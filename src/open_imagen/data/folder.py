@@ -13,7 +13,8 @@ from torch import Tensor
 from open_imagen.config import plain
 from open_imagen.data.images import Unusable, averaged, decode, to_square
 from open_imagen.data.registry import SOURCES
-from open_imagen.errors import ConfigError, DataError
+from open_imagen.data.tolerant import check_squares
+from open_imagen.errors import DataError
 from open_imagen.types import Batch
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
@@ -36,10 +37,7 @@ class FolderConfig:
     """Of the order, which differs in every epoch."""
 
     def __post_init__(self) -> None:
-        if self.size < 8:
-            raise ConfigError(f"data.size = {self.size} must be at least 8.")
-        if self.lowres and self.size % self.lowres:
-            raise ConfigError(f"data.lowres = {self.lowres} must divide data.size = {self.size}.")
+        check_squares(self.size, 0, self.lowres)
 
 
 class Entry(NamedTuple):

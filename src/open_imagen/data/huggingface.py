@@ -6,21 +6,17 @@ run resumes at the very next example; a stream gets there by leaving rows out un
 """
 
 import random
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import torch
-
 from open_imagen.config import plain
-from open_imagen.data.images import MAX_PIXELS, Unusable, decode, to_square
+from open_imagen.data.images import MAX_PIXELS, Square, Unusable, decode, to_square
 from open_imagen.data.order import Order, Permutation
 from open_imagen.data.registry import SOURCES
-from open_imagen.data.shards import ATTEMPTS, ENOUGH, told
+from open_imagen.data.tolerant import Tolerant, check_squares
 from open_imagen.errors import ConfigError, DataError, MissingDependency
-from open_imagen.types import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,20 +51,13 @@ class HuggingFaceConfig:
     """Largest share of unusable examples before the run stops."""
 
     def __post_init__(self) -> None:
-        if self.size < 8 or self.window < 1:
-            raise ConfigError("data.size must be at least 8 and data.window at least 1.")
-        if self.lowres and self.size % self.lowres:
-            raise ConfigError(f"data.lowres = {self.lowres} must divide data.size = {self.size}.")
-        if self.crop > self.size:
-            raise ConfigError(f"data.crop = {self.crop} must be at most data.size = {self.size}.")
+        check_squares(self.size, self.crop, self.lowres)
+        if self.window < 1:
+            raise ConfigError(f"data.window = {self.window} must be at least 1.")
 
 
-class HuggingFace:
-    """A Source of a data set of the hub.
-
-    Attributes:
-        unusable: reason -> how many examples were left out for it, since this source was opened.
-    """
+class HuggingFace(Tolerant):
+    """A Source of a data set of the hub."""
 
     def __init__(self, config: HuggingFaceConfig, device: str = "cpu") -> None:
         """
@@ -76,54 +65,21 @@ class HuggingFace:
             MissingDependency: the package datasets is not installed.
             DataError: there is no such data set, or it lacks one of the columns.
         """
+        super().__init__(config.path, config.seed, config.max_bad)
         self.config = config
-        self.unusable: Counter[str] = Counter()
-        self._seen = 0
         rows = _open(config)
         self.rows: _Rows = _Streamed(rows, config) if config.streaming else _Stored(rows, config)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def batch(self, index: int, size: int) -> Batch:
-        """Examples index to index + size - 1.
-
-        Raises:
-            DataError: more than ``max_bad`` of the examples are unusable; the message counts them.
-        """
-        made = [self._example(k) for k in range(index, index + size)]
-        self._seen += size
-        bad = sum(self.unusable.values())
-        if self._seen >= ENOUGH and bad > self.config.max_bad * (self._seen + bad):
-            raise DataError(
-                f"{bad:,} of {self._seen + bad:,} examples of {self.config.path} are unusable "
-                f"({told(self.unusable)}), more than data.max_bad = {self.config.max_bad} allows."
-            )
-        lowres = [square.lowres for square, _ in made if square.lowres is not None]
-        return Batch(
-            torch.stack([square.image for square, _ in made]),
-            [caption for _, caption in made],
-            index,
-            torch.stack(lowres) if lowres else None,
-        )
-
-    def _example(self, index: int) -> Any:
-        """The square and caption of example ``index``, or of the next that can be used."""
-        rng = random.Random(f"crop {self.config.seed} {index}")
-        for attempt in range(ATTEMPTS):
-            row = self.rows[index] if not attempt else self.rows.near(index, attempt)
-            try:
-                caption = caption_of(row.get(self.config.caption))
-                image = decode(picture_of(row.get(self.config.image)), self.config.size, MAX_PIXELS)
-                side = self.config
-                return to_square(image, side.size, side.lowres, side.crop, rng), caption
-            except Unusable as error:
-                if not attempt:
-                    self.unusable[error.reason] += 1
-        raise DataError(
-            f"{ATTEMPTS} examples of {self.config.path} in a row are unusable "
-            f"({told(self.unusable)})."
-        )
+    def read(self, index: int, attempt: int, rng: random.Random) -> tuple[Square, str]:
+        """The square and caption of example ``index``, or of a stand-in."""
+        config = self.config
+        row = self.rows[index] if not attempt else self.rows.near(index, attempt)
+        caption = caption_of(row.get(config.caption))
+        image = decode(picture_of(row.get(config.image)), config.size, MAX_PIXELS)
+        return to_square(image, config.size, config.lowres, config.crop, rng), caption
 
     def captions(self) -> Iterator[str]:
         """Every caption that can be used."""

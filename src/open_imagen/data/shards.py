@@ -8,29 +8,20 @@ example takes its place, found from k as well.
 import json
 import random
 import re
-import threading
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from open_imagen.config import plain
-from open_imagen.data.images import MAX_PIXELS, Unusable, decode, to_square
+from open_imagen.data.images import MAX_PIXELS, Square, Unusable, decode, to_square
 from open_imagen.data.order import Order
 from open_imagen.data.registry import SOURCES
 from open_imagen.data.tar import PICTURES, Example, Reader, Shard, scan
+from open_imagen.data.tolerant import Tolerant, check_squares
 from open_imagen.errors import ConfigError, DataError
-from open_imagen.types import Batch
-
-ATTEMPTS = 100
-"""Examples tried in place of an unusable one before the data are given up."""
-ENOUGH = 200
-"""Examples seen before the share of unusable ones means something."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,104 +51,44 @@ class ShardsConfig:
     """Larger pictures are refused as decompression bombs."""
 
     def __post_init__(self) -> None:
-        if self.size < 8:
-            raise ConfigError(f"data.size = {self.size} must be at least 8.")
-        if self.lowres and self.size % self.lowres:
-            raise ConfigError(f"data.lowres = {self.lowres} must divide data.size = {self.size}.")
-        factor = self.size // self.lowres if self.lowres else 1
-        if self.crop and (self.crop > self.size or self.crop % factor):
-            raise ConfigError(
-                f"data.crop = {self.crop} must be a multiple of {factor}, at most data.size = "
-                f"{self.size}."
-            )
+        check_squares(self.size, self.crop, self.lowres)
         if not 0 <= self.max_bad <= 1:
             raise ConfigError(f"data.max_bad = {self.max_bad} must be between 0 and 1.")
         if self.workers < 1 or self.window < 0:
             raise ConfigError("data.workers must be at least 1 and data.window at least 0.")
 
 
-class Shards:
-    """A Source of the captioned pictures in tar files.
-
-    Attributes:
-        unusable: reason -> how many examples were left out for it, since this source was opened.
-    """
+class Shards(Tolerant):
+    """A Source of the captioned pictures in tar files."""
 
     def __init__(self, config: ShardsConfig, device: str = "cpu") -> None:
         """
         Raises:
             DataError: there are no such files, or no captioned picture in them.
         """
+        super().__init__(config.path, config.seed, config.max_bad, config.workers)
         self.config = config
         self.readers = [Reader(name) for name in expand(config.path)]
         with ThreadPoolExecutor(8) as pool:
             self.shards: list[Shard] = list(pool.map(scan, self.readers))
-        self.unusable: Counter[str] = Counter()
         self.unusable["truncated tar"] = sum(not shard.whole for shard in self.shards)
-        self._seen = 0
-        self._lock = threading.Lock()
         kept = [(k, shard) for k, shard in enumerate(self.shards) if shard.examples]
         if not kept:
             raise DataError(f"There is no example in {config.path}.")
         self._places = [k for k, _ in kept]
         self.order = Order([len(shard.examples) for _, shard in kept], config.seed, config.window)
-        self._pool = ThreadPoolExecutor(config.workers) if config.workers > 1 else None
 
     def __len__(self) -> int:
         return self.order.total
 
-    def batch(self, index: int, size: int) -> Batch:
-        """Examples index to index + size - 1.
-
-        Raises:
-            DataError: more than ``max_bad`` of the examples are unusable; the message counts them.
-        """
-        # Several examples a task: threads hand over seldom, and still end at about the same time.
-        step = max(1, size // (8 * self.config.workers))
-        each = self._pool.map if self._pool else map
-        tasks = [range(k, min(k + step, index + size)) for k in range(index, index + size, step)]
-        made = [example for some in each(self._examples, tasks) for example in some]
-        self._seen += size
-        bad = sum(self.unusable.values())
-        if self._seen >= ENOUGH and bad > self.config.max_bad * (self._seen + bad):
-            raise DataError(
-                f"{bad:,} of {self._seen + bad:,} examples of {self.config.path} are unusable "
-                f"({told(self.unusable)}), more than data.max_bad = {self.config.max_bad} allows.",
-                "Look at the data with: imagen data check; or raise data.max_bad.",
-            )
-        lowres = [square.lowres for square, _ in made if square.lowres is not None]
-        return Batch(
-            torch.stack([square.image for square, _ in made]),
-            [caption for _, caption in made],
-            index,
-            torch.stack(lowres) if lowres else None,
-        )
-
-    def _examples(self, indices: Iterable[int]) -> list[Any]:
-        return [self._example(index) for index in indices]
-
-    def _example(self, index: int) -> Any:
-        """The square and caption of example ``index``, or of the next that can be used."""
-        rng = random.Random(f"crop {self.config.seed} {index}")
-        for attempt in range(ATTEMPTS):
-            # Stand-ins are drawn far away: neighbours have their own turn.
-            place = index if not attempt else rng.randrange(self.order.total)
-            shard, number = self.order[place]
-            where = self._places[shard]
-            try:
-                return self._read(self.readers[where], self.shards[where].examples[number], rng)
-            except Unusable as error:
-                if not attempt:
-                    with self._lock:
-                        self.unusable[error.reason] += 1
-        raise DataError(
-            f"{ATTEMPTS} examples of {self.config.path} in a row are unusable "
-            f"({told(self.unusable)})."
-        )
-
-    def _read(self, reader: Reader, example: Example, rng: random.Random) -> Any:
-        config = self.config
-        caption, data = read_example(reader, example, config.caption)
+    def read(self, index: int, attempt: int, rng: random.Random) -> tuple[Square, str]:
+        """The square and caption of example ``index``, or of a stand-in."""
+        # Stand-ins are drawn far away: neighbours have their own turn.
+        place = index if not attempt else rng.randrange(self.order.total)
+        shard, number = self.order[place]
+        where, config = self._places[shard], self.config
+        example = self.shards[where].examples[number]
+        caption, data = read_example(self.readers[where], example, config.caption)
         image = decode(data, config.size, config.max_pixels)
         return to_square(image, config.size, config.lowres, config.crop, rng), caption
 
@@ -236,12 +167,3 @@ def expand(pattern: str) -> list[str]:
     if not names:
         raise DataError(f"There is no tar file {pattern}.")
     return names
-
-
-def told(unusable: Counter[str]) -> str:
-    """Counts by reason, the largest first.
-
-    >>> told(Counter({"not a picture": 2, "no caption": 5}))
-    'no caption 5, not a picture 2'
-    """
-    return ", ".join(f"{reason} {count:,}" for reason, count in unusable.most_common() if count)

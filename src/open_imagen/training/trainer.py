@@ -341,6 +341,7 @@ class Trainer:
         self._bad += 1
         if self._bad < self.config.patience:
             return False
+        self.checkpoints.settle()
         found = self.checkpoints.all()
         kept = f"The last good checkpoint is {found[-1]}." if found else "There is no checkpoint."
         raise TrainingError(

@@ -1,0 +1,112 @@
+"""What sources of found pictures share: they leave out what cannot be used, and count it."""
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+from open_imagen.data.images import Square, Unusable
+from open_imagen.errors import ConfigError, DataError
+from open_imagen.types import Batch
+
+ATTEMPTS = 100
+"""Examples tried in place of an unusable one before the data are given up."""
+ENOUGH = 200
+"""Examples seen before the share of unusable ones means something."""
+
+
+class Tolerant:
+    """A Source whose unusable examples are replaced, counted by reason, and too many if they are.
+
+    Attributes:
+        unusable: reason -> how many examples were left out for it, since this source was opened.
+    """
+
+    def __init__(self, path: str, seed: int, max_bad: float, workers: int = 1) -> None:
+        self.path, self.seed, self.max_bad, self.workers = path, seed, max_bad, workers
+        self.unusable: Counter[str] = Counter()
+        self._seen = 0
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
+
+    def read(self, index: int, attempt: int, rng: random.Random) -> tuple[Square, str]:
+        """The square and caption of example ``index``, or of a stand-in for it, found from these
+        numbers alone.
+
+        Raises:
+            Unusable: it cannot be learned from.
+        """
+        raise NotImplementedError
+
+    def batch(self, index: int, size: int) -> Batch:
+        """Examples index to index + size - 1.
+
+        Raises:
+            DataError: more than ``max_bad`` of the examples are unusable; the message counts them.
+        """
+        # Several examples a task: threads hand over seldom, and still end at about the same time.
+        step = max(1, size // (8 * self.workers))
+        each = self._pool.map if self._pool else map
+        tasks = [range(k, min(k + step, index + size)) for k in range(index, index + size, step)]
+        made = [example for some in each(self._examples, tasks) for example in some]
+        self._seen += size
+        bad = sum(self.unusable.values())
+        if self._seen >= ENOUGH and bad > self.max_bad * (self._seen + bad):
+            raise DataError(
+                f"{bad:,} of {self._seen + bad:,} examples of {self.path} are unusable "
+                f"({told(self.unusable)}), more than data.max_bad = {self.max_bad} allows.",
+                "Look at the data with: imagen data check; or raise data.max_bad.",
+            )
+        lowres = [square.lowres for square, _ in made if square.lowres is not None]
+        return Batch(
+            torch.stack([square.image for square, _ in made]),
+            [caption for _, caption in made],
+            index,
+            torch.stack(lowres) if lowres else None,
+        )
+
+    def _examples(self, indices: Iterable[int]) -> list[tuple[Square, str]]:
+        return [self._example(index) for index in indices]
+
+    def _example(self, index: int) -> tuple[Square, str]:
+        """Example ``index``, or the first stand-in that can be used."""
+        rng = random.Random(f"crop {self.seed} {index}")
+        for attempt in range(ATTEMPTS):
+            try:
+                return self.read(index, attempt, rng)
+            except Unusable as error:
+                if not attempt:
+                    with self._lock:
+                        self.unusable[error.reason] += 1
+        raise DataError(
+            f"{ATTEMPTS} examples of {self.path} in a row are unusable ({told(self.unusable)})."
+        )
+
+
+def check_squares(size: int, crop: int, lowres: int) -> None:
+    """Whether the sides of pictures, crops and low-resolution inputs go together.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if size < 8:
+        raise ConfigError(f"data.size = {size} must be at least 8.")
+    if lowres and size % lowres:
+        raise ConfigError(f"data.lowres = {lowres} must divide data.size = {size}.")
+    factor = size // lowres if lowres else 1
+    if crop and (crop > size or crop % factor):
+        raise ConfigError(
+            f"data.crop = {crop} must be a multiple of {factor}, at most data.size = {size}."
+        )
+
+
+def told(unusable: Counter[str]) -> str:
+    """Counts by reason, the largest first.
+
+    >>> told(Counter({"not a picture": 2, "no caption": 5}))
+    'no caption 5, not a picture 2'
+    """
+    return ", ".join(f"{reason} {count:,}" for reason, count in unusable.most_common() if count)
