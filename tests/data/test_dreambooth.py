@@ -10,10 +10,10 @@ from open_imagen.errors import ConfigError, DataError
 
 @pytest.fixture
 def settings(tmp_path):
-    for name, colour, count in (("thing", "red", 3), ("kind", "blue", 4)):
+    for name, blue, count in (("thing", 0, 3), ("kind", 255, 4)):
         (tmp_path / name).mkdir()
         for k in range(count):
-            Image.new("RGB", (16, 16), colour).save(tmp_path / name / f"{k}.png")
+            Image.new("RGB", (16, 16), (99, 50 * k, blue)).save(tmp_path / name / f"{k}.png")
 
     def folder(name, caption):
         return {"kind": "folder", "path": str(tmp_path / name), "size": 8, "caption": caption}
@@ -39,6 +39,15 @@ def test_an_example_is_a_function_of_its_position(settings):
     part = open_source(settings).batch(7, 5)
     assert part.captions == whole.captions[7:12]
     assert torch.equal(part.images, whole.images[7:12])
+
+
+def test_each_side_goes_through_all_its_pictures(settings):
+    images = open_source(settings).batch(0, 24).images
+    greens = images[:, 1, 0, 0].tolist()
+    for first, count in ((0, 3), (1, 4)):  # of the thing, of its kind
+        own = greens[first::2]
+        for epoch in range(0, 12, count):
+            assert sorted(own[epoch : epoch + count]) == [50 * k for k in range(count)]
 
 
 def test_what_is_wrong_is_told(settings):
