@@ -21,6 +21,7 @@ from PIL import Image
 
 from open_imagen.data import open_source
 from open_imagen.data.images import decode, to_square
+from open_imagen.data.loader import Loader
 
 
 def picture(k: int) -> bytes:
@@ -51,7 +52,7 @@ def main() -> None:
                         header = tarfile.TarInfo(f"{k:09d}.{suffix}")
                         header.size = len(data)
                         tar.addfile(header, io.BytesIO(data))
-        settings = {"kind": "shards", "path": name, "size": 64, "workers": options.workers}
+        settings = {"kind": "shards", "path": name, "size": 64, "workers": 1}
         began = time.perf_counter()
         source = open_source(settings)
         opened = time.perf_counter() - began
@@ -61,11 +62,14 @@ def main() -> None:
             to_square(decode(pictures[k % 200], 64), 64)
 
         read, decoded = [], []
-        for round_ in range(options.rounds):
+        for _ in range(options.rounds):
+            batches = Loader(source, 100, options.workers).after(0)
+            next(batches)  # its threads have begun
             began = time.perf_counter()
-            for start in range(0, 2000, 100):
-                source.batch(2000 * round_ + start, 100)
+            for _ in range(20):
+                next(batches)
             read.append(2000 / (time.perf_counter() - began))
+            batches.close()  # type: ignore[attr-defined]
             began = time.perf_counter()
             list(pool.map(alone, range(2000)))
             decoded.append(2000 / (time.perf_counter() - began))

@@ -1,5 +1,6 @@
 """Endless shuffled order without any list: the place of example k is computed from k alone."""
 
+import functools
 import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -44,6 +45,10 @@ class Permutation:
         return left << self.half | right
 
 
+permutation = functools.lru_cache(64)(Permutation)
+"""The same, kept: consecutive examples ask for the same one."""
+
+
 class Order:
     """Epoch after epoch, each in its own order: (shard, number in it) of example k.
 
@@ -62,7 +67,7 @@ class Order:
         group = bisect_right(ends, place)
         begin = ends[group - 1] if group else 0
         size = ends[group] - begin
-        number = Permutation(size, f"within {self.seed} {epoch} {group}")[place - begin]
+        number = permutation(size, f"within {self.seed} {epoch} {group}")[place - begin]
         member = bisect_right(inner[group], number)
         first = inner[group][member - 1] if member else 0
         return groups[group][member], number - first
@@ -103,7 +108,7 @@ class Interleaved:
 
     def __getitem__(self, index: int) -> tuple[int, int]:
         block, place = divmod(index, self.block)
-        number = Permutation(self.block, f"mixture {self.seed} {block}")[place]
+        number = permutation(self.block, f"mixture {self.seed} {block}")[place]
         stream = bisect_right(self.ends, number)
         first = self.ends[stream - 1] if stream else 0
         return stream, block * self.counts[stream] + number - first
