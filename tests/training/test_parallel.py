@@ -21,23 +21,28 @@ pytestmark = pytest.mark.skipif(
 
 
 def launched(out, processes, *settings, restarts=0, **environment):
+    """The exit code, and all that was printed. Into a file: a pipe would be waited for as long as
+    any process holds it."""
     launch = [sys.executable]
     if processes > 1:
         launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         launch += [f"--max-restarts={restarts}"]
-    return subprocess.run(
-        [*launch, str(WORKER), str(out), *settings],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        timeout=240,
-    )
+    log = out.with_name(f"{out.name}.log")
+    with log.open("w") as file:
+        code = subprocess.run(
+            [*launch, str(WORKER), str(out), *settings],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            timeout=240,
+        ).returncode
+    return code, log.read_text()
 
 
-def run(out, processes, *settings):
+def run(out, processes, *settings, **more):
     """Losses of every step and final weights."""
-    done = launched(out, processes, *settings)
-    assert done.returncode == 0, done.stderr[-3000:]
+    code, printed = launched(out, processes, *settings, **more)
+    assert code == 0, printed[-3000:]
     losses = dict(json.loads((out / "losses.json").read_text()))
     return losses, load_tensors(out / "model" / "base" / "model.safetensors")
 
@@ -97,13 +102,10 @@ def test_a_checkpoint_of_shards_is_resumed_by_another_number(tmp_path, alone, fi
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_when_a_process_dies_all_are_started_again_and_go_on(tmp_path, alone, kind):
     settings = (f"train.parallel={kind}", "train.save_every=80")
-    done = launched(tmp_path, 2, *settings, restarts=1, DIE="240")
-    assert done.returncode == 0, done.stderr[-3000:]
+    losses, weights = run(tmp_path, 2, *settings, restarts=1, DIE="240")
     assert (tmp_path / "died").exists()
-    losses = dict(json.loads((tmp_path / "losses.json").read_text()))
     # Of the second life: it went on from a checkpoint, not from the beginning.
     assert min(losses) in (96, 176, 256)
-    weights = load_tensors(tmp_path / "model" / "base" / "model.safetensors")
     assert_alike((losses, weights), ({k: alone[0][k] for k in losses}, alone[1]))
 
 
@@ -119,9 +121,9 @@ def test_processes_take_equal_parts_of_every_step():
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path):
-    done = launched(tmp_path, 2, "train.batch_size=15")
-    assert done.returncode != 0
-    assert "train.batch_size = 15 must be a multiple of 2" in done.stderr
+    code, printed = launched(tmp_path, 2, "train.batch_size=15")
+    assert code != 0
+    assert "train.batch_size = 15 must be a multiple of 2" in printed
 
 
 def test_an_unknown_kind_is_refused():
