@@ -5,6 +5,7 @@ anything.
 """
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator
 from datetime import timedelta
@@ -74,6 +75,9 @@ def joined(device: torch.device) -> Iterator[World]:
     try:
         yield world()
     finally:
+        # Whatever still holds the group, as DDP does, must be gone before it: the last to go joins
+        # the group's threads, and holding Python's lock at that would wait for them for ever.
+        gc.collect()
         dist.destroy_process_group()
 
 

@@ -3,6 +3,7 @@
 The first process writes the loss of every step to OUT/losses.json.
 """
 
+import gc
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from open_imagen.data import open_source
 from open_imagen.distributed import joined
@@ -59,6 +61,9 @@ def main() -> None:
             [lambda trainer: losses.append([trainer.seen, trainer.told.loss]), die_once],
         )
         trainer.fit()
+        # What holds on to the process group when it is destroyed can stop a process from ending.
+        gc.collect()
+        assert not any(isinstance(one, DistributedDataParallel) for one in gc.get_objects())
         if world.first:
             (out / "losses.json").write_text(json.dumps(losses))
 

@@ -119,11 +119,18 @@ class Trainer:
 
     def fit(self) -> bool:
         """Train until `images` have been seen, or for `minutes`, or until told to stop by SIGTERM;
-        whether the run is complete.
+        whether the run is complete. Of several processes each can do it once.
 
         Raises:
             TrainingError: the loss is no longer finite; the last good checkpoint is kept.
         """
+        try:
+            return self._fit()
+        finally:
+            # Let go of what joins the processes, before they part (see distributed.joined).
+            self.learning = self.stage.network = self.network
+
+    def _fit(self) -> bool:
         begun = time.monotonic()
         self.resume()
         self.warm()
