@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
+from open_imagen.devices import pick_device
 from open_imagen.errors import TrainingError
 
 PATIENCE = timedelta(minutes=30)
@@ -46,6 +47,13 @@ def announced() -> World:
 def world() -> World:
     """The processes that have joined: this one alone, without torchrun."""
     return announced() if dist.is_available() and dist.is_initialized() else World()
+
+
+def own_device(name: str) -> torch.device:
+    """The device of this process: of several on a machine with GPUs, each has its own."""
+    if announced().size > 1 and pick_device(name).type == "cuda":
+        return pick_device(f"cuda:{announced().local}")
+    return pick_device(name)
 
 
 @contextlib.contextmanager

@@ -379,6 +379,9 @@ def test_a_run_is_averaged_again_and_an_adapter_is_put_on(imagen, tmp_path, mode
 
     words[1] = f"out={tmp_path / 'tuned'}"
     assert imagen("train", RECIPES / "tiny.toml", *words, "--set", "adapter.rank=1").code == 0
+    refused = imagen("average", tmp_path / "tuned", "--length", 0.1, "--out", tmp_path / "no")
+    assert refused.code == 2
+    assert "learned an adapter" in refused.err
     adapter = tmp_path / "tuned" / "adapter"
     put_on = imagen(*picture, "--adapter", adapter, "--out", tmp_path / "b", "--json")
     plain = imagen(*picture, "--out", tmp_path / "c", "--json")

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from open_imagen.errors import ConfigError
+
 
 def average(
     run: Path = typer.Argument(..., metavar="RUN", help="A run folder with averages/ in it."),
@@ -21,6 +23,11 @@ def average(
     from open_imagen.training.trainer import write_model
 
     recipe = read_recipe(run / "recipe.toml")
+    if recipe.adapter.rank:
+        raise ConfigError(
+            f"{run} learned an adapter, whose averages are not a model's.",
+            "Use its RUN/adapter as it is.",
+        )
     weights, what = combined(run / "averages", length, images)
     write_model(recipe, weights.items(), out, {"images": what.seen, "average": length})
     print(f"{out}: averaged over {length:.1%} of the run, at {what.seen:,} images")

@@ -1,7 +1,6 @@
 """imagen embed: captions to embeddings, once and for all."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ def embed(
 
     Started by torchrun, every rank takes its share of the captions.
     """
-    from open_imagen.devices import pick_device
+    from open_imagen.distributed import announced, own_device
     from open_imagen.errors import ConfigError
     from open_imagen.text.encoders import load_encoder
     from open_imagen.text.store import Store, shards
@@ -34,10 +33,7 @@ def embed(
         raise ConfigError("--encoder is missing.", "Try: --encoder t5-v1_1-xxl")
     captions, named = _captions(data)
     name = encoder or named
-    rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    place = pick_device(device)
-    if place.type == "cuda" and ranks > 1:
-        place = pick_device(f"cuda:{os.environ.get('LOCAL_RANK', rank)}")
+    (rank, ranks, _), place = announced(), own_device(device)
     began = time.monotonic()
 
     from rich.console import Console

@@ -29,9 +29,8 @@ def train(
     config = read_recipe(recipe, tuple(assignments))
 
     from open_imagen.cascade.stage import Stage
-    from open_imagen.distributed import joined
+    from open_imagen.distributed import joined, own_device
     from open_imagen.planning import check_fits
-    from open_imagen.training.trainer import own_device
 
     device = own_device(config.train.device)
     if dry_run:

@@ -21,8 +21,8 @@ from open_imagen.cascade.folder import load_into, locate, write_adapter, write_f
 from open_imagen.cascade.stage import Draws, Stage
 from open_imagen.config import plain, to_toml
 from open_imagen.data.loader import Loader
-from open_imagen.devices import has_bf16, pick_device
-from open_imagen.distributed import announced, gathered, total, world
+from open_imagen.devices import has_bf16
+from open_imagen.distributed import gathered, own_device, total, world
 from open_imagen.errors import ConfigError, TrainingError
 from open_imagen.models.lora import Merged, adapt, adapter_of, frozen_of
 from open_imagen.storage import TensorFile, save_tensors, write_text
@@ -404,13 +404,6 @@ def checkpoint_blocks(network: torch.nn.Module) -> None:
         block.forward = functools.partial(
             torch.utils.checkpoint.checkpoint, block.forward, use_reentrant=False
         )
-
-
-def own_device(name: str) -> torch.device:
-    """The device of this process: of several on a machine with GPUs, each has its own."""
-    if announced().size > 1 and pick_device(name).type == "cuda":
-        return pick_device(f"cuda:{announced().local}")
-    return pick_device(name)
 
 
 @contextlib.contextmanager
