@@ -111,7 +111,7 @@ class Cascade:
     def generate(
         self,
         prompts: str | Sequence[str],
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         images_per_prompt: int = 1,
         negative: str | None = None,
         stages: int | None = None,
@@ -126,6 +126,7 @@ class Cascade:
         negative prompt, its seed and the settings, and on nothing else.
 
         Args:
+            seed: of the first picture, or one for each.
             negative: what guidance leads away from; without it, zeroed text.
             stages: how many stages to run; all if None.
             settings: per stage name, over the model's defaults.
@@ -213,7 +214,7 @@ class Cascade:
     def _run(
         self,
         captions: list[str],
-        seed: int,
+        seed: int | Sequence[int],
         negative: str | None,
         chosen: Sequence[Stage],
         settings: Mapping[str, Sampling] | None,
@@ -224,8 +225,7 @@ class Cascade:
     ) -> Made:
         """Walk the stages; ``start`` is the first one's low-resolution input, uint8, or ``size``
         (width, height) that of its pictures."""
-        if not 0 <= seed <= SEED_LIMIT - len(captions):
-            raise ConfigError(f"seed = {seed} must be between 0 and 2^63 less the pictures.")
+        seeds = check_seeds(seed, len(captions))
         if batch_size < 1:
             raise ConfigError(f"batch_size = {batch_size} must be at least 1.")
         complete = self._settings(chosen, settings)
@@ -250,7 +250,7 @@ class Cascade:
                 parts.append(
                     stage.sample(
                         _trimmed(text.select(rows)),
-                        [self._generator(seed + k, stage) for k in range(len(captions))[rows]],
+                        [self._generator(one, stage) for one in seeds[rows]],
                         complete[stage.config.name],
                         lowres,
                         led and led.select([0] * len(captions[rows])),
@@ -269,7 +269,7 @@ class Cascade:
             {
                 "prompt": caption,
                 "negative": negative or "",
-                "seed": seed + k,
+                "seed": seeds[k],
                 "size": f"{images[k].width}x{images[k].height}",
                 "settings": {name: plain_sampling(s) for name, s in complete.items()},
                 "made_by": "upscale" if start is not None else "generate",
@@ -408,6 +408,20 @@ def first_size(size: tuple[int, int], chosen: Sequence[Stage]) -> tuple[int, int
         )
     scale = chosen[-1].config.resolution // chosen[0].config.resolution
     return size[0] // scale, size[1] // scale
+
+
+def check_seeds(seed: int | Sequence[int], number: int) -> list[int]:
+    """A seed for each picture: the given ones, or ``seed`` and those that follow it.
+
+    Raises:
+        ConfigError: there are not as many as pictures, or one is out of range.
+    """
+    seeds = list(range(seed, seed + number)) if isinstance(seed, int) else list(seed)
+    if len(seeds) != number:
+        raise ConfigError(f"There are {len(seeds)} seeds for {number} pictures.")
+    if not all(0 <= one < SEED_LIMIT for one in seeds):
+        raise ConfigError(f"seed = {seed} must be between 0 and 2^63 less the pictures.")
+    return seeds
 
 
 def check_prompts(prompts: Sequence[str]) -> list[str]:

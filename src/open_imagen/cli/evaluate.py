@@ -1,7 +1,10 @@
-"""imagen evaluate: how well pictures show what their captions ask for."""
+"""imagen evaluate: measure a model, or pictures, in the ways of the paper and of its successors."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,13 +19,37 @@ from open_imagen.cli.generate import (
     Weight,
 )
 from open_imagen.cli.options import check, read_settings, sampling
+from open_imagen.errors import ConfigError
 
-app = typer.Typer(help="Measure a model.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from open_imagen.evaluation.features import Told
+    from open_imagen.evaluation.scores import Protocol, Scorer
+
+app = typer.Typer(help="Measure a model, or pictures.", no_args_is_help=True)
+
+Pictures = typer.Argument(..., metavar="PICTURES", help="A folder, or one of evaluate prompts.")
+ReferenceOption = typer.Option(
+    None, "--reference", metavar="PATH", help="Reference pictures, or .npz with their statistics."
+)
+Weights = typer.Option(
+    [], "--weights", metavar="[NAME=]PATH", help="Weights of the network that looks; may repeat."
+)
+ProtocolOption = typer.Option(
+    "plain", "--protocol", metavar="P", help="plain, imagen-coco-30k or imagen-coco-10k."
+)
+Resize = typer.Option(None, "--resize", metavar="R", help="To Inception's side: clean, tf1, torch.")
+Size = typer.Option(
+    None, "--size", metavar="N", help="First cut the centre square of each picture to this side."
+)
+Few = typer.Option(False, "--few", help="Allow Frechet distances of too few pictures.")
+Record = typer.Option(
+    Path("scores"), "--out", metavar="DIR", help="Where the number's record goes."
+)
 
 
 @app.callback()
 def group() -> None:
-    """Measure a model."""
+    """Measure a model, or pictures."""
 
 
 @app.command()
@@ -48,9 +75,6 @@ def scenes(
     """Score a model on the scene world, judged by the checker."""
     given = read_settings(steps, guidance, sampler, threshold, noise_level)
 
-    from rich.console import Console
-    from rich.progress import Progress
-
     from open_imagen.cascade.pipeline import load
     from open_imagen.evaluation.scene_runner import SceneEvaluation, evaluate_scenes
     from open_imagen.evaluation.scene_suite import CATEGORIES
@@ -61,12 +85,7 @@ def scenes(
         count=count, seed=seed, categories=chosen or tuple(CATEGORIES), stages=stages
     )
     cascade = load(model, device)
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("pictures", total=None)
-
-        def told(name: str, done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, description=name)
-
+    with counting("pictures") as told:
         report = evaluate_scenes(
             config=config,
             cascade=cascade,
@@ -83,3 +102,296 @@ def scenes(
             f"{name:14} {row['share']:6.1%}   [{row['low']:.1%}, {row['high']:.1%}]   "
             f"{CATEGORIES[name]}"
         )
+
+
+@app.command()
+def prompts(
+    system: str = typer.Argument(
+        "scenes",
+        metavar="SYSTEM",
+        help="A model; folder:PATH; diffusers:PATH?argument=value; openai:URL?model=NAME.",
+    ),
+    suite: str = typer.Option(
+        "probes", "--suite", metavar="S", help="probes, scenes, scenes:CATEGORY,.., or a file."
+    ),
+    count: int = typer.Option(None, "--count", help="Prompts per category; all without."),
+    suite_seed: int = typer.Option(1, "--suite-seed", help="Of prompts that are drawn."),
+    images: int = typer.Option(8, "--images", "-n", metavar="N", help="Pictures per prompt."),
+    seed: int = typer.Option(0, "--seed", help="Of the first picture."),
+    stages: int = typer.Option(None, "--stages", metavar="K", help="Run only the first K stages."),
+    batch_size: int = typer.Option(16, "--batch-size", help="Pictures made, and lost, together."),
+    steps: str = Steps,
+    guidance: str = Weight,
+    sampler: str = Sampler,
+    threshold: str = Thresholding,
+    noise_level: str = NoiseLevel,
+    out: Path = typer.Option(..., "--out", "-o", metavar="DIR", help="The run's folder."),
+    device: str = Device,
+    as_json: bool = Json,
+) -> None:
+    """Make N pictures of every prompt of a suite; run again to go on after a stop.
+
+    The folder has GenEval's layout, and a page to browse: index.html.
+    """
+    given = read_settings(steps, guidance, sampler, threshold, noise_level)
+
+    from open_imagen.distributed import joined, own_device, world
+    from open_imagen.evaluation.runs import make_run
+    from open_imagen.evaluation.sheet import write_sheet
+    from open_imagen.evaluation.suites import open_suite
+    from open_imagen.evaluation.systems import open_system
+
+    check(given)
+    chosen = open_suite(suite, count, suite_seed)
+    place = own_device(device)
+    maker = open_system(system, place, lambda c: sampling(given, c.stages), stages, batch_size)
+    with joined(place), counting("pictures") as told:
+        make_run(maker, chosen, out, images, seed, told)
+        if not world().first:
+            return
+        sheet = write_sheet(out)
+    number = len(chosen.prompts) * images
+    if as_json:
+        print(json.dumps({"folder": str(out), "pictures": number, "page": str(sheet)}))
+        return
+    print(f"{number} pictures in {out}; look at {sheet}")
+
+
+@app.command()
+def fid(
+    pictures: Path = Pictures,
+    reference: Path = ReferenceOption,
+    features: str = typer.Option(
+        "inception", "--features", metavar="F", help="inception, dinov2, clip-l14 ..., pixels."
+    ),
+    weights: list[str] = Weights,
+    protocol: str = ProtocolOption,
+    resize: str = Resize,
+    size: int = Size,
+    few: bool = Few,
+    out: Path = Record,
+    device: str = Device,
+    as_json: bool = Json,
+) -> None:
+    """Frechet distance to reference pictures (FID; with dinov2, FD-DINOv2)."""
+    scorer = _scorer(protocol, resize, size, reference, weights, device, few, [features])
+    _measure([f"fid:{features}"], pictures, scorer, out, as_json)
+
+
+@app.command()
+def kid(
+    pictures: Path = Pictures,
+    reference: Path = ReferenceOption,
+    features: str = typer.Option(
+        "inception", "--features", metavar="F", help="inception, dinov2, clip-l14 ..., pixels."
+    ),
+    weights: list[str] = Weights,
+    protocol: str = ProtocolOption,
+    resize: str = Resize,
+    size: int = Size,
+    out: Path = Record,
+    device: str = Device,
+    as_json: bool = Json,
+) -> None:
+    """Kernel distance to reference pictures: unbiased, also for few pictures."""
+    scorer = _scorer(protocol, resize, size, reference, weights, device, False, [features])
+    _measure([f"kid:{features}"], pictures, scorer, out, as_json)
+
+
+@app.command()
+def clip(
+    pictures: Path = Pictures,
+    features: str = typer.Option("clip-b32", "--features", metavar="F", help="clip-b32, clip-l14."),
+    weights: list[str] = Weights,
+    size: int = Size,
+    out: Path = Record,
+    device: str = Device,
+    as_json: bool = Json,
+) -> None:
+    """CLIP score: how well pictures fit their captions."""
+    scorer = _scorer("plain", None, size, None, weights, device, False, [features])
+    _measure([f"clip:{features}"], pictures, scorer, out, as_json)
+
+
+@app.command()
+def measure(
+    pictures: Path = Pictures,
+    metrics: str = typer.Option(
+        ..., "--metrics", metavar="M,M:F,..", help="As in fid,kid:dinov2,recall,clip,alignment."
+    ),
+    reference: Path = ReferenceOption,
+    weights: list[str] = Weights,
+    protocol: str = ProtocolOption,
+    resize: str = Resize,
+    size: int = Size,
+    few: bool = Few,
+    out: Path = Record,
+    device: str = Device,
+    as_json: bool = Json,
+) -> None:
+    """Several numbers at once.
+
+    fid, kid, cmmd, mind, precision and recall compare with a reference; clip needs captions;
+    alignment and residue judge pictures of the scene suite.
+    """
+    from open_imagen.evaluation.scores import parse_measure
+
+    names = metrics.split(",")
+    looked = [one.features for one in map(parse_measure, names) if one.features]
+    scorer = _scorer(protocol, resize, size, reference, weights, device, few, looked)
+    _measure(names, pictures, scorer, out, as_json)
+
+
+@app.command()
+def statistics(
+    pictures: Path = typer.Argument(..., metavar="FOLDER", help="Reference pictures."),
+    features: str = typer.Option("inception", "--features", metavar="F"),
+    weights: list[str] = Weights,
+    protocol: str = ProtocolOption,
+    resize: str = Resize,
+    size: int = Size,
+    out: Path = typer.Option(..., "--out", "-o", metavar="FILE.npz"),
+    device: str = Device,
+) -> None:
+    """Keep mean and covariance of reference pictures, with the definition they were made by."""
+    if out.suffix != ".npz":
+        raise ConfigError(f"--out {out} must end in .npz.")
+    scorer = _scorer(protocol, resize, size, None, weights, device, False, [features])
+
+    from open_imagen.evaluation.statistics import open_reference, write_statistics
+
+    extractor = scorer.extractor(features)
+    with counting("features") as told:
+        reference, facts = open_reference(pictures, extractor, scorer.protocol.size, told)
+    write_statistics(out, reference, extractor, scorer.protocol.size, facts)
+    print(f"{out}: {reference.count} pictures, {extractor.width} features")
+
+
+@app.command()
+def compare(
+    records: list[Path] = typer.Argument(..., metavar="RECORD.json..."),
+    as_json: bool = Json,
+) -> None:
+    """Numbers side by side, if they were measured in the same way."""
+    from open_imagen.evaluation.scores import compare as side_by_side
+
+    found = side_by_side(records)
+    if as_json:
+        print(json.dumps(found))
+        return
+    for file, record in zip(records, found, strict=True):
+        print(f"{_shown(record)}   {file}")
+
+
+def _scorer(
+    protocol: str,
+    resize: str | None,
+    size: int | None,
+    reference: Path | None,
+    weights: list[str],
+    device: str,
+    few: bool,
+    features: list[str],
+) -> "Scorer":
+    """A scorer from a command's options."""
+    from open_imagen.devices import pick_device
+    from open_imagen.evaluation.scores import Scorer
+
+    return Scorer(
+        read_protocol(protocol, resize, size),
+        reference,
+        read_weights(weights, features),
+        pick_device(device),
+        few=few,
+    )
+
+
+def read_protocol(name: str, resize: str | None, size: int | None) -> "Protocol":
+    """A protocol by name, with what was given over it; changed, it loses its name."""
+    from dataclasses import replace
+
+    from open_imagen.errors import UnknownName
+    from open_imagen.evaluation.resize import RESIZES
+    from open_imagen.evaluation.scores import PROTOCOLS
+
+    if name not in PROTOCOLS:
+        raise UnknownName("protocol", name, PROTOCOLS)
+    chosen = PROTOCOLS[name]
+    if resize is not None:
+        _ = RESIZES[resize]
+        chosen = replace(chosen, resize=resize)
+    if size is not None:
+        if size < 1:
+            raise ConfigError(f"--size {size} must be at least 1.")
+        chosen = replace(chosen, size=size)
+    return chosen if chosen == PROTOCOLS[name] or name == "plain" else replace(chosen, name="own")
+
+
+def read_weights(texts: list[str], features: list[str]) -> dict[str, Path]:
+    """ "NAME=PATH", or "PATH" alone, which is for whatever looks."""
+    found = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        for one in [name] if equals else features:
+            found[one] = Path(path if equals else text)
+    return found
+
+
+def _measure(names: list[str], pictures: Path, scorer: "Scorer", out: Path, as_json: bool) -> None:
+    """Measure, print, and keep the record."""
+    from open_imagen.evaluation.pictures import open_pictures
+    from open_imagen.evaluation.scores import digest, parse_measure
+    from open_imagen.storage import write_json
+
+    measures = [parse_measure(name) for name in names]
+    scorer.check(measures)
+    found = open_pictures(pictures)
+    records = []
+    with counting("measuring") as told:
+        scorer.told = told
+        for one in measures:
+            records.append(scorer.measure(one, found))
+    files = []
+    for record in records:
+        file = out / f"{record['measure'].replace(':', '-')}-{digest(record)[:10]}.json"
+        write_json(file, record)
+        files.append(str(file))
+    if as_json:
+        print(json.dumps({"scores": records, "files": files}))
+        return
+    for record, kept in zip(records, files, strict=True):
+        print(f"{_shown(record)}   {record['pictures']['count']} pictures   {kept}")
+        for tag, share in record.get("details", {}).get("tags", {}).items():
+            print(f"    {tag:14} {share:6.1f}")
+
+
+def _shown(record: dict[str, Any]) -> str:
+    few = "  (too few pictures)" if record.get("details", {}).get("too_few_pictures") else ""
+    return f"{record['label']:32} {record['value']:10.4f} +- {record['error']:.4f}{few}"
+
+
+@contextmanager
+def counting(what: str) -> "Iterator[Told]":
+    """A bar on standard error for work that is counted."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as bar:
+        task = bar.add_task(what, total=None)
+
+        def told(name: str, done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, description=name)
+
+        yield told

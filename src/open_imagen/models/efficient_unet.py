@@ -202,6 +202,23 @@ PRESETS.register("scenes-sr-256")(
         about="the super-resolution of the shipped model, folded to 64x64",
     )
 )
+PRESETS.register("scenes-sr-1024")(
+    Preset(
+        "efficient_unet",
+        EfficientUNetConfig(
+            stem=64,
+            channels=(64, 128),
+            blocks=(2, 3),
+            attention=("none", "text"),
+            heads=4,
+            text_width=384,
+            embedding=256,
+            patch=8,
+        ),
+        resolution=1024,
+        about="the second super-resolution of the shipped model, folded to 128x128",
+    )
+)
 PRESETS.register("tiny-sr-1024")(
     Preset(
         "efficient_unet",
