@@ -7,7 +7,18 @@ from typing import Any
 
 import typer
 
-from open_imagen.cli import average, data, embed, evaluate, generate, imports, models, plan, train
+from open_imagen.cli import (
+    average,
+    data,
+    embed,
+    evaluate,
+    generate,
+    imports,
+    models,
+    plan,
+    sweep,
+    train,
+)
 from open_imagen.errors import ConfigError, OpenImagenError
 
 app = typer.Typer(
@@ -38,6 +49,7 @@ app.command("train")(train.train)
 app.command("embed")(embed.embed)
 app.command("average")(average.average)
 app.command("plan")(plan.plan)
+app.command("sweep")(sweep.sweep)
 app.add_typer(data.app, name="data")
 app.add_typer(imports.app, name="import")
 app.add_typer(evaluate.app, name="evaluate")

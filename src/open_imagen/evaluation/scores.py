@@ -144,6 +144,14 @@ class Scorer:
             self._extractors[name] = EXTRACTORS[name](wanted)
         return self._extractors[name]
 
+    def facts(self) -> dict[str, Any]:
+        """What its numbers depend on beside the pictures."""
+        return {
+            "protocol": asdict(self.protocol),
+            "reference": self.reference and str(self.reference),
+            "weights": {name: str(path) for name, path in self.weights.items()},
+        }
+
     def check(self, measures: Sequence[Measure]) -> None:
         """Refuse what cannot be measured before any picture is made.
 

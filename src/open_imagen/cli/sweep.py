@@ -1,0 +1,129 @@
+"""imagen sweep: every combination of settings, measured, with Pareto fronts."""
+
+import itertools
+import json
+from pathlib import Path
+
+import typer
+
+from open_imagen.cli.evaluate import (
+    Few,
+    ProtocolOption,
+    ReferenceOption,
+    Resize,
+    Size,
+    Weights,
+    counting,
+    read_protocol,
+    read_weights,
+)
+from open_imagen.cli.generate import (
+    Device,
+    Json,
+    Model,
+    NoiseLevel,
+    Sampler,
+    Steps,
+    Thresholding,
+    Weight,
+)
+from open_imagen.cli.options import check, read_settings, sampling
+
+
+def sweep(
+    vary: list[str] = typer.Option(
+        ...,
+        "--vary",
+        metavar="[stage.]setting=A,B,..",
+        help="May repeat: base.guidance=1,2,5 or threshold=dynamic,static or stages=1,2.",
+    ),
+    metrics: str = typer.Option(
+        "alignment,residue", "--metrics", metavar="M,M:F,..", help="As in fid,clip or alignment."
+    ),
+    model: str = Model,
+    suite: str = typer.Option(
+        "scenes:single,two_objects,position,counting",
+        "--suite",
+        metavar="S",
+        help="probes, scenes, scenes:CATEGORY,.., or a file of prompts.",
+    ),
+    count: int = typer.Option(50, "--count", help="Prompts per category."),
+    suite_seed: int = typer.Option(1, "--suite-seed", help="Of prompts that are drawn."),
+    images: int = typer.Option(1, "--images", "-n", metavar="N", help="Pictures per prompt."),
+    seed: int = typer.Option(0, "--seed", help="Of the first picture; all points share seeds."),
+    stages: int = typer.Option(None, "--stages", metavar="K", help="Run only the first K stages."),
+    batch_size: int = typer.Option(16, "--batch-size", help="Pictures made, and lost, together."),
+    steps: str = Steps,
+    guidance: str = Weight,
+    sampler: str = Sampler,
+    threshold: str = Thresholding,
+    noise_level: str = NoiseLevel,
+    reference: Path = ReferenceOption,
+    weights: list[str] = Weights,
+    protocol: str = ProtocolOption,
+    resize: str = Resize,
+    size: int = Size,
+    few: bool = Few,
+    out: Path = typer.Option(..., "--out", "-o", metavar="DIR", help="The sweep's folder."),
+    device: str = Device,
+    as_json: bool = Json,
+) -> None:
+    """Sweep settings of a model: pictures, numbers, Pareto front, plot and page.
+
+    Run the same command again to go on after a stop; under torchrun processes share the work.
+    """
+    given = read_settings(steps, guidance, sampler, threshold, noise_level)
+
+    from open_imagen.cascade.pipeline import load
+    from open_imagen.distributed import joined, own_device, world
+    from open_imagen.evaluation.plots import write_figure, write_page
+    from open_imagen.evaluation.scores import Scorer, parse_measure
+    from open_imagen.evaluation.sheet import write_sheet
+    from open_imagen.evaluation.suites import open_suite
+    from open_imagen.evaluation.sweep import Sweep, grid, pareto, parse_axis, run_sweep
+
+    check(given)
+    measures = tuple(parse_measure(name) for name in metrics.split(","))
+    plan = Sweep(
+        axes=tuple(parse_axis(text) for text in vary),
+        measures=measures,
+        images_per_prompt=images,
+        seed=seed,
+        stages=stages,
+        batch=batch_size,
+    )
+    grid(plan.axes)
+    place = own_device(device)
+    looked = [measure.features for measure in measures if measure.features]
+    scorer = Scorer(
+        read_protocol(protocol, resize, size), reference, read_weights(weights, looked), place,
+        few=few,
+    )  # fmt: skip
+    scorer.check(measures)
+    prompts = open_suite(suite, count, suite_seed)
+    cascade = load(model, str(place))
+    with joined(place), counting("pictures") as told:
+        results = run_sweep(
+            cascade, prompts, plan, scorer, out, sampling(given, cascade.stages), told
+        )
+        if not world().first:
+            return
+        for point in results["points"]:
+            write_sheet(out / point["folder"])
+        # As in the paper: alignment across, fidelity up.
+        names = sorted((m.name for m in measures), key=lambda n: n not in ("alignment", "clip"))
+        pairs = list(itertools.combinations(names, 2)) or [(names[0], names[0])]
+        for x, y in pairs:
+            name = f"pareto-{y}-{x}.png".replace(":", "-")
+            write_figure(results, x, y, out / name)
+        write_page(results, pairs, out / "index.html")
+    if as_json:
+        print(json.dumps(results))
+        return
+    print((out / "table.csv").read_text(encoding="utf-8"), end="")
+    front = pareto(results["points"], *pairs[0])
+    best = "; ".join(
+        ", ".join(f"{n}={v}" for n, v in results["points"][k]["values"].items()) for k in front
+    )
+    print(f"Pareto front of {pairs[0][0]} and {pairs[0][1]}: {best}")
+    print(f"Look at {out / 'index.html'}")
