@@ -16,6 +16,7 @@ from open_imagen.cli import (
     imports,
     models,
     plan,
+    rate,
     sweep,
     train,
 )
@@ -53,6 +54,7 @@ app.command("sweep")(sweep.sweep)
 app.add_typer(data.app, name="data")
 app.add_typer(imports.app, name="import")
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(rate.app, name="rate")
 
 
 def main() -> None:

@@ -1,0 +1,128 @@
+"""imagen rate: let people compare pictures, and report what they said."""
+
+import json
+import sys
+from pathlib import Path
+
+import typer
+
+from open_imagen.errors import ConfigError, MissingDependency
+
+app = typer.Typer(help="Let people compare pictures.", no_args_is_help=True)
+
+
+@app.callback()
+def group() -> None:
+    """Let people compare pictures."""
+
+
+@app.command()
+def serve(
+    runs: list[Path] = typer.Argument(
+        None,
+        metavar="RUN...",
+        help="Folders of imagen evaluate prompts; none to go on with a study.",
+    ),
+    study: Path = typer.Option(..., "--study", "-s", metavar="DIR", help="Where votes are kept."),
+    protocol: str = typer.Option(
+        "drawbench", "--protocol", metavar="P", help="drawbench or coco; both are the paper's."
+    ),
+    reference: Path = typer.Option(
+        None, "--reference", metavar="RUN", help="The reference pictures of the coco protocol."
+    ),
+    seed: int = typer.Option(0, "--seed", help="Of orders and sides."),
+    host: str = typer.Option("127.0.0.1", "--host", help="Address to listen on."),
+    port: int = typer.Option(8001, "--port", help="Port to listen on; 0 for a free one."),
+) -> None:
+    """Open a blind side-by-side page; votes go to DIR/votes.db.
+
+    Stop and start it as you like: raters go on where they were.
+    """
+    from open_imagen.evaluation.study import FILE, create, open_study
+    from open_imagen.evaluation.votes import Store
+
+    try:
+        import uvicorn
+
+        from open_imagen.serving.rating_app import make_app
+    except ImportError as error:
+        raise MissingDependency(
+            f"The rating page needs a web server ({error}).",
+            'Run: pip install "open-imagen[serve]"',
+        ) from error
+
+    if (study / FILE).is_file():
+        chosen = open_study(study)
+        if runs and {run.resolve() for run in runs} - set(chosen.runs.values()):
+            raise ConfigError(
+                f"{study} is a study of {', '.join(chosen.runs)}, not of these runs.",
+                "Choose another --study, or leave out RUN to go on with it.",
+            )
+    else:
+        if not runs:
+            raise ConfigError(f"There is no study in {study}.", "Name the runs to compare.")
+        chosen = create(study, runs, protocol, reference, seed)
+    store = Store(chosen)
+    trials = sum(len(part) for part in chosen.parts.values())
+    print(
+        f"{' against '.join(chosen.runs)}: {trials} trials in {len(chosen.parts)} parts",
+        file=sys.stderr,
+    )
+    config = uvicorn.Config(make_app(store), host, port, log_level="warning", access_log=False)
+    server = uvicorn.Server(config)
+    with config.bind_socket() as listener:
+        place = listener.getsockname()
+        print(
+            f"Rate at http://{place[0]}:{place[1]}/  (Ctrl+C ends it; votes are kept)", flush=True
+        )
+        server.run(sockets=[listener])
+    store.close()
+
+
+@app.command()
+def report(
+    study: Path = typer.Argument(..., metavar="DIR", help="The study's folder."),
+    min_controls: float = typer.Option(
+        0.8, "--min-controls", help="Leave out raters with fewer right answers in control trials."
+    ),
+    out: Path = typer.Option(None, "--out", "-o", metavar="FILE.html", help="DIR/report.html."),
+    votes: Path = typer.Option(None, "--csv", metavar="FILE.csv", help="Also write every vote."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Preferences with 95 % intervals, by category, with agreement; one HTML page."""
+    from open_imagen.evaluation.rating_report import report as summary
+    from open_imagen.evaluation.rating_report import write_report
+    from open_imagen.evaluation.study import open_study
+    from open_imagen.evaluation.votes import FILE, Store
+    from open_imagen.storage import write_json, write_text
+
+    chosen = open_study(study)
+    if not (study / FILE).is_file():
+        raise ConfigError(f"{study} has no votes yet.", "Collect them with imagen rate serve.")
+    store = Store(chosen)
+    found = summary(store, min_controls)
+    page = out or study / "report.html"
+    write_report(found, page)
+    write_json(page.with_suffix(".json"), found)
+    if votes is not None:
+        write_text(votes, store.to_csv())
+    store.close()
+    if as_json:
+        print(json.dumps(found))
+        return
+    for name, question in found["questions"].items():
+        print(name)
+        for pair in question.get("pairs", {}).values():
+            a, b = pair["systems"]
+            rate = pair["win_rate"]
+            print(
+                f"    {a} {pair['a']['value']:.1%}, indifferent {pair['tie']['value']:.1%}, {b} "
+                f"{pair['b']['value']:.1%}; win rate {rate['value']:.1%} "
+                f"[{rate['low']:.1%}, {rate['high']:.1%}], {pair['votes']} votes"
+            )
+        for system, score in question.get("systems", {}).items():
+            print(f"    {system} {score['value']:.1f} [{score['low']:.1f}, {score['high']:.1f}]")
+        for system, score in question.get("strengths", {}).items():
+            print(f"    {system} {score['value']:+.2f} [{score['low']:+.2f}, {score['high']:+.2f}]")
+    left_out = len(found["raters_left_out"])
+    print(f"{found['raters']} raters, {left_out} left out; look at {page}")
