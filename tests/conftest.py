@@ -1,5 +1,7 @@
 """Fixtures shared by all rooms."""
 
+from pathlib import Path
+
 import pytest
 
 from open_imagen.cascade.pipeline import Cascade
@@ -21,4 +23,13 @@ def model_folder(tmp_path_factory):
     """A saved model of two tiny stages; it listens to MiniLM."""
     folder = tmp_path_factory.mktemp("model") / "tiny"
     Cascade("tiny", "minilm-l6", make_stages(), device="cpu").save(folder)
+    return folder
+
+
+@pytest.fixture
+def shared_data():
+    """Data for checks that lies beside the project and is no part of it."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the data for checks is not here")
     return folder

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from open_imagen.cli import main as door
-
 RECIPES = Path(__file__).parents[2] / "recipes"
 PROMPT = "a red circle on a white background"
 
@@ -20,32 +18,6 @@ def opened(path):
     with Image.open(path) as image:
         image.load()
     return image
-
-
-class Result:
-    def __init__(self, code, out, err):
-        self.code, self.out, self.err = code, out, err
-
-
-@pytest.fixture
-def imagen(monkeypatch, capsys, model_folder, tmp_path_factory):
-    """Run the command in this process, on the tiny model unless told otherwise."""
-    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
-
-    def run(*words, model=model_folder):
-        if words[0] in ("generate", "upscale", "evaluate") and model:
-            words = (*words, "--model", str(model))
-        monkeypatch.setattr(sys, "argv", ["imagen", *(str(word) for word in words)])
-        capsys.readouterr()
-        code = 0
-        try:
-            door.main()
-        except SystemExit as end:
-            code = end.code or 0
-        out, err = capsys.readouterr()
-        return Result(code, out, err)
-
-    return run
 
 
 def test_generate_writes_pictures_that_repeat(imagen, tmp_path):

@@ -71,6 +71,7 @@ def serve(
     config = uvicorn.Config(make_app(store), host, port, log_level="warning", access_log=False)
     server = uvicorn.Server(config)
     with config.bind_socket() as listener:
+        listener.listen()  # from here on whoever calls is answered, if not at once
         place = listener.getsockname()
         print(
             f"Rate at http://{place[0]}:{place[1]}/  (Ctrl+C ends it; votes are kept)", flush=True
