@@ -62,7 +62,7 @@ def write_sheet(folder: Path) -> Path:
     parts = [
         f"<h1>{html.escape(name)}</h1>",
         f'<p class="about">{run["prompts"]["count"]} prompts of {html.escape(_suite(run))}, '
-        f"{run['images_per_prompt']} pictures each, first seed {run['seed']}</p>",
+        f"{_number(run['images_per_prompt'], 'picture')} each, first seed {run['seed']}</p>",
         f'<nav aria-label="Categories">{"".join(links)}</nav>',
     ]
     for k, (category, figures) in enumerate(rows.items()):
@@ -74,6 +74,10 @@ def write_sheet(folder: Path) -> Path:
     parts.append(f"<h2>Record</h2><pre>{record}</pre>")
     write_text(folder / "index.html", page(name, "\n".join(parts)))
     return folder / "index.html"
+
+
+def _number(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def _suite(run: Mapping[str, Any]) -> str:
