@@ -73,6 +73,8 @@ def test_bradley_terry_equals_its_classic_iteration():
 
 
 def test_a_system_that_always_wins_is_strong_but_not_infinite():
+    [winner, loser] = bradley_terry(np.array([[0, 5], [0, 0]]))
+    assert winner.value - loser.value == pytest.approx(math.log(5.5 / 0.5), abs=1e-9)
     strengths = [s.value for s in bradley_terry(np.array([[0, 5, 5], [0, 0, 3], [0, 2, 0]]))]
     assert strengths[0] == max(strengths)
     assert all(math.isfinite(s) for s in strengths)

@@ -81,8 +81,12 @@ def test_a_front_by_hand():
         high = {"value": x, "higher_is_better": True}
         return {"scores": {"clip": high, "fid": {"value": y, "higher_is_better": False}}}
 
-    # (clip, fid): higher and lower are better. 3 is beaten by 1, 4 by 2; 5 equals 2.
-    points = [point(*v) for v in ((10, 5), (20, 7), (30, 12), (15, 8), (25, 13), (30, 12))]
+    # (clip, fid): higher and lower are better. 3 is beaten by 1, 4 by 2; 5 equals 2;
+    # 6 is as good as 0 in one measure and worse in the other, 7 likewise as 2.
+    points = [
+        point(*v)
+        for v in ((10, 5), (20, 7), (30, 12), (15, 8), (25, 13), (30, 12), (9, 5), (30, 13))
+    ]
     assert pareto(points, "clip", "fid") == [0, 1, 2, 5]
 
 
