@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from open_imagen.devices import free_memory, pick_device
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
 from open_imagen.text.cache import OnDemand, Remembered
 from open_imagen.text.encoders import ENCODERS, load_encoder
-from open_imagen.types import TextEmbedding, TextEncoder
+from open_imagen.types import TextEmbedding, TextEncoder, stack_texts
 from open_imagen.version import __version__
 
 Progress = Callable[[str, int, int, Tensor], None]
@@ -48,6 +48,20 @@ class Made:
     images: list[Image.Image]
     stages: dict[str, Tensor]
     records: list[dict[str, Any]]
+
+
+class Order(NamedTuple):
+    """A picture that a stage shall make."""
+
+    prompt: str
+    seed: int
+    settings: Sampling
+    """Nothing left open."""
+    negative: str = ""
+    below: Tensor | None = None
+    """The picture to be enlarged, uint8 [3, h, w]."""
+    size: tuple[int, int] | None = None
+    """Width and height of a base's picture; what it was trained for if None."""
 
 
 class Cascade:
@@ -97,7 +111,7 @@ class Cascade:
 
             text = self._own_encoder = OnDemand(encoder, row.width, row.max_length, make)
         self.text = Remembered(text)
-        """The text encoder; each sentence is encoded once while the cascade lives."""
+        """The text encoder; each of its latest sentences (all, without a limit) is encoded once."""
         self.one_at_a_time = self._too_large() if one_at_a_time is None else one_at_a_time
         if not self.one_at_a_time:
             for stage in stages:
@@ -139,7 +153,7 @@ class Cascade:
             ConfigError: an empty prompt, or a setting that is unknown or out of range.
         """
         sentences = [prompts] if isinstance(prompts, str) else list(prompts)
-        chosen = self._chosen(stages)
+        chosen = self.chosen(stages)
         if chosen[0].config.lowres:
             raise ConfigError(
                 f"The model {self.name!r} begins with {chosen[0].config.name}, which enlarges "
@@ -170,6 +184,17 @@ class Cascade:
         Raises:
             ConfigError: the model has no such stage, or the picture is too small for it.
         """
+        chosen, start = self.start_of(image)
+        return self._run(
+            check_prompts([prompt]), seed, negative, chosen, settings, progress, 1, start
+        )
+
+    def start_of(self, image: Image.Image) -> tuple[list[Stage], Tensor]:
+        """The stages that enlarge a picture, and what the first of them begins with, [1, 3, h, w].
+
+        Raises:
+            ConfigError: there is no such stage, or the picture is too small.
+        """
         enlarging = [stage for stage in self.stages.values() if stage.config.lowres]
         if not enlarging:
             raise ConfigError(f"The model {self.name!r} has no super-resolution stage.")
@@ -184,11 +209,14 @@ class Cascade:
         small = ImageOps.fit(
             image.convert("RGB"), (chosen[0].config.lowres,) * 2, Image.Resampling.BOX
         )
-        start = torch.from_numpy(np.array(small)).permute(2, 0, 1)[None]
-        captions = check_prompts([prompt])
-        return self._run(captions, seed, negative, chosen, settings, progress, 1, start)
+        return chosen, torch.from_numpy(np.array(small)).permute(2, 0, 1)[None]
 
-    def _chosen(self, number: int | None) -> list[Stage]:
+    def chosen(self, number: int | None) -> list[Stage]:
+        """The first stages, all if None.
+
+        Raises:
+            ConfigError: there are not as many.
+        """
         stages = list(self.stages.values())
         if number is not None and not 1 <= number <= len(stages):
             raise ConfigError(
@@ -197,9 +225,14 @@ class Cascade:
             )
         return stages[:number]
 
-    def _settings(
+    def complete_settings(
         self, chosen: Sequence[Stage], settings: Mapping[str, Sampling] | None
     ) -> dict[str, Sampling]:
+        """Settings of these stages over the model's defaults, nothing left open.
+
+        Raises:
+            UnknownName: settings for a stage that the model does not have.
+        """
         given = dict(settings or {})
         for name in given:
             if name not in self.stages:
@@ -228,58 +261,121 @@ class Cascade:
         seeds = check_seeds(seed, len(captions))
         if batch_size < 1:
             raise ConfigError(f"batch_size = {batch_size} must be at least 1.")
-        complete = self._settings(chosen, settings)
-        if self.one_at_a_time:
-            for stage in self.stages.values():
-                stage.sleep()
-        text = self.text(captions).to(self.device)
-        self._check_width(text, chosen)
-        empty = any(stage.config.unconditional == "empty" for stage in chosen)
-        against = self.text([negative or ""]).to(self.device) if negative or empty else None
-        if self.one_at_a_time and self._own_encoder is not None:
-            self._own_encoder.release()
-
+        complete = self.complete_settings(chosen, settings)
+        self.prepare(captions, negative, chosen)
         pictures: dict[str, Tensor] = {}
         below = start
         for stage in chosen:
-            stage.wake(self.device)
-            parts = []
-            led = against if negative or stage.config.unconditional == "empty" else None
-            for rows in _chunks(len(captions), batch_size):
-                lowres = None if below is None else below[rows].to(self.device).float() / 127.5 - 1
-                parts.append(
-                    stage.sample(
-                        _trimmed(text.select(rows)),
-                        [self._generator(one, stage) for one in seeds[rows]],
-                        complete[stage.config.name],
-                        lowres,
-                        led and led.select([0] * len(captions[rows])),
-                        _watch(progress, stage, rows, len(captions)),
-                        size,
-                    )
+            orders = [
+                Order(
+                    caption,
+                    seeds[k],
+                    complete[stage.config.name],
+                    negative or "",
+                    None if below is None else below[k],
+                    size,
                 )
+                for k, caption in enumerate(captions)
+            ]
+            parts = [
+                self.draw(stage, orders[rows], _watch(progress, stage, rows, len(captions)))
+                for rows in _chunks(len(captions), batch_size)
+            ]
             if self.one_at_a_time:
                 stage.sleep()
-            below = to_uint8(torch.cat(parts)).cpu()
+            below = torch.cat(parts)
             pictures[stage.config.name] = below
 
         assert below is not None
         images = [Image.fromarray(p.permute(1, 2, 0).contiguous().numpy()) for p in below]
+        made_by = "upscale" if start is not None else "generate"
         records = [
-            {
-                "prompt": caption,
-                "negative": negative or "",
-                "seed": seeds[k],
-                "size": f"{images[k].width}x{images[k].height}",
-                "settings": {name: plain_sampling(s) for name, s in complete.items()},
-                "made_by": "upscale" if start is not None else "generate",
-                "model": self.name,
-                "model_hash": self.model_hash,
-                "version": __version__,
-            }
+            self.record(caption, negative, seeds[k], images[k].size, complete, made_by)
             for k, caption in enumerate(captions)
         ]
         return Made(images, pictures, records)
+
+    def record(
+        self,
+        prompt: str,
+        negative: str | None,
+        seed: int,
+        size: tuple[int, int],
+        settings: Mapping[str, Sampling],
+        made_by: str = "generate",
+    ) -> dict[str, Any]:
+        """What a picture says of itself: all it takes to repeat it."""
+        return {
+            "prompt": prompt,
+            "negative": negative or "",
+            "seed": seed,
+            "size": f"{size[0]}x{size[1]}",
+            "settings": {name: plain_sampling(one) for name, one in settings.items()},
+            "made_by": made_by,
+            "model": self.name,
+            "model_hash": self.model_hash,
+            "version": __version__,
+        }
+
+    def prepare(
+        self, captions: Sequence[str], negative: str | None, chosen: Sequence[Stage]
+    ) -> None:
+        """Encode captions ahead of drawing; if not all fits in memory, with the stages asleep.
+
+        Raises:
+            CheckpointError: a stage listens to tokens of another width.
+        """
+        captions = list(captions)
+        if negative or any(stage.config.unconditional == "empty" for stage in chosen):
+            captions.append(negative or "")
+        if self.one_at_a_time and not self.text.knows(captions):
+            for stage in self.stages.values():
+                stage.sleep()
+        self._check_width(self.text(captions), chosen)
+        if self.one_at_a_time and self._own_encoder is not None:
+            self._own_encoder.release()
+
+    def draw(
+        self,
+        stage: Stage,
+        orders: Sequence["Order"],
+        watch: Callable[[int, int, Tensor], None] | None = None,
+    ) -> Tensor:
+        """One batch of one stage: uint8 [B, 3, H, W] on the CPU.
+
+        Pictures may differ in whatever `Sampling.together` leaves out; all have the same size.
+        """
+        negatives = [one.negative for one in orders if one.negative]
+        self.prepare([*(one.prompt for one in orders), *negatives], None, [stage])
+        stage.wake(self.device)
+        text = self.text([one.prompt for one in orders]).to(self.device)
+        lowres = None
+        if stage.config.lowres:
+            small = [one.below for one in orders if one.below is not None]
+            lowres = torch.stack(small).to(self.device).float() / 127.5 - 1
+        made = stage.sample(
+            text,
+            [self._generator(one.seed, stage) for one in orders],
+            [one.settings for one in orders],
+            lowres,
+            self._against(stage, orders),
+            watch,
+            orders[0].size,
+        )
+        return to_uint8(made).cpu()
+
+    def _against(self, stage: Stage, orders: Sequence["Order"]) -> TextEmbedding | None:
+        """What guidance leads away from, one for each; None: zeroed text for all."""
+        empty = stage.config.unconditional == "empty"
+        if not empty and not any(one.negative for one in orders):
+            return None
+        texts = [self.text([one.negative]) for one in orders]
+        return stack_texts(
+            [
+                text if empty or one.negative else text.null()
+                for text, one in zip(texts, orders, strict=True)
+            ]
+        ).to(self.device)
 
     def _check_width(self, text: TextEmbedding, chosen: Sequence[Stage]) -> None:
         for stage in chosen:
@@ -456,12 +552,6 @@ def to_uint8(x: Tensor) -> Tensor:
 def _chunks(number: int, size: int) -> Iterator[slice]:
     for start in range(0, number, size):
         yield slice(start, min(start + size, number))
-
-
-def _trimmed(text: TextEmbedding) -> TextEmbedding:
-    """Without the columns that are padding for every caption."""
-    length = int(text.mask.sum(1).max())
-    return TextEmbedding(text.tokens[:, :length], text.mask[:, :length])
 
 
 def _watch(

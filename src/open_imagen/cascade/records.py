@@ -1,10 +1,12 @@
 """What a picture says of itself: records inside PNG files."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL.ExifTags import IFD
 
 from open_imagen.errors import DataError
 from open_imagen.storage import atomic
@@ -49,12 +51,36 @@ def save_png(image: Image.Image, path: Path, record: dict[str, Any]) -> None:
     Raises:
         OutputError: the place cannot be written.
     """
-    chunks = PngImagePlugin.PngInfo()
-    chunks.add_itxt("parameters", parameters(record))
-    chunks.add_itxt(CHUNK, json.dumps(record, ensure_ascii=False))
-    chunks.add_itxt("XML:com.adobe.xmp", XMP)
     with atomic(path) as temporary:
-        image.save(temporary, format="PNG", pnginfo=chunks)
+        temporary.write_bytes(encoded(image, record))
+
+
+FORMATS = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+USER_COMMENT = 0x9286
+
+
+def encoded(
+    image: Image.Image, record: dict[str, Any], kind: str = "png", quality: int = 95
+) -> bytes:
+    """A picture as a file's bytes, with its record: text chunks in PNG; EXIF and XMP in the others.
+
+    Args:
+        kind: png, jpeg or webp.
+        quality: of jpeg and webp, 0 to 100.
+    """
+    data = io.BytesIO()
+    if kind == "png":
+        chunks = PngImagePlugin.PngInfo()
+        chunks.add_itxt("parameters", parameters(record))
+        chunks.add_itxt(CHUNK, json.dumps(record, ensure_ascii=False))
+        chunks.add_itxt("XML:com.adobe.xmp", XMP)
+        image.save(data, format="PNG", pnginfo=chunks)
+    else:
+        exif = Image.Exif()
+        comment = b"UNICODE\0" + parameters(record).encode("utf-16-be")
+        exif.get_ifd(IFD.Exif)[USER_COMMENT] = comment
+        image.save(data, format=kind.upper(), exif=exif, xmp=XMP.encode(), quality=quality)
+    return data.getvalue()
 
 
 def open_image(path: Path) -> Image.Image:

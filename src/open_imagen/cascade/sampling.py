@@ -88,6 +88,15 @@ class Sampling:
         return Sampling(**self._full())
 
     @property
+    def together(self) -> "Sampling":
+        """What pictures must have in common to be sampled in one batch.
+
+        Weights of guidance may differ, if they guide at all, and so may noise levels.
+        """
+        guided = 1.0 if self._full()["guidance"] == 1 else 2.0
+        return dataclasses.replace(self.complete(), guidance=guided, noise_level=0.0)
+
+    @property
     def guide(self) -> Guidance:
         full = self._full()
         names = ("guidance", "guidance_low", "guidance_high", "guidance_steps", "guidance_rescale")

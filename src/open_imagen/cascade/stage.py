@@ -240,7 +240,7 @@ class Stage(nn.Module):
         self,
         text: TextEmbedding,
         generators: Sequence[torch.Generator],
-        settings: Sampling | None = None,
+        settings: Sampling | Sequence[Sampling] | None = None,
         lowres: Tensor | None = None,
         negative: TextEmbedding | None = None,
         watch: Watch | None = None,
@@ -254,14 +254,18 @@ class Stage(nn.Module):
         Args:
             text: [B, L, C] and mask.
             generators: one per picture, on the CPU.
-            settings: over the stage's defaults.
+            settings: over the stage's defaults; one for all pictures or one for each, which may
+                differ in what `Sampling.together` leaves out.
             lowres: the small pictures [B, 3, h, w], for super-resolution.
             negative: what guidance leads away from; zeroed text if None.
             watch: told (step, steps, estimate of the clean images) after each call.
             size: width and height of a base's pictures; the resolution both ways if None.
         """
-        settings = (settings or Sampling()).over(self.config.sampling).complete()
-        assert settings.noise_level is not None
+        several = isinstance(settings, Sequence)
+        each = settings if isinstance(settings, Sequence) else [settings or Sampling()]
+        each = [one.over(self.config.sampling).complete() for one in each]
+        common = each[0]
+        assert all(one.together == common.together for one in each), "cannot share a batch"
         device = next(self.parameters()).device
         width, height = size or (self.config.resolution,) * 2
         if lowres is not None:
@@ -276,14 +280,18 @@ class Stage(nn.Module):
         condition = None
         if self.config.lowres:
             assert lowres is not None, f"{self.config.name} enlarges pictures; none were given"
-            level = torch.full((len(generators),), settings.noise_level, device=device)
+            told = [one.noise_level for one in each] * (1 if several else len(generators))
+            level = torch.tensor(told, device=device)
             condition = self.condition(lowres, level, noise(), (height, width))
 
-        levels = settings.levels(self.config.schedule)
-        denoise = self.denoiser(text, settings, condition, negative, levels)
+        levels = common.levels(self.config.schedule)
+        weights = None
+        if len({one.guidance for one in each}) > 1:
+            weights = torch.tensor([one.guidance for one in each], device=device)
+        denoise = self.denoiser(text, common, condition, negative, levels, weights)
         if watch is not None:
             denoise = watched(denoise, levels, watch)
-        return settings.walk(denoise, z, levels, noise).clamp(-1, 1)
+        return common.walk(denoise, z, levels, noise).clamp(-1, 1)
 
     def denoiser(
         self,
@@ -292,13 +300,14 @@ class Stage(nn.Module):
         condition: LowRes | None = None,
         negative: TextEmbedding | None = None,
         levels: Sequence[float] = (),
+        weights: Tensor | None = None,
     ) -> Denoise:
         """(z, logsnr) -> the guided, thresholded estimate of the clean image.
 
         With guidance, the conditional and unconditional predictions are one call of the network on
         a batch twice as long. A learned variance is the conditional one's, and goes with the
         estimate where the sampler wants it. ``levels`` are those walked down, for guidance that
-        counts steps.
+        counts steps; ``weights`` [B] stand for the guidance weight where pictures differ in it.
         """
         guidance, threshold = settings.guide, settings.thresholding
         kind, network = self.config.objective.prediction, self.network
@@ -315,7 +324,8 @@ class Stage(nn.Module):
             if weight != 1:
                 found = network(torch.cat([z, z]), told(logsnr, 2 * len(z), z), both, twice)
                 found, unconditional = found.float().chunk(2)
-                prediction = guide(found[:, :3], unconditional[:, :3], weight)
+                each = weight if weights is None else weights[:, None, None, None]
+                prediction = guide(found[:, :3], unconditional[:, :3], each)
                 if guidance.rescale:
                     prediction = rescaled(prediction, found[:, :3], guidance.rescale)
             else:

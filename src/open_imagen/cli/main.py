@@ -17,6 +17,7 @@ from open_imagen.cli import (
     models,
     plan,
     rate,
+    serve,
     sweep,
     train,
 )
@@ -51,6 +52,7 @@ app.command("embed")(embed.embed)
 app.command("average")(average.average)
 app.command("plan")(plan.plan)
 app.command("sweep")(sweep.sweep)
+app.command("serve")(serve.serve)
 app.add_typer(data.app, name="data")
 app.add_typer(imports.app, name="import")
 app.add_typer(evaluate.app, name="evaluate")

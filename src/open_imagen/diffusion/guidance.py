@@ -49,7 +49,7 @@ class Guidance:
         return self.weight if within and not resting else 1.0
 
 
-def guide(conditional: Tensor, unconditional: Tensor, weight: float) -> Tensor:
+def guide(conditional: Tensor, unconditional: Tensor, weight: float | Tensor) -> Tensor:
     """w c + (1 - w) u (section 2.2, eq. 2).
 
     The same in eps, x and v, since these are affine in each other at one noise level.

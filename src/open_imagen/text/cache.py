@@ -8,16 +8,34 @@ from open_imagen.types import TextEmbedding, TextEncoder
 
 
 class Remembered:
-    """A TextEncoder around another that keeps every caption's tokens, unpadded, in ``dtype``."""
+    """A TextEncoder around another that keeps captions' tokens, unpadded, in ``dtype``."""
 
-    def __init__(self, encoder: TextEncoder, dtype: torch.dtype = torch.float32) -> None:
-        self.encoder = encoder
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        dtype: torch.dtype = torch.float32,
+        limit: int | None = None,
+    ) -> None:
+        """
+        Args:
+            limit: how many captions are kept, the latest; None: all.
+        """
+        self.encoder, self.limit = encoder, limit
         self.name, self.width, self.max_length = encoder.name, encoder.width, encoder.max_length
         self.dtype = dtype
         self._kept: dict[str, torch.Tensor] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def knows(self, captions: Iterable[str]) -> bool:
+        """Whether all of these have been encoded."""
+        return all(caption in self._kept for caption in captions)
+
+    def length(self, caption: str) -> int:
+        """Tokens of a caption that has been encoded and is still kept; otherwise 0."""
+        kept = self._kept.get(caption)
+        return 0 if kept is None else len(kept)
 
     def num_tokens(self, caption: str) -> int:
         return self.encoder.num_tokens(caption)
@@ -26,6 +44,8 @@ class Remembered:
         """[B, L, width] float32 and mask, as the encoder's but for rounding to ``dtype``."""
         self.warm([caption for caption in captions if caption not in self._kept])
         rows = [self._kept[caption] for caption in captions]
+        while self.limit is not None and len(self._kept) > self.limit:
+            del self._kept[next(iter(self._kept))]
         tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).float()
         lengths = torch.tensor([len(row) for row in rows])
         return TextEmbedding(tokens, torch.arange(tokens.shape[1]) < lengths[:, None])

@@ -1,0 +1,119 @@
+"""imagen serve: pictures over HTTP, and the studio page."""
+
+import importlib
+import logging
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from open_imagen.cli.generate import Device
+from open_imagen.errors import ConfigError, MissingDependency
+
+if TYPE_CHECKING:
+    from open_imagen.serving.api import Filter
+
+
+def serve(
+    models: list[str] = typer.Option(
+        ["scenes"], "--model", "-m", help="A shipped model, a folder, or hf:org/name; may repeat."
+    ),
+    host: str = typer.Option("127.0.0.1", "--host", help="Address to listen on."),
+    port: int = typer.Option(8000, "--port", help="Port to listen on; 0 for a free one."),
+    key_file: Path = typer.Option(
+        None, "--api-key-file", metavar="F", help="API keys, one a line, perhaps NAME:KEY."
+    ),
+    gallery: Path = typer.Option(
+        None, "--gallery", metavar="DIR", help="Keep pictures there; without it, until the end."
+    ),
+    keep: int = typer.Option(10_000, "--keep", help="Pictures kept; the oldest go first."),
+    batch_size: int = typer.Option(8, "--batch-size", help="Pictures drawn together at most."),
+    queue_size: int = typer.Option(64, "--queue", help="Pictures waiting at most; then 429."),
+    deadline: float = typer.Option(600, "--deadline", help="Seconds until a request is given up."),
+    most_pixels: int = typer.Option(1024 * 1024, "--max-pixels", help="Of one picture."),
+    origins: list[str] = typer.Option(
+        [], "--cors", metavar="ORIGIN", help="Let pages of this site ask; may repeat."
+    ),
+    log_prompts: bool = typer.Option(False, "--log-prompts", help="Write prompts into the log."),
+    content_filter: str = typer.Option(
+        None, "--filter", metavar="MODULE:FUNCTION", help="(prompt, picture or None) -> why not."
+    ),
+    device: str = Device,
+) -> None:
+    """Serve the OpenAI Images API and the studio page.
+
+    SIGTERM and Ctrl+C finish what is running and then end.
+    """
+    try:
+        from open_imagen.serving.api import Service, make_app
+        from open_imagen.serving.operation import Counters, JsonLines
+        from open_imagen.serving.server import listen
+        from open_imagen.serving.server import serve as run
+    except ImportError as error:
+        raise MissingDependency(
+            f"Serving needs a web server ({error}).", 'Run: pip install "open-imagen[serve]"'
+        ) from error
+    from open_imagen.cascade.pipeline import Cascade, load
+    from open_imagen.serving.access import read_keys
+    from open_imagen.serving.gallery import Gallery
+    from open_imagen.serving.worker import Worker
+
+    if deadline <= 0 or keep < 1 or most_pixels < 64 * 64:
+        raise ConfigError("--deadline must be above 0, --keep at least 1, --max-pixels 4096.")
+    keys = read_keys(key_file) if key_file is not None else None
+    chosen = load_filter(content_filter) if content_filter else None
+    if keys is None and host not in ("127.0.0.1", "localhost", "::1"):
+        print(f"Warning: anyone who reaches {host} may use this server.", file=sys.stderr)
+    listener = listen(host, port)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("open_imagen").setLevel(logging.INFO)
+    cascades: dict[str, Cascade] = {}
+    for name in models:
+        cascade = load(name, device)
+        cascades[name if name not in cascades else f"{name}-{len(cascades)}"] = cascade
+    for cascade in cascades.values():
+        cascade.text(["warm"])  # the first caller shall not wait for the language model
+    temporary = None
+    if gallery is None:
+        temporary = tempfile.TemporaryDirectory(prefix="imagen-gallery-")
+        gallery = Path(temporary.name)
+    counters = Counters()
+    service = Service(
+        cascades=cascades,
+        worker=Worker(cascades, batch_size, queue_size, counters),
+        gallery=Gallery(gallery, keep),
+        counters=counters,
+        keys=keys,
+        deadline=deadline,
+        most_pixels=most_pixels,
+        origins=tuple(origins),
+        log_prompts=log_prompts,
+        filter=chosen,
+    )
+    place = listener.getsockname()
+    print(f"Studio at http://{place[0]}:{place[1]}/  API at /v1, description at /docs", flush=True)
+    try:
+        run(make_app(service), service, listener)
+    finally:
+        if temporary is not None:
+            temporary.cleanup()
+
+
+def load_filter(text: str) -> "Filter":
+    """The content filter "module:function".
+
+    Raises:
+        ConfigError: there is no such function.
+    """
+    module, _, name = text.partition(":")
+    try:
+        found: Filter = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"--filter {text} cannot be loaded: {error}.", "Write --filter MODULE:FUNCTION."
+        ) from error
+    return found

@@ -1,0 +1,222 @@
+"""What clients may ask for: the OpenAI Images API's fields and ours, with their limits."""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator, model_validator
+
+MOST_PICTURES = 10
+MOST_WORDS = 32_000
+"""Characters of a prompt at most, the API's own limit."""
+MOST_PREVIEWS = 64
+SIZE = r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"
+PLAIN_FIELDS = (
+    "background", "moderation", "quality", "safety_identifier", "style", "user", "complexity",
+)  # fmt: skip
+"""Fields of OpenAI's that are understood and change nothing here."""
+
+Prompt = Annotated[str, Field(min_length=1, max_length=MOST_WORDS)]
+Whole = Annotated[int, Field(ge=1, le=1000)]
+Weight = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Level = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=-1, lt=2**62)]
+
+
+class Ask(BaseModel):
+    """What requests for pictures have in common. Settings are one value, or one for each stage."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    prompt: Prompt
+    model: Annotated[str, Field(max_length=200)] | None = None
+    response_format: Literal["b64_json", "url"] | None = None
+    output_format: Literal["png", "jpeg", "webp"] | None = None
+    output_compression: Annotated[int, Field(ge=0, le=100)] | None = None
+    stream: StrictBool | None = None
+    partial_images: Annotated[int, Field(ge=0, le=3)] | None = None
+
+    background: Literal["transparent", "opaque", "auto"] | None = None
+    moderation: Annotated[str, Field(max_length=200)] | None = None
+    quality: Annotated[str, Field(max_length=200)] | None = None
+    style: Annotated[str, Field(max_length=200)] | None = None
+    user: Annotated[str, Field(max_length=512)] | None = None
+    safety_identifier: Annotated[str, Field(max_length=512)] | None = None
+    complexity: Annotated[str, Field(max_length=200)] | None = None
+
+    negative_prompt: Annotated[str, Field(max_length=MOST_WORDS)] | None = None
+    seed: Seed | None = None
+    """Of the first picture, the next ones have the next; -1 or none: any."""
+    steps: Whole | dict[str, Whole] | None = None
+    guidance: Weight | dict[str, Weight] | None = None
+    sampler: Annotated[str, Field(max_length=40)] | dict[str, str] | None = None
+    threshold: Annotated[str, Field(max_length=40)] | dict[str, str] | None = None
+    threshold_percentile: Annotated[float, Field(gt=0, le=100)] | None = None
+    noise_level: Level | dict[str, Level] | None = None
+    settings: Annotated[dict[str, dict[str, Any]], Field(max_length=8)] | None = None
+    """Everything that a stage samples with, by stage; as in a picture's record."""
+    previews: Annotated[int, Field(ge=0, le=MOST_PREVIEWS)] | None = None
+    """Partial pictures while streaming, beyond the three of partial_images."""
+
+    num_inference_steps: Whole | None = None
+    """The same as steps."""
+    guidance_scale: Weight | None = None
+    """The same as guidance."""
+
+    @field_validator("prompt")
+    @classmethod
+    def _says_something(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("the prompt is empty")
+        return value
+
+    @field_validator("prompt", "negative_prompt", "user", "model")
+    @classmethod
+    def _is_text(cls, value: str | None) -> str | None:
+        if value is not None and any(0xD800 <= ord(c) <= 0xDFFF for c in value):
+            raise ValueError("it is not valid Unicode")
+        return value
+
+    @model_validator(mode="after")
+    def _once(self) -> "Ask":
+        for ours, theirs in (("steps", "num_inference_steps"), ("guidance", "guidance_scale")):
+            if getattr(self, ours) is not None and getattr(self, theirs) is not None:
+                raise ValueError(f"{ours} and {theirs} are the same; give one of them")
+        return self
+
+    def by_stage(self, stages: list[str]) -> dict[str, dict[str, Any]]:
+        """The settings of each stage, as plain values.
+
+        Raises:
+            KeyError: settings are given for a stage that does not run.
+        """
+        found: dict[str, dict[str, Any]] = {name: {} for name in stages}
+        for name, values in (self.settings or {}).items():
+            found[name].update(values)
+        given: dict[str, Any] = {
+            "steps": self.steps if self.steps is not None else self.num_inference_steps,
+            "guidance": self.guidance if self.guidance is not None else self.guidance_scale,
+            "sampler": self.sampler,
+            "threshold": self.threshold,
+            "percentile": self.threshold_percentile,
+            "noise_level": self.noise_level,
+        }
+        for setting, value in given.items():
+            if isinstance(value, dict):
+                for name, one in value.items():
+                    found[name][setting] = one
+            elif value is not None:
+                for one in found.values():
+                    one[setting] = value
+        for values in found.values():
+            for value in values.values():
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise ValueError("numbers must be finite")
+        return found
+
+    @property
+    def partials(self) -> int:
+        """How many partial pictures are wanted."""
+        if not self.stream:
+            return 0
+        return self.previews if self.previews is not None else self.partial_images or 0
+
+    @property
+    def without_effect(self) -> list[str]:
+        """Fields that were given and change nothing."""
+        return [name for name in PLAIN_FIELDS if getattr(self, name) is not None]
+
+
+class Generation(Ask):
+    """POST /v1/images/generations."""
+
+    n: Annotated[int, Field(ge=1, le=MOST_PICTURES)] | None = None
+    size: Annotated[str, Field(pattern=SIZE)] | None = None
+    stages: Annotated[int, Field(ge=1, le=8)] | None = None
+    """Run only the first ones."""
+
+
+class Upscaling(Ask):
+    """POST /v1/images/upscale: a picture of the gallery, or one that is sent."""
+
+    image: Annotated[str, Field(min_length=1, max_length=30_000_000)]
+    """The id of a picture of the gallery, or a PNG, JPEG or WebP in base64."""
+
+
+class Problem(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorReply(BaseModel):
+    """OpenAI's error object."""
+
+    error: Problem
+
+
+class Usage(BaseModel):
+    """Tokens read; pictures are not counted in tokens here."""
+
+    input_tokens: int
+    input_tokens_details: dict[str, int]
+    output_tokens: int
+    total_tokens: int
+
+
+class PictureReply(BaseModel):
+    """One picture."""
+
+    b64_json: str | None = None
+    url: str | None = None
+    id: str | None = None
+    seed: int
+    record: dict[str, Any]
+
+
+class ImagesReply(BaseModel):
+    """OpenAI's ImagesResponse, and what a picture says of itself."""
+
+    created: int
+    data: list[PictureReply]
+    output_format: str
+    size: str
+    usage: Usage
+
+
+class ModelReply(BaseModel):
+    """A model, as OpenAI lists it; our stages and their settings beside."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    hash: str
+    stages: list[dict[str, Any]]
+
+
+class ModelsReply(BaseModel):
+    """All models."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelReply]
+
+
+class KeptReply(BaseModel):
+    """A picture of the gallery."""
+
+    id: str
+    url: str
+    created: float
+    width: int
+    height: int
+    record: dict[str, Any]
+
+
+class GalleryReply(BaseModel):
+    """Pictures of the gallery, the newest first."""
+
+    data: list[KeptReply]
+    more: bool
