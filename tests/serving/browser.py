@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import pytest
 import uvicorn
 
+from open_imagen.serving.listening import listen
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
@@ -31,10 +33,9 @@ def chromium():
 @contextmanager
 def served(app):
     """An app on a free port of loopback; its address."""
-    config = uvicorn.Config(app, "127.0.0.1", 0, log_level="warning", access_log=False)
+    config = uvicorn.Config(app, log_level="warning", access_log=False)
     server = uvicorn.Server(config)
-    listener = config.bind_socket()
-    listener.listen()
+    listener = listen("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:

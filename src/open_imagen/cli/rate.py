@@ -40,6 +40,7 @@ def serve(
     """
     from open_imagen.evaluation.study import FILE, create, open_study
     from open_imagen.evaluation.votes import Store
+    from open_imagen.serving.listening import listen
 
     try:
         import uvicorn
@@ -68,10 +69,9 @@ def serve(
         f"{' against '.join(chosen.runs)}: {trials} trials in {len(chosen.parts)} parts",
         file=sys.stderr,
     )
-    config = uvicorn.Config(make_app(store), host, port, log_level="warning", access_log=False)
+    config = uvicorn.Config(make_app(store), log_level="warning", access_log=False)
     server = uvicorn.Server(config)
-    with config.bind_socket() as listener:
-        listener.listen()  # from here on whoever calls is answered, if not at once
+    with listen(host, port) as listener:
         place = listener.getsockname()
         print(
             f"Rate at http://{place[0]}:{place[1]}/  (Ctrl+C ends it; votes are kept)", flush=True

@@ -49,7 +49,6 @@ def serve(
     try:
         from open_imagen.serving.api import Service, make_app
         from open_imagen.serving.operation import Counters, JsonLines
-        from open_imagen.serving.server import listen
         from open_imagen.serving.server import serve as run
     except ImportError as error:
         raise MissingDependency(
@@ -58,6 +57,7 @@ def serve(
     from open_imagen.cascade.pipeline import Cascade, load
     from open_imagen.serving.access import read_keys
     from open_imagen.serving.gallery import Gallery
+    from open_imagen.serving.listening import listen
     from open_imagen.serving.worker import Worker
 
     if deadline <= 0 or keep < 1 or most_pixels < 64 * 64:

@@ -75,6 +75,13 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         (503, "The server is stopping, or the picture was not finished in time."),
     )
 }
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": ImagesReply,
+        "description": "The pictures; with stream, events as they are made.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'; img-src 'self' data: blob:; frame-ancestors 'none'",
@@ -190,12 +197,12 @@ def make_app(service: Service) -> FastAPI:
         """One of them."""
         return _model(model, _cascade(service, model))
 
-    @app.post("/v1/images/generations", tags=["images"], response_model=ImagesReply)
+    @app.post("/v1/images/generations", tags=["images"], responses=STREAMED)
     async def generate(body: Generation, request: Request, who: Annotated[str, client]) -> Response:
         """Pictures of a sentence; with "stream": true as server-sent events."""
         return await _answer(service, request, body, who, _job_of(service, body, who))
 
-    @app.post("/v1/images/upscale", tags=["images"], response_model=ImagesReply)
+    @app.post("/v1/images/upscale", tags=["images"], responses=STREAMED)
     async def upscale(body: Upscaling, request: Request, who: Annotated[str, client]) -> Response:
         """A picture, enlarged by the super-resolution stages."""
         made = await asyncio.to_thread(_enlarging_job, service, body, who)

@@ -9,6 +9,7 @@ MOST_PICTURES = 10
 MOST_WORDS = 32_000
 """Characters of a prompt at most, the API's own limit."""
 MOST_PREVIEWS = 64
+MOST_STEPS = 1000
 SIZE = r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"
 PLAIN_FIELDS = (
     "background", "moderation", "quality", "safety_identifier", "style", "user", "complexity",
@@ -16,7 +17,7 @@ PLAIN_FIELDS = (
 """Fields of OpenAI's that are understood and change nothing here."""
 
 Prompt = Annotated[str, Field(min_length=1, max_length=MOST_WORDS)]
-Whole = Annotated[int, Field(ge=1, le=1000)]
+Whole = Annotated[int, Field(ge=1, le=MOST_STEPS)]
 Weight = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Level = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=-1, lt=2**62)]
@@ -69,13 +70,6 @@ class Ask(BaseModel):
             raise ValueError("the prompt is empty")
         return value
 
-    @field_validator("prompt", "negative_prompt", "user", "model")
-    @classmethod
-    def _is_text(cls, value: str | None) -> str | None:
-        if value is not None and any(0xD800 <= ord(c) <= 0xDFFF for c in value):
-            raise ValueError("it is not valid Unicode")
-        return value
-
     @model_validator(mode="after")
     def _once(self) -> "Ask":
         for ours, theirs in (("steps", "num_inference_steps"), ("guidance", "guidance_scale")):
@@ -108,9 +102,13 @@ class Ask(BaseModel):
                 for one in found.values():
                     one[setting] = value
         for values in found.values():
-            for value in values.values():
+            for name, value in values.items():
                 if isinstance(value, float) and not math.isfinite(value):
-                    raise ValueError("numbers must be finite")
+                    raise ValueError(f"{name} must be finite")
+                if name == "steps" and isinstance(value, int) and value > MOST_STEPS:
+                    raise ValueError(f"steps = {value} must be at most {MOST_STEPS}")
+                if name == "timesteps" and isinstance(value, list) and len(value) > MOST_STEPS:
+                    raise ValueError(f"timesteps must be at most {MOST_STEPS}")
         return found
 
     @property

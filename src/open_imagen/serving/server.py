@@ -11,27 +11,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from open_imagen.errors import ConfigError
 from open_imagen.serving.api import Service
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one.
-
-    Raises:
-        ConfigError: the address cannot be had.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(1024)
-    except (OSError, OverflowError) as error:
-        raise ConfigError(
-            f"Cannot listen on {host}:{port}: {error}.", "Choose another --host or --port."
-        ) from error
-    return listener
 
 
 class Server(uvicorn.Server):

@@ -10,6 +10,7 @@ import itertools
 import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -23,6 +24,8 @@ from open_imagen.cascade.stage import Stage
 from open_imagen.errors import ConfigError, OpenImagenError
 
 log = logging.getLogger("open_imagen.serving")
+MOST_CLIENTS = 10_000
+"""Clients whose last turn is remembered."""
 MOST_CAPTIONS = 512
 """Sentences whose tokens a serving cascade keeps."""
 
@@ -166,11 +169,11 @@ class Worker:
         self.observer = observer or Observer()
         for cascade in cascades.values():
             cascade.text.limit = MOST_CAPTIONS
-        self._numbers = itertools.count()
+        self._numbers, self._batches = itertools.count(), itertools.count()
         self._waiting: list[Task] = []
         self._busy: list[Task] = []
-        self._turn: list[str] = []
-        """Clients, the one that was served longest ago first."""
+        self._served: OrderedDict[str, int] = OrderedDict()
+        """The latest clients, and which batch was the last that they had a part in."""
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
@@ -210,8 +213,6 @@ class Worker:
             for index in range(len(job.pictures)):
                 below = None if job.start is None else job.start[0]
                 self._waiting.append(Task(job, index, next(self._numbers), below=below))
-            if job.client not in self._turn:
-                self._turn.append(job.client)
             self._changed.notify()
 
     def cancel(self, job: Job) -> None:
@@ -257,24 +258,29 @@ class Worker:
         queues: dict[str, list[Task]] = {}
         for task in sorted(self._waiting, key=lambda task: task.number):
             queues.setdefault(task.job.client, []).append(task)
-        self._turn = [client for client in self._turn if client in queues]
-        if not self._turn:
+        if not queues:
             return []
-        lead = queues[self._turn[0]][0]
+        # Whose last batch is longest ago comes first; among those that had none, who came first.
+        turn = sorted(queues, key=lambda one: (self._served.get(one, -1), queues[one][0].number))
+        lead = queues[turn[0]][0]
         room = self._room(lead)
         batch = [lead]
         fitting = {
             client: [task for task in queues[client] if task is not lead and task.fits(lead)]
-            for client in self._turn
+            for client in turn
         }
         # The leader's own come last in each round: others have waited longer for their turn.
-        for client in itertools.cycle([*self._turn[1:], self._turn[0]]):
+        for client in itertools.cycle([*turn[1:], turn[0]]):
             if len(batch) == room or not any(fitting.values()):
                 break
             if fitting[client]:
                 batch.append(fitting[client].pop(0))
-        served = dict.fromkeys(task.job.client for task in batch)
-        self._turn = [client for client in self._turn if client not in served] + list(served)
+        now = next(self._batches)
+        for task in batch:
+            self._served[task.job.client] = now
+            self._served.move_to_end(task.job.client)
+        while len(self._served) > MOST_CLIENTS:
+            self._served.popitem(last=False)
         return batch
 
     def _room(self, lead: Task) -> int:
@@ -324,8 +330,6 @@ class Worker:
             with self._changed:
                 if not job.ended:
                     self._waiting.append(task)
-                    if job.client not in self._turn:
-                        self._turn.append(job.client)
             return None
         job.left -= 1
         job.ended = job.left == 0
