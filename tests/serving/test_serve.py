@@ -132,7 +132,7 @@ def test_after_sigkill_the_gallery_opens_with_whole_pictures_only(running, tmp_p
         (("--filter", "nowhere:judge"), "cannot be loaded"),
         (("--filter", "json:judge"), "cannot be loaded"),
         (("--deadline", "0"), "--deadline must be above 0"),
-        (("--batch-size", "0"), "must be at least 1"),
+        (("--batch-size", "0"), "--batch-size and --queue at least 1"),
     ],
 )
 def test_wrong_settings_are_refused(monkeypatch, capsys, words, message):

@@ -1,5 +1,6 @@
 """imagen serve: pictures over HTTP, and the studio page."""
 
+import contextlib
 import importlib
 import logging
 import sys
@@ -60,47 +61,50 @@ def serve(
     from open_imagen.serving.listening import listen
     from open_imagen.serving.worker import Worker
 
-    if deadline <= 0 or keep < 1 or most_pixels < 64 * 64:
-        raise ConfigError("--deadline must be above 0, --keep at least 1, --max-pixels 4096.")
+    if deadline <= 0 or keep < 1 or most_pixels < 64 * 64 or batch_size < 1 or queue_size < 1:
+        raise ConfigError(
+            "--deadline must be above 0; --keep, --batch-size and --queue at least 1, --max-pixels"
+            " at least 4096."
+        )
     keys = read_keys(key_file) if key_file is not None else None
     chosen = load_filter(content_filter) if content_filter else None
     if keys is None and host not in ("127.0.0.1", "localhost", "::1"):
         print(f"Warning: anyone who reaches {host} may use this server.", file=sys.stderr)
-    listener = listen(host, port)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("open_imagen").setLevel(logging.INFO)
-    cascades: dict[str, Cascade] = {}
-    for name in models:
-        cascade = load(name, device)
-        cascades[name if name not in cascades else f"{name}-{len(cascades)}"] = cascade
-    for cascade in cascades.values():
-        cascade.text(["warm"])  # the first caller shall not wait for the language model
-    temporary = None
-    if gallery is None:
-        temporary = tempfile.TemporaryDirectory(prefix="imagen-gallery-")
-        gallery = Path(temporary.name)
-    counters = Counters()
-    service = Service(
-        cascades=cascades,
-        worker=Worker(cascades, batch_size, queue_size, counters),
-        gallery=Gallery(gallery, keep),
-        counters=counters,
-        keys=keys,
-        deadline=deadline,
-        most_pixels=most_pixels,
-        origins=tuple(origins),
-        log_prompts=log_prompts,
-        filter=chosen,
-    )
-    place = listener.getsockname()
-    print(f"Studio at http://{place[0]}:{place[1]}/  API at /v1, description at /docs", flush=True)
-    try:
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(listen(host, port))
+        cascades: dict[str, Cascade] = {}
+        for name in models:
+            cascades[name if name not in cascades else f"{name}-{len(cascades)}"] = load(
+                name, device
+            )
+        for cascade in cascades.values():
+            cascade.text(["warm"])  # the first caller shall not wait for the language model
+        if gallery is None:
+            temporary = tempfile.TemporaryDirectory(prefix="imagen-gallery-")
+            gallery = Path(stack.enter_context(temporary))
+        counters = Counters()
+        service = Service(
+            cascades=cascades,
+            gallery=Gallery(gallery, keep),
+            worker=Worker(cascades, batch_size, queue_size, counters),
+            counters=counters,
+            keys=keys,
+            deadline=deadline,
+            most_pixels=most_pixels,
+            origins=tuple(origins),
+            log_prompts=log_prompts,
+            filter=chosen,
+        )
+        place = listener.getsockname()
+        print(
+            f"Studio at http://{place[0]}:{place[1]}/  API at /v1, description at /docs",
+            flush=True,
+        )
         run(make_app(service), service, listener)
-    finally:
-        if temporary is not None:
-            temporary.cleanup()
 
 
 def load_filter(text: str) -> "Filter":

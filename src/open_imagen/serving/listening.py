@@ -11,6 +11,7 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: the address cannot be had.
     """
+    listener = None
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         # The protocol by its number: asyncio turns off Nagle's delays only where it is told so.
@@ -19,6 +20,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
         listener.listen(1024)
     except (OSError, OverflowError) as error:
+        if listener is not None:
+            listener.close()
         raise ConfigError(
             f"Cannot listen on {host}:{port}: {error}.", "Choose another --host or --port."
         ) from error
