@@ -52,6 +52,24 @@ class TextEmbedding(NamedTuple):
         )
 
 
+class ReadText(NamedTuple):
+    """What a network makes of captions before it sees any picture: the same at every step.
+
+    pooled        [B, D] the text as one vector
+    mask          [B, L] bool, True where there is a token
+    keys_values   [B, L, 2C] of each attention over the text, in the network's order
+    """
+
+    pooled: Tensor
+    mask: Tensor
+    keys_values: tuple[Tensor, ...]
+
+    def select(self, rows: slice) -> "ReadText":
+        return ReadText(
+            self.pooled[rows], self.mask[rows], tuple(seen[rows] for seen in self.keys_values)
+        )
+
+
 def stack_texts(texts: Sequence[TextEmbedding]) -> TextEmbedding:
     """Join embeddings along the batch, padding to the longest with masked zeros."""
     length = max(text.tokens.shape[1] for text in texts)
@@ -97,8 +115,14 @@ class Network(Protocol):
     """What a U-Net is: it predicts, and knows nothing of schedules or guidance."""
 
     def __call__(
-        self, z: Tensor, logsnr: Tensor, text: TextEmbedding, lowres: LowRes | None = None
+        self,
+        z: Tensor,
+        logsnr: Tensor,
+        text: TextEmbedding | ReadText,
+        lowres: LowRes | None = None,
     ) -> Tensor: ...
+
+    def read(self, text: TextEmbedding) -> ReadText: ...
 
 
 class TextEncoder(Protocol):

@@ -65,6 +65,23 @@ def test_every_condition_is_heard(name):
         )
 
 
+@pytest.mark.parametrize("name", [*SMALL, "tiny-sr-1024", "scenes-sr-1024"])
+def test_text_that_was_read_before_says_the_same(name):
+    network = awake(build(name)).eval()
+    z, logsnr, text, lowres = inputs(network)
+    text = TextEmbedding(text.tokens, torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]).bool())
+    read = network.read(text)
+    plain = network(z, logsnr, text, lowres)
+    torch.testing.assert_close(network(z, logsnr, read, lowres), plain, rtol=1e-4, atol=1e-5)
+    one = read.select(slice(0, 1))
+    first = lowres and LowRes(*(part[:1] for part in lowres))
+    torch.testing.assert_close(
+        network(z[:1], logsnr[:1], one, first), plain[:1], rtol=1e-4, atol=1e-5
+    )
+    other = network.read(TextEmbedding(text.tokens.flip(0), text.mask))
+    assert not torch.allclose(network(z, logsnr, other, lowres), plain, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_a_picture_does_not_depend_on_its_neighbours_or_on_padding(name):
     network = awake(build(name)).eval()

@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from open_imagen.diffusion.schedules import Schedule
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
 from open_imagen.models.lora import Merged
 from open_imagen.models.registry import construct, resolve
-from open_imagen.types import LowRes, TextEmbedding, stack_texts
+from open_imagen.types import LowRes, ReadText, TextEmbedding, stack_texts
 
 Watch = Callable[[int, int, Tensor], None]
 UNCONDITIONAL = ("zero", "empty")
@@ -311,7 +312,21 @@ class Stage(nn.Module):
         """
         guidance, threshold = settings.guide, settings.thresholding
         kind, network = self.config.objective.prediction, self.network
-        both = stack_texts([text, negative or text.null()])
+        number = len(text.tokens)
+
+        # What hangs on the text alone is worked out once, and not at every step.
+        @cache
+        def both() -> ReadText:
+            read: ReadText = network.read(stack_texts([text, negative or text.null()]))  # type: ignore[operator]
+            return read
+
+        @cache
+        def alone() -> ReadText:
+            if guidance.weight != 1:
+                return both().select(slice(number))
+            read: ReadText = network.read(text)  # type: ignore[operator]
+            return read
+
         twice = condition and LowRes(*(torch.cat([part, part]) for part in condition))
         with_variance = self.learned_range and settings.sampler == "ddpm"
 
@@ -322,14 +337,14 @@ class Stage(nn.Module):
         def denoise(z: Tensor, logsnr: float) -> Estimate:
             weight = guidance.at(logsnr, bisect_left(levels, logsnr))
             if weight != 1:
-                found = network(torch.cat([z, z]), told(logsnr, 2 * len(z), z), both, twice)
+                found = network(torch.cat([z, z]), told(logsnr, 2 * len(z), z), both(), twice)
                 found, unconditional = found.float().chunk(2)
                 each = weight if weights is None else weights[:, None, None, None]
                 prediction = guide(found[:, :3], unconditional[:, :3], each)
                 if guidance.rescale:
                     prediction = rescaled(prediction, found[:, :3], guidance.rescale)
             else:
-                found = network(z, told(logsnr, len(z), z), text, condition).float()
+                found = network(z, told(logsnr, len(z), z), alone(), condition).float()
                 prediction = found[:, :3]
             level = torch.tensor(logsnr, dtype=torch.float64)
             x = threshold(to_x(prediction, z, level, kind))

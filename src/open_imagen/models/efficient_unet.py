@@ -20,11 +20,12 @@ from open_imagen.models.layers import (
     conv3x3,
     cropped,
     group_norm,
+    number_attentions,
     resampled,
     zeroed,
 )
 from open_imagen.models.registry import NETWORKS, PRESETS, Preset
-from open_imagen.types import LowRes, TextEmbedding
+from open_imagen.types import LowRes, ReadText, TextEmbedding
 
 ATTENTION = ("both", "none", "text")
 
@@ -93,11 +94,22 @@ class EfficientUNet(nn.Module):
         self.norm = group_norm(config.stem)
         self.head = zeroed(conv3x3(config.stem, 3 * config.patch**2))
 
+    def read(self, text: TextEmbedding) -> ReadText:
+        """All that hangs on the text alone: sampling reads it once, not at every step."""
+        attentions = number_attentions(self)
+        seen = tuple(one.read(text) for one in attentions)
+        return ReadText(self.pooled_text(text), text.mask, seen)
+
     def forward(
-        self, z: Tensor, level: Tensor, text: TextEmbedding, lowres: LowRes | None = None
+        self,
+        z: Tensor,
+        level: Tensor,
+        text: TextEmbedding | ReadText,
+        lowres: LowRes | None = None,
     ) -> Tensor:
         # Conditions. Every block wants the embedding through the activation: once is enough.
-        embedding = self.level(level) + self.pooled_text(text)
+        pooled = text.pooled if isinstance(text, ReadText) else self.pooled_text(text)
+        embedding = self.level(level) + pooled
         if lowres is not None:
             embedding = embedding + self.lowres_level(lowres.level)
             z = torch.cat([z, lowres.image], dim=1)
@@ -135,7 +147,7 @@ class Blocks(nn.Module):
             else None
         )
 
-    def forward(self, h: Tensor, embedding: Tensor, text: TextEmbedding) -> Tensor:
+    def forward(self, h: Tensor, embedding: Tensor, text: TextEmbedding | ReadText) -> Tensor:
         for block in self.blocks:
             h = block(h, embedding)
         return h if self.attention is None else self.attention(h, text)
@@ -149,7 +161,7 @@ class DBlock(nn.Module):
         self.resample = conv3x3(above, config.channels[level], stride=2)
         self.level = Blocks(config, level)
 
-    def forward(self, h: Tensor, embedding: Tensor, text: TextEmbedding) -> Tensor:
+    def forward(self, h: Tensor, embedding: Tensor, text: TextEmbedding | ReadText) -> Tensor:
         out: Tensor = self.level(self.resample(h), embedding, text)
         return out
 
@@ -162,7 +174,7 @@ class UBlock(nn.Module):
         self.level = Blocks(config, level)
         self.resample = conv3x3(config.channels[level], above)
 
-    def forward(self, h: Tensor, embedding: Tensor, text: TextEmbedding) -> Tensor:
+    def forward(self, h: Tensor, embedding: Tensor, text: TextEmbedding | ReadText) -> Tensor:
         out: Tensor = self.resample(resampled(self.level(h, embedding, text), "up"))
         return out
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from open_imagen.types import TextEmbedding
+from open_imagen.types import ReadText, TextEmbedding
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -174,13 +174,22 @@ class TextAttention(nn.Module):
             self.norm_text = norm(text_width)
             self.text_keys_values = nn.Linear(text_width, 2 * channels)
         self.out = zeroed(nn.Linear(channels, channels))
+        self.number = 0
+        """Which of the network's attentions over the text this is."""
 
-    def forward(self, x: Tensor, text: TextEmbedding) -> Tensor:
+    def read(self, text: TextEmbedding) -> Tensor:
+        """Keys and values of the text, [B, L, 2C]."""
+        seen: Tensor = self.text_keys_values(self.norm_text(text.tokens))
+        return seen
+
+    def forward(self, x: Tensor, text: TextEmbedding | ReadText) -> Tensor:
         pixels = self.norm(x).flatten(2).transpose(1, 2)  # [B, HW, C]
         query = split_heads(self.query(pixels), self.heads)
         seen, masks = [], []
         if self.over != "pixels":
-            seen.append(self.text_keys_values(self.norm_text(text.tokens)))
+            seen.append(
+                text.keys_values[self.number] if isinstance(text, ReadText) else self.read(text)
+            )
             masks.append(text.mask)
         if self.over != "text":
             seen.append(self.keys_values(pixels))
@@ -191,6 +200,14 @@ class TextAttention(nn.Module):
         update = self.out(found.transpose(1, 2).flatten(2))  # [B, HW, C]
         out: Tensor = x + update.transpose(1, 2).reshape(x.shape)
         return out
+
+
+def number_attentions(network: nn.Module) -> list[TextAttention]:
+    """The attentions of a network that look at the text, each told its number."""
+    found = [m for m in network.modules() if isinstance(m, TextAttention) and m.over != "pixels"]
+    for number, one in enumerate(found):
+        one.number = number
+    return found
 
 
 class TextLayer(nn.Module):

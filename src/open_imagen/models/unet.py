@@ -23,10 +23,11 @@ from open_imagen.models.layers import (
     conv3x3,
     cropped,
     group_norm,
+    number_attentions,
     zeroed,
 )
 from open_imagen.models.registry import NETWORKS, PRESETS, Preset
-from open_imagen.types import LowRes, TextEmbedding
+from open_imagen.types import LowRes, ReadText, TextEmbedding
 
 LEVELS = {"logsnr": 50.0, "step": 1.0}
 """How a noise level is told, and what brings it to the range of step numbers, 0 to 1000."""
@@ -176,18 +177,36 @@ class UNet(nn.Module):
         self.norm = group_norm(width)
         self.head = zeroed(conv3x3(width, config.out_channels * config.patch**2))
 
-    def forward(
-        self, z: Tensor, level: Tensor, text: TextEmbedding, lowres: LowRes | None = None
-    ) -> Tensor:
-        # Conditions. Every block wants the embedding through the activation: once is enough.
+    def _conditions(self, text: TextEmbedding) -> tuple[TextEmbedding, Tensor]:
+        """The text as attention sees it, and as one vector."""
         for layer in self.text_layers:
             text = layer(text)
-        embedding = self.level(level) + self.pooled_text(text)
+        pooled = self.pooled_text(text)
+        return TextEmbedding(self.project_text(text.tokens), text.mask), pooled
+
+    def read(self, text: TextEmbedding) -> ReadText:
+        """All that hangs on the text alone: sampling reads it once, not at every step."""
+        text, pooled = self._conditions(text)
+        attentions = number_attentions(self)
+        return ReadText(pooled, text.mask, tuple(one.read(text) for one in attentions))
+
+    def forward(
+        self,
+        z: Tensor,
+        level: Tensor,
+        text: TextEmbedding | ReadText,
+        lowres: LowRes | None = None,
+    ) -> Tensor:
+        # Conditions. Every block wants the embedding through the activation: once is enough.
+        if isinstance(text, ReadText):
+            pooled = text.pooled
+        else:
+            text, pooled = self._conditions(text)
+        embedding = self.level(level) + pooled
         if lowres is not None:
             embedding = embedding + self.lowres_level(lowres.level)
             z = torch.cat([z, lowres.image], dim=1)
         embedding = self.act(embedding)
-        text = TextEmbedding(self.project_text(text.tokens), text.mask)
 
         # Down.
         h = self.stem(F.pixel_unshuffle(z, self.config.patch))
@@ -219,7 +238,7 @@ class Step(nn.Module):
         self.attention = attention
         self.after: ResBlock | None = None
 
-    def forward(self, x: Tensor, embedding: Tensor, text: TextEmbedding) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor, text: TextEmbedding | ReadText) -> Tensor:
         x = self.block(x, embedding)
         if self.attention is not None:
             x = self.attention(x, text)
