@@ -61,7 +61,8 @@ def load(url: str, size: str, clients: int, seconds: float) -> list[tuple[int, f
 def measure(batch: int, options: argparse.Namespace) -> dict[str, object]:
     """One server, one load."""
     words = ["serve", "--port", "0", "--batch-size", str(batch), "--queue", str(options.queue)]
-    command = [sys.executable, "-m", "open_imagen", *words, "--model", options.model, "--keep", "200"]
+    words += ["--model", options.model, "--keep", "200"]
+    command = [sys.executable, "-m", "open_imagen", *words]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert server.stdout is not None
     try:

@@ -113,3 +113,16 @@ def test_damage_is_told(tmp_path):
     with pytest.raises(CheckpointError, match="damaged") as caught:
         Store(tmp_path)
     assert "imagen embed again" in caught.value.hint
+
+
+def test_a_memory_with_a_limit_keeps_the_latest_captions():
+    from open_imagen.text.cache import Remembered
+
+    memory = Remembered(WordEncoder(), limit=2)
+    first = memory(["a red ring"])
+    assert (memory.length("a red ring"), memory.length("else")) == (3, 0)
+    memory(["b", "c"])
+    assert (len(memory), memory.knows(["b", "c"]), memory.knows(["a red ring"])) == (2, True, False)
+    many = memory([f"{k} words" for k in range(5)])
+    assert many.tokens.shape == (5, 2, 384)
+    assert torch.equal(memory(["a red ring"]).tokens, first.tokens)

@@ -14,7 +14,7 @@ from open_imagen.cli.generate import Device
 from open_imagen.errors import ConfigError, MissingDependency
 
 if TYPE_CHECKING:
-    from open_imagen.serving.api import Filter
+    from open_imagen.serving.service import Filter
 
 
 def serve(
@@ -48,9 +48,10 @@ def serve(
     SIGTERM and Ctrl+C finish what is running and then end.
     """
     try:
-        from open_imagen.serving.api import Service, make_app
+        from open_imagen.serving.api import make_app
         from open_imagen.serving.operation import Counters, JsonLines
         from open_imagen.serving.server import serve as run
+        from open_imagen.serving.service import Service
     except ImportError as error:
         raise MissingDependency(
             f"Serving needs a web server ({error}).", 'Run: pip install "open-imagen[serve]"'
