@@ -15,7 +15,7 @@ from open_imagen.cascade.sampling import Sampling
 from open_imagen.config import plain
 from open_imagen.diffusion.guidance import guide, rescaled
 from open_imagen.diffusion.losses import Objective
-from open_imagen.diffusion.parameterization import diffuse, to_x
+from open_imagen.diffusion.parameterization import diffuse, to_eps, to_x
 from open_imagen.diffusion.samplers import Denoise, Estimate, image_of
 from open_imagen.diffusion.schedules import Schedule
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
@@ -27,6 +27,8 @@ Watch = Callable[[int, int, Tensor], None]
 UNCONDITIONAL = ("zero", "empty")
 GOLDEN = (5**0.5 - 1) / 2
 MASK = 2**64 - 1
+Truth = Callable[[Tensor, Tensor, TextEmbedding, LowRes | None], Tensor]
+"""(z, t, text, low-resolution condition) -> the clean image that the loss compares with."""
 FARTHEST = 20.0
 """Networks are told no log-SNR beyond this, either way: pure noise has none."""
 
@@ -205,13 +207,19 @@ class Stage(nn.Module):
             self.network.to("meta")
 
     def loss(
-        self, images: Tensor, text: TextEmbedding, draws: Draws, lowres: Tensor | None = None
+        self,
+        images: Tensor,
+        text: TextEmbedding,
+        draws: Draws,
+        lowres: Tensor | None = None,
+        truth: Truth | None = None,
     ) -> Tensor:
         """Weighted error of each example, [B].
 
         Args:
             images: clean, [B, 3, H, W] in [-1, 1].
             lowres: for super-resolution, the small pictures [B, 3, h, w] in [-1, 1].
+            truth: what the clean image shall be taken for, if not ``images`` themselves.
         """
         logsnr = self.config.schedule.logsnr(draws.t)
         z = diffuse(images, draws.eps, logsnr)
@@ -221,7 +229,11 @@ class Stage(nn.Module):
             condition = self.condition(lowres, draws.level, draws.lowres_noise, size)
         text = text.dropped(draws.drop)
         prediction = self.network(z, self.told(logsnr), text, condition).float()[:, :3]
-        return self.config.objective.loss(prediction, images, draws.eps, z, logsnr)
+        x, eps = images, draws.eps
+        if truth is not None:
+            x = truth(z, draws.t, text, condition)
+            eps = to_eps(x, z, logsnr)
+        return self.config.objective.loss(prediction, x, eps, z, logsnr)
 
     def told(self, logsnr: Tensor) -> Tensor:
         """A noise level [B] as the network wants to be told it."""

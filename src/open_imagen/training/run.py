@@ -10,6 +10,7 @@ from open_imagen.config import override, parse, read_toml
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.models.lora import LoraConfig
 from open_imagen.storage import read_json
+from open_imagen.training.distill import DistillConfig
 from open_imagen.training.ema import EmaConfig
 from open_imagen.training.optim import OptimConfig
 
@@ -112,6 +113,8 @@ class Recipe:
     ema: EmaConfig = field(default_factory=EmaConfig)
     adapter: LoraConfig = field(default_factory=LoraConfig)
     """Learn a low-rank change of some weights (LoRA) in place of all weights; wants train.init."""
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    """Learn from a teacher in place of the data's own pictures; see training/distill.py."""
     out: str = ""
     """The run folder."""
 

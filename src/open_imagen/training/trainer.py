@@ -30,13 +30,16 @@ from open_imagen.text.cache import Remembered
 from open_imagen.text.store import Store
 from open_imagen.training.averages import Profile, snapshot_name
 from open_imagen.training.checkpoint import Checkpoints, training_tensors
+from open_imagen.training.distill import Distillation, load_teacher
 from open_imagen.training.ema import Ema
 from open_imagen.training.optim import clip, make_optimizer
 from open_imagen.training.parallel import blocks, gathering, spread, whole
 from open_imagen.training.run import Recipe
-from open_imagen.types import Batch, Source, TextEncoder
+from open_imagen.types import Batch, Source, TextEmbedding, TextEncoder
 
 Callback = Callable[["Trainer"], None]
+Objective = Callable[[Tensor, TextEmbedding, Draws, Tensor | None], Tensor]
+"""(images, text, draws, lowres) -> the weighted error of each example."""
 
 COMPILED_TEXT = 24
 """A compiled network sees texts padded to a multiple of this many tokens: few shapes to compile."""
@@ -99,6 +102,10 @@ class Trainer:
         self.learning = spread(self.network, self.config.parallel)
         """The network as it is called in training; `network` itself where there is one process."""
         self.stage.network = self.learning
+        self.objective: Objective = self.stage.loss
+        if recipe.distill.teacher:
+            teacher = load_teacher(recipe.distill, recipe.stage.name, self.device)
+            self.objective = Distillation(recipe.distill, self.stage, teacher)
         self.optimizer = make_optimizer(self.network, recipe.optim)
         self.ema = Ema(self.network, recipe.ema)
         self.checkpoints = Checkpoints(recipe.folder / "checkpoints", self.config.keep)
@@ -194,7 +201,7 @@ class Trainer:
         for rows in pieces:
             automatic = torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
             with gathering(self.learning, rows is pieces[-1]), automatic:
-                losses = self.stage.loss(
+                losses = self.objective(
                     images[rows],
                     text.select(rows),
                     draws.select(rows),

@@ -1,0 +1,135 @@
+"""Distillation: the formula lands where the teacher lands, and a student reaches its teacher."""
+
+import math
+
+import pytest
+import torch
+
+from open_imagen.cascade.pipeline import Cascade
+from open_imagen.cascade.sampling import Sampling
+from open_imagen.cascade.stage import Draws
+from open_imagen.diffusion.samplers import ddim, straight
+from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.training.distill import (
+    Distillation,
+    DistillConfig,
+    leading_to,
+    load_teacher,
+)
+from open_imagen.types import LowRes, TextEmbedding
+from standins import WordEncoder, make_stages
+
+
+def text_of(batch):
+    generator = torch.Generator().manual_seed(4)
+    tokens = torch.randn(batch, 3, 384, generator=generator)
+    return TextEmbedding(tokens, torch.ones(batch, 3, dtype=torch.bool))
+
+
+def draws_of(batch, side=64, lowres=False):
+    return Draws.make((batch, 3, side, side), 0, 7, 0.5, lowres)
+
+
+@pytest.mark.parametrize("now,then", [(-2.0, 0.5), (-9.0, -8.0), (3.0, math.inf)])
+def test_one_step_with_the_target_lands_where_it_should(now, then):
+    generator = torch.Generator().manual_seed(0)
+    z, end = torch.randn(2, 4, 3, dtype=torch.float64, generator=generator)
+    torch.testing.assert_close(straight(leading_to(z, end, now, then), z, now, then), end)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_step_of_the_student_is_the_teachers_steps(place):
+    """DDIM of the teacher over all its steps ends where the student's targets lead."""
+    teacher = make_stages()[place]
+    config = DistillConfig(teacher="t", guidance=3.0, steps=2, substeps=3)
+    distill = Distillation(config, make_stages()[place], teacher)
+    side = teacher.config.resolution
+    z = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+    text, condition = text_of(2), None
+    if teacher.config.lowres:
+        condition = LowRes(torch.randn_like(z) / 2, torch.tensor([2.0, 3.0]))
+    denoise = teacher.denoiser(text, distill.settings, condition)
+    levels = teacher.config.schedule.levels(6)
+    expected = ddim(denoise, z, levels, lambda: z)
+
+    here = z
+    for k, (now, then) in enumerate([(levels[0], levels[3]), (levels[3], levels[6])]):
+        x = distill.truth(here, torch.full((2,), 1 - k / 2), text, condition)
+        here = straight(x, here, now, then)
+    torch.testing.assert_close(here, expected, rtol=1e-3, atol=1e-3)
+    assert distill.levels(1.0) == pytest.approx(levels[:4], abs=1e-9)
+    assert distill.levels(0.5) == pytest.approx(levels[3:], abs=1e-9)
+
+
+def test_without_steps_the_target_is_the_guided_estimate():
+    teacher = make_stages()[0]
+    distill = Distillation(DistillConfig(teacher="t", guidance=4.0), make_stages()[0], teacher)
+    z, text = torch.randn(3, 3, 64, 64), text_of(3)
+    t = torch.tensor([0.3, 0.8, 0.3])
+    found = distill.truth(z, t, text, None)
+    for k in range(3):
+        settings = Sampling(guidance=4.0).over(teacher.config.sampling).complete()
+        one = teacher.denoiser(text.select([k]), settings)
+        level = float(teacher.config.schedule.logsnr(t[k].double()))
+        torch.testing.assert_close(found[k], one(z[k : k + 1], level)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_student_that_is_its_unguided_teacher_has_nothing_to_learn():
+    teacher, student = make_stages()[0], make_stages()[0]
+    settings = Sampling(threshold="none").over(teacher.config.sampling)
+    object.__setattr__(teacher.config, "sampling", settings)
+    config = DistillConfig(teacher="t", guidance=1.0, steps=4, substeps=1)
+    distill = Distillation(config, student, teacher)
+    images = torch.rand(4, 3, 64, 64) * 2 - 1
+    losses = distill(images, text_of(4), draws_of(4))
+    assert losses.max() < 1e-6
+    guided = Distillation(DistillConfig(teacher="t", guidance=3.0, steps=4), student, teacher)
+    assert guided(images, text_of(4), draws_of(4)).min() > 1e-4
+
+
+def test_the_student_is_asked_only_where_its_steps_begin(monkeypatch):
+    student = make_stages()[0]
+    distill = Distillation(
+        DistillConfig(teacher="t", steps=4, substeps=1), student, make_stages()[0]
+    )
+    asked = []
+    plain = student.config.schedule.logsnr
+    monkeypatch.setattr(
+        type(student.config.schedule), "logsnr", lambda self, t: (asked.append(t), plain(t))[1]
+    )
+    distill(torch.zeros(8, 3, 64, 64), text_of(8), draws_of(8))
+    assert set(asked[0].tolist()) <= {0.25, 0.5, 0.75, 1.0}
+    assert len(set(asked[0].tolist())) > 1
+
+
+def test_a_student_comes_near_its_guided_teacher():
+    """Some steps of training bring the student's one prediction towards the guided one."""
+    teacher, student = make_stages()[0], make_stages()[0]
+    student.requires_grad_(True)
+    config = DistillConfig(teacher="t", guidance=3.0)
+    distill = Distillation(config, student, teacher)
+    optimizer = torch.optim.Adam(student.parameters(), lr=1e-3)
+    images = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    text, draws = text_of(8), draws_of(8)
+    draws = draws._replace(t=draws.t.clamp(0.2, 0.8))
+    first = distill(images, text, draws).mean().item()
+    for _ in range(150):
+        loss = distill(images, text, draws).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < first / 3
+
+
+def test_teachers_that_do_something_else_are_refused(model_folder):
+    base, sr = make_stages()
+    with pytest.raises(ConfigError, match=r"stage\.resolution = 64 is not its teacher's, 256"):
+        Distillation(DistillConfig(teacher="t"), base, sr)
+    with pytest.raises(UnknownName, match="stage of"):
+        load_teacher(DistillConfig(teacher=str(model_folder)), "sr512", torch.device("cpu"))
+    teacher = load_teacher(DistillConfig(teacher=str(model_folder)), "base", torch.device("cpu"))
+    assert not any(p.requires_grad for p in teacher.parameters())
+    for wrong in ({"steps": -1}, {"substeps": 0}, {"guidance": -1.0}, {"guidance": math.nan}):
+        with pytest.raises(ConfigError, match=r"distill\."):
+            DistillConfig(**wrong)
+    assert Cascade("t", "minilm-l6", [base, sr], device="cpu", text=WordEncoder()).stages
