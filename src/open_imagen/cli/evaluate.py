@@ -1,8 +1,6 @@
 """imagen evaluate: measure a model, or pictures, in the ways of the paper and of its successors."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,30 +16,26 @@ from open_imagen.cli.generate import (
     Thresholding,
     Weight,
 )
+from open_imagen.cli.measuring import (
+    Few,
+    ProtocolOption,
+    ReferenceOption,
+    Resize,
+    Size,
+    Weights,
+    counting,
+    read_protocol,
+    read_weights,
+)
 from open_imagen.cli.options import check, read_settings, sampling
 from open_imagen.errors import ConfigError
 
 if TYPE_CHECKING:
-    from open_imagen.evaluation.features import Told
-    from open_imagen.evaluation.scores import Protocol, Scorer
+    from open_imagen.evaluation.scores import Scorer
 
 app = typer.Typer(help="Measure a model, or pictures.", no_args_is_help=True)
 
 Pictures = typer.Argument(..., metavar="PICTURES", help="A folder, or one of evaluate prompts.")
-ReferenceOption = typer.Option(
-    None, "--reference", metavar="PATH", help="Reference pictures, or .npz with their statistics."
-)
-Weights = typer.Option(
-    [], "--weights", metavar="[NAME=]PATH", help="Weights of the network that looks; may repeat."
-)
-ProtocolOption = typer.Option(
-    "plain", "--protocol", metavar="P", help="plain, imagen-coco-30k or imagen-coco-10k."
-)
-Resize = typer.Option(None, "--resize", metavar="R", help="To Inception's side: clean, tf1, torch.")
-Size = typer.Option(
-    None, "--size", metavar="N", help="First cut the centre square of each picture to this side."
-)
-Few = typer.Option(False, "--few", help="Allow Frechet distances of too few pictures.")
 Record = typer.Option(
     Path("scores"), "--out", metavar="DIR", help="Where the number's record goes."
 )
@@ -306,37 +300,6 @@ def _scorer(
     )
 
 
-def read_protocol(name: str, resize: str | None, size: int | None) -> "Protocol":
-    """A protocol by name, with what was given over it; changed, it loses its name."""
-    from dataclasses import replace
-
-    from open_imagen.errors import UnknownName
-    from open_imagen.evaluation.resize import RESIZES
-    from open_imagen.evaluation.scores import PROTOCOLS
-
-    if name not in PROTOCOLS:
-        raise UnknownName("protocol", name, PROTOCOLS)
-    chosen = PROTOCOLS[name]
-    if resize is not None:
-        _ = RESIZES[resize]
-        chosen = replace(chosen, resize=resize)
-    if size is not None:
-        if size < 1:
-            raise ConfigError(f"--size {size} must be at least 1.")
-        chosen = replace(chosen, size=size)
-    return chosen if chosen == PROTOCOLS[name] or name == "plain" else replace(chosen, name="own")
-
-
-def read_weights(texts: list[str], features: list[str]) -> dict[str, Path]:
-    """ "NAME=PATH", or "PATH" alone, which is for whatever looks."""
-    found = {}
-    for text in texts:
-        name, equals, path = text.partition("=")
-        for one in [name] if equals else features:
-            found[one] = Path(path if equals else text)
-    return found
-
-
 def _measure(names: list[str], pictures: Path, scorer: "Scorer", out: Path, as_json: bool) -> None:
     """Measure, print, and keep the record."""
     from open_imagen.evaluation.pictures import open_pictures
@@ -368,30 +331,3 @@ def _measure(names: list[str], pictures: Path, scorer: "Scorer", out: Path, as_j
 def _shown(record: dict[str, Any]) -> str:
     few = "  (too few pictures)" if record.get("details", {}).get("too_few_pictures") else ""
     return f"{record['label']:32} {record['value']:10.4f} +- {record['error']:.4f}{few}"
-
-
-@contextmanager
-def counting(what: str) -> "Iterator[Told]":
-    """A bar on standard error for work that is counted."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as bar:
-        task = bar.add_task(what, total=None)
-
-        def told(name: str, done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, description=name)
-
-        yield told

@@ -6,17 +6,6 @@ from pathlib import Path
 
 import typer
 
-from open_imagen.cli.evaluate import (
-    Few,
-    ProtocolOption,
-    ReferenceOption,
-    Resize,
-    Size,
-    Weights,
-    counting,
-    read_protocol,
-    read_weights,
-)
 from open_imagen.cli.generate import (
     Device,
     Json,
@@ -26,6 +15,17 @@ from open_imagen.cli.generate import (
     Steps,
     Thresholding,
     Weight,
+)
+from open_imagen.cli.measuring import (
+    Few,
+    ProtocolOption,
+    ReferenceOption,
+    Resize,
+    Size,
+    Weights,
+    counting,
+    read_protocol,
+    read_weights,
 )
 from open_imagen.cli.options import check, read_settings, sampling
 
