@@ -102,7 +102,8 @@ class Trainer:
         self.learning = spread(self.network, self.config.parallel)
         """The network as it is called in training; `network` itself where there is one process."""
         self.stage.network = self.learning
-        self.objective: Objective = self.stage.loss
+        self.objective: Objective | None = None
+        """What is asked of the network, if not the stage's own loss."""
         if recipe.distill.teacher:
             teacher = load_teacher(recipe.distill, recipe.stage.name, self.device)
             self.objective = Distillation(recipe.distill, self.stage, teacher)
@@ -201,7 +202,7 @@ class Trainer:
         for rows in pieces:
             automatic = torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
             with gathering(self.learning, rows is pieces[-1]), automatic:
-                losses = self.objective(
+                losses = (self.objective or self.stage.loss)(
                     images[rows],
                     text.select(rows),
                     draws.select(rows),
