@@ -76,6 +76,17 @@ class Score:
     """95 %: value -+ 1.96 errors."""
 
 
+def scored(value: float, error: float) -> Score:
+    """A number with its error and the interval that follows from it."""
+    return Score(value, error, value - 1.96 * error, value + 1.96 * error)
+
+
+def mean_score(values: Array) -> Score:
+    """The mean of independent values [N]; of a single one the error is unknown, nan."""
+    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+    return scored(float(values.mean()), error)
+
+
 Metric = Callable[[Array, Reference], float]
 METRICS: Registry[Metric] = Registry("metric")
 
@@ -102,7 +113,7 @@ def _spread_of_parts(value: float, features: Array, reference: Reference, seed: 
     parts = [mmd2(features[group[:KID_SUBSET]], other) for group in groups]
     used = sum(min(len(group), KID_SUBSET) for group in groups)
     error = float(np.std(parts, ddof=1) / np.sqrt(len(parts)) * np.sqrt(used / len(features)))
-    return Score(value, error, value - 1.96 * error, value + 1.96 * error)
+    return scored(value, error)
 
 
 def jackknife(
@@ -114,7 +125,7 @@ def jackknife(
     parts = np.array([without(np.setdiff1d(order, group)) for group in groups])
     number = len(groups)
     error = float(np.sqrt((number - 1) / number * ((parts - parts.mean()) ** 2).sum()))
-    return Score(value, error, value - 1.96 * error, value + 1.96 * error)
+    return scored(value, error)
 
 
 def check_enough(features: Array) -> None:
@@ -307,6 +318,4 @@ def clip_score(pictures: Array, captions: Array) -> Score:
     """
     cosine = 100 * (pictures * captions).sum(1)
     cosine = cosine / (np.linalg.norm(pictures, axis=1) * np.linalg.norm(captions, axis=1))
-    value = float(cosine.mean())
-    error = float(cosine.std(ddof=1) / np.sqrt(len(cosine))) if len(cosine) > 1 else float("nan")
-    return Score(value, error, value - 1.96 * error, value + 1.96 * error)
+    return mean_score(cosine)

@@ -12,7 +12,7 @@ from open_imagen.data.scenes import BACKGROUNDS, Kind, Layout, Placed, Scene
 from open_imagen.errors import DataError
 from open_imagen.evaluation.checker import SIDE, Seen, look
 from open_imagen.evaluation.features import Told
-from open_imagen.evaluation.metrics import Score
+from open_imagen.evaluation.metrics import Score, mean_score, scored
 from open_imagen.evaluation.pictures import PictureSet, read_picture
 from open_imagen.evaluation.scene_suite import judge
 
@@ -107,11 +107,9 @@ def alignment(verdicts: list[Verdict]) -> tuple[Score, dict[str, float]]:
         shares[tag] = 100 * sum(right) / len(right)
     value = sum(shares.values()) / len(shares)
     error = 100 * variance**0.5 / len(shares)
-    return Score(value, error, value - 1.96 * error, value + 1.96 * error), shares
+    return scored(value, error), shares
 
 
 def mean_residue(verdicts: list[Verdict]) -> Score:
     """The mean residue of all pictures."""
-    values = np.array([verdict.residue for verdict in verdicts])
-    value, error = float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5)
-    return Score(value, error, value - 1.96 * error, value + 1.96 * error)
+    return mean_score(np.array([verdict.residue for verdict in verdicts]))

@@ -67,13 +67,8 @@ class CascadeSystem:
         self.name, self.batch, self.negative = cascade.name, batch, negative
 
     def record(self) -> dict[str, Any]:
-        names = list(self.cascade.stages)[: self.stages]
-        complete = {
-            name: self.settings.get(name, Sampling())
-            .over(self.cascade.stages[name].config.sampling)
-            .complete()
-            for name in names
-        }
+        chosen = self.cascade.chosen(self.stages)
+        complete = self.cascade.complete_settings(chosen, self.settings)
         facts = {
             "kind": "cascade",
             "model": self.cascade.name,

@@ -60,19 +60,10 @@ def serve(app: FastAPI, service: Service, listener: socket.socket) -> None:
     tasks = set()
 
     def stop() -> None:
-        loop = asyncio.get_running_loop() if _in_loop() else None
-        if loop is not None:
-            tasks.add(loop.create_task(finish()))
+        with contextlib.suppress(RuntimeError):  # no loop runs before the start and after the end
+            tasks.add(asyncio.get_running_loop().create_task(finish()))
 
     server = Server(config, stop)
     server.run(sockets=[listener])
     service.worker.close(30)
     service.gallery.close()
-
-
-def _in_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
