@@ -15,6 +15,7 @@ from open_imagen.training.distill import (
     DistillConfig,
     leading_to,
     load_teacher,
+    step,
 )
 from open_imagen.types import LowRes, TextEmbedding
 from standins import WordEncoder, make_stages
@@ -33,8 +34,11 @@ def draws_of(batch, side=64, lowres=False):
 @pytest.mark.parametrize("now,then", [(-2.0, 0.5), (-9.0, -8.0), (3.0, math.inf)])
 def test_one_step_with_the_target_lands_where_it_should(now, then):
     generator = torch.Generator().manual_seed(0)
-    z, end = torch.randn(2, 4, 3, dtype=torch.float64, generator=generator)
-    torch.testing.assert_close(straight(leading_to(z, end, now, then), z, now, then), end)
+    z, end = torch.randn(2, 1, 3, 4, 4, dtype=torch.float64, generator=generator)
+    levels = torch.tensor([[now], [then]], dtype=torch.float64)
+    x = leading_to(z, end, *levels)
+    torch.testing.assert_close(straight(x, z, now, then), end)
+    torch.testing.assert_close(step(x, z, *levels), end)
 
 
 @pytest.mark.parametrize("place", [0, 1])
@@ -57,8 +61,17 @@ def test_a_step_of_the_student_is_the_teachers_steps(place):
         x = distill.truth(here, torch.full((2,), 1 - k / 2), text, condition)
         here = straight(x, here, now, then)
     torch.testing.assert_close(here, expected, rtol=1e-3, atol=1e-3)
-    assert distill.levels(1.0) == pytest.approx(levels[:4], abs=1e-9)
-    assert distill.levels(0.5) == pytest.approx(levels[3:], abs=1e-9)
+    found = distill.levels(torch.tensor([1.0, 0.5])).T.tolist()
+    assert found[0] == pytest.approx(levels[:4], abs=1e-9)
+    assert found[1] == pytest.approx(levels[3:], abs=1e-9)
+
+    # Images at different steps of theirs are taught together, and each as if alone.
+    t = torch.tensor([1.0, 0.5])
+    together = distill.truth(z, t, text, condition)
+    for k in range(2):
+        some = condition and LowRes(*(part[[k]] for part in condition))
+        alone = distill.truth(z[[k]], t[[k]], text.select([k]), some)
+        torch.testing.assert_close(together[[k]], alone, rtol=1e-4, atol=1e-4)
 
 
 def test_without_steps_the_target_is_the_guided_estimate():

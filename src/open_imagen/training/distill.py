@@ -7,7 +7,9 @@ teacher. Both at once, with `guidance` and `steps`. The loop is the ordinary one
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Draws, Stage
 from open_imagen.diffusion.guidance import guide
 from open_imagen.diffusion.parameterization import to_x
-from open_imagen.diffusion.samplers import ddim, scales
+from open_imagen.diffusion.schedules import alpha_sigma
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.types import LowRes, TextEmbedding, stack_texts
 
@@ -81,54 +83,70 @@ class Distillation:
     @torch.no_grad()
     def truth(self, z: Tensor, t: Tensor, text: TextEmbedding, condition: LowRes | None) -> Tensor:
         """What the teacher makes of z: the estimate x that the student shall give at once."""
+        estimate = self._teaching(text, condition)
         if not self.config.steps:
-            return self._guided(z, t, text, condition)
-        found = torch.empty_like(z)
-        for time in sorted(set(t.tolist())):
-            rows = (t == time).nonzero().flatten()
-            some = condition and LowRes(*(part[rows] for part in condition))
-            chosen = TextEmbedding(text.tokens[rows], text.mask[rows])
-            denoise = self.teacher.denoiser(chosen, self.settings, some)
-            levels = self.levels(time)
-            end = ddim(denoise, z[rows], levels, lambda: z)
-            found[rows] = leading_to(z[rows], end, levels[0], levels[-1])
-        return found
+            return estimate(z, self.teacher.config.schedule.logsnr(t))
+        levels, end = self.levels(t), z
+        for now, then in pairwise(levels):
+            end = step(estimate(end, now), end, now, then)
+        return leading_to(z, end, levels[0], levels[-1])
 
-    def _guided(
-        self, z: Tensor, t: Tensor, text: TextEmbedding, condition: LowRes | None
-    ) -> Tensor:
-        """The teacher's guided, thresholded estimate, each image at a level of its own."""
-        stage, logsnr = self.teacher, self.teacher.config.schedule.logsnr(t)
-        texts, number = stack_texts([text, text.null()]), 2
-        if self.config.guidance == 1:
-            texts, number = text, 1
+    def _teaching(
+        self, text: TextEmbedding, condition: LowRes | None
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """(z, logsnr [B]) -> the teacher's guided, thresholded estimate of each image.
+
+        All images go through the network together, each at a level of its own.
+        """
+        stage, guidance = self.teacher, self.config.guidance
+        texts, number = (text, 1) if guidance == 1 else (stack_texts([text, text.null()]), 2)
+        read = stage.network.read(texts)  # type: ignore[operator]
         many = condition and LowRes(*(torch.cat([part] * number) for part in condition))
-        told = stage.told(logsnr).to(z.dtype).repeat(number)
-        found = stage.network(torch.cat([z] * number), told, texts, many).float()[:, :3]
-        if number == 2:
-            conditional, unconditional = found.chunk(2)
-            found = guide(conditional, unconditional, self.config.guidance)
-        return self.settings.thresholding(to_x(found, z, logsnr, stage.config.objective.prediction))
 
-    def levels(self, time: float) -> list[float]:
-        """The teacher's noise levels within the student's step that begins at this time."""
+        def estimate(z: Tensor, logsnr: Tensor) -> Tensor:
+            told = stage.told(logsnr).to(z.dtype).repeat(number)
+            found = stage.network(torch.cat([z] * number), told, read, many).float()[:, :3]
+            if number == 2:
+                conditional, unconditional = found.chunk(2)
+                found = guide(conditional, unconditional, guidance)
+            x = to_x(found, z, logsnr, stage.config.objective.prediction)
+            return self.settings.thresholding(x)
+
+        return estimate
+
+    def levels(self, t: Tensor) -> Tensor:
+        """The teacher's noise levels within the student's steps that begin at times t [B].
+
+        [substeps + 1, B], float64; +inf, the clean image, at time 0.
+        """
         parts = self.config.steps * self.config.substeps
-        first = round(time * parts)
-        places = range(first, first - self.config.substeps - 1, -1)
-        return [self._logsnr(k / parts) if k else math.inf for k in places]
-
-    def _logsnr(self, time: float) -> float:
-        return float(self.student.config.schedule.logsnr(torch.tensor(time, dtype=torch.float64)))
+        first = (t.double() * parts).round()
+        places = first - torch.arange(self.config.substeps + 1, device=t.device)[:, None]
+        levels = self.student.config.schedule.logsnr(places / parts)
+        return levels.masked_fill(places == 0, math.inf)
 
 
-def leading_to(z: Tensor, end: Tensor, now: float, then: float) -> Tensor:
-    """The estimate x with which one DDIM step from z at ``now`` lands on ``end`` at ``then``.
+def scales(logsnr: Tensor) -> tuple[Tensor, Tensor]:
+    """alpha and sigma at log-SNRs [B], +inf included, to multiply images with: [B, 1, 1, 1]."""
+    alpha, sigma = alpha_sigma(logsnr)
+    return alpha[:, None, None, None], sigma[:, None, None, None]
+
+
+def step(x: Tensor, z: Tensor, now: Tensor, then: Tensor) -> Tensor:
+    """DDIM's step from z at ``now`` to ``then``, the estimate x held still; levels are [B]."""
+    (alpha, sigma), (alpha_then, sigma_then) = scales(now), scales(then)
+    ratio = sigma_then / sigma
+    return ((alpha_then - ratio * alpha) * x + ratio * z).to(z.dtype)
+
+
+def leading_to(z: Tensor, end: Tensor, now: Tensor, then: Tensor) -> Tensor:
+    """The estimate x with which one `step` from z at ``now`` lands on ``end`` at ``then``.
 
     x = (z'' - (sigma'' / sigma) z) / (alpha'' - (sigma'' / sigma) alpha)  (Salimans and Ho, eq. 9)
     """
     (alpha, sigma), (alpha_then, sigma_then) = scales(now), scales(then)
     ratio = sigma_then / sigma
-    return (end - ratio * z) / (alpha_then - ratio * alpha)
+    return ((end - ratio * z) / (alpha_then - ratio * alpha)).to(z.dtype)
 
 
 def load_teacher(config: DistillConfig, name: str, device: torch.device) -> Stage:

@@ -106,6 +106,8 @@ class Trainer:
         """What is asked of the network, if not the stage's own loss."""
         if recipe.distill.teacher:
             teacher = load_teacher(recipe.distill, recipe.stage.name, self.device)
+            if self.config.compile:
+                teacher.network.compile(dynamic=False)
             self.objective = Distillation(recipe.distill, self.stage, teacher)
         self.optimizer = make_optimizer(self.network, recipe.optim)
         self.ema = Ema(self.network, recipe.ema)
