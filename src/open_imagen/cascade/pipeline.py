@@ -78,6 +78,7 @@ class Cascade:
         trained: dict[str, Any] | None = None,
         encoder_folder: Path | None = None,
         one_at_a_time: bool | None = None,
+        fast: bool = False,
     ) -> None:
         """
         Args:
@@ -87,9 +88,11 @@ class Cascade:
             encoder_folder: where the encoder's files are, if that is known.
             one_at_a_time: hold in memory only what is at work, the encoder or one stage, and read
                 it again when it is needed again; None: only if not everything fits.
+            fast: compute as fast as this device can, the same to 1e-4 (docs/speed.md).
 
         Raises:
             CheckpointError: the stages do not follow each other.
+            MissingDependency: ``fast`` on a CPU, without a C++ compiler.
         """
         for below, above in pairwise(stages):
             if above.config.lowres != below.config.resolution:
@@ -101,6 +104,8 @@ class Cascade:
         self.trained = trained or {}
         self.device = pick_device(device)
         self.stages = {stage.config.name: stage for stage in stages}
+        for stage in stages:
+            stage.fast = fast
         self.encoder_folder = encoder_folder
         self._own_encoder = None
         if text is None:
@@ -408,12 +413,13 @@ def load(
     device: str = "auto",
     one_at_a_time: bool | None = None,
     adapters: Sequence[str | Path] = (),
+    fast: bool = False,
 ) -> Cascade:
     """A cascade: a shipped model by name, a model folder, a folder of DeepFloyd IF, or
     "hf:org/name".
 
     Args:
-        one_at_a_time: see Cascade.
+        one_at_a_time, fast: see Cascade.
         adapters: folders of low-rank adapters to add to its weights.
 
     Raises:
@@ -423,7 +429,7 @@ def load(
     """
     folder = locate(model)
     if not (folder / "cascade.json").is_file():
-        return published(folder, device, one_at_a_time, adapters)
+        return published(folder, device, one_at_a_time, adapters, fast)
     header = read_header(folder)
     stages = read_stages(folder, header)
     changes = [read_adapter(Path(one)) for one in adapters]
@@ -437,6 +443,7 @@ def load(
         trained=header.get("trained"),
         encoder_folder=inside if (inside := folder / "text_encoder").is_dir() else None,
         one_at_a_time=one_at_a_time,
+        fast=fast,
     )
 
 
@@ -445,6 +452,7 @@ def published(
     device: str = "auto",
     one_at_a_time: bool | None = None,
     adapters: Sequence[str | Path] = (),
+    fast: bool = False,
 ) -> Cascade:
     """A cascade of DeepFloyd IF's published folders; see cascade/deepfloyd.py.
 
@@ -463,6 +471,7 @@ def published(
         device,
         encoder_folder=found.text_encoder,
         one_at_a_time=one_at_a_time,
+        fast=fast,
     )
 
 

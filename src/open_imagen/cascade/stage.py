@@ -19,6 +19,7 @@ from open_imagen.diffusion.parameterization import diffuse, to_eps, to_x
 from open_imagen.diffusion.samplers import Denoise, Estimate, image_of
 from open_imagen.diffusion.schedules import Schedule
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
+from open_imagen.models.fast import hasten, slow
 from open_imagen.models.lora import Merged
 from open_imagen.models.registry import construct, resolve
 from open_imagen.types import LowRes, ReadText, TextEmbedding, stack_texts
@@ -167,6 +168,9 @@ class Stage(nn.Module):
         self.learned_range = getattr(network, "out_channels", 3) == 6
         self.network = construct(name, network)
         self.network_config = network
+        self.fast = False
+        """Whether to hasten the network when it wakes."""
+        self._hastened = False
         self._weights: Iterable[tuple[str, Tensor]] | None = None
         # What was resolved is what is saved: a preset may change, a saved model must not.
         self.saved_network = {"network": name, **plain(network)}
@@ -200,10 +204,15 @@ class Stage(nn.Module):
                 setattr(module, leaf, nn.Parameter(ready, requires_grad=False))
         self.network.to(device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.fast and not self._hastened:
+            hasten(self.network)
+            self._hastened = True
 
     def sleep(self) -> None:
         """Give the memory of the weights back, if they can be fetched again."""
         if self._weights is not None:
+            slow(self.network)
+            self._hastened = False
             self.network.to("meta")
 
     def loss(

@@ -40,6 +40,9 @@ Adapters = typer.Option(
     [], "--adapter", metavar="DIR", help="A low-rank adapter to add; may be given again."
 )
 Device = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1 ...")
+Fast = typer.Option(
+    False, "--fast", help="Compute as fast as this device can; a CPU needs g++ once."
+)
 Json = typer.Option(False, "--json", help="Print one JSON object on standard output.")
 
 
@@ -69,6 +72,7 @@ def generate(
         None, "--size", metavar="WxH", help="Of the finished pictures, in multiples of 64."
     ),
     device: str = Device,
+    fast: bool = Fast,
     grid: bool = typer.Option(False, "--grid", help="Also write all pictures as one sheet."),
     as_json: bool = Json,
 ) -> None:
@@ -92,7 +96,7 @@ def generate(
     check(given)
     number = len(sentences) * images
     place = Place(out, number, grid)
-    cascade = load(model, device, adapters=adapters)
+    cascade = load(model, device, adapters=adapters, fast=fast)
     if record and record.get("model_hash") not in (None, cascade.model_hash):
         print(
             f"Warning: {repeat} was made by {record['model']} {record['model_hash']}, this is "
@@ -128,6 +132,7 @@ def upscale(
     threshold: str = Thresholding,
     noise_level: str = NoiseLevel,
     device: str = Device,
+    fast: bool = Fast,
     as_json: bool = Json,
 ) -> None:
     """Enlarge a picture with the super-resolution stages of a model."""
@@ -142,7 +147,7 @@ def upscale(
     check(given)
     small = open_image(image)
     place = Place(out, 1, False)
-    cascade = load(model, device, adapters=adapters)
+    cascade = load(model, device, adapters=adapters, fast=fast)
     with progress_bar() as told:
         made = cascade.upscale(small, prompt, seed, negative, sampling(given, cascade.stages), told)
     _finish(made, place, as_json, started, False)

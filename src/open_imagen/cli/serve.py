@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from open_imagen.cli.generate import Device
+from open_imagen.cli.generate import Device, Fast
 from open_imagen.errors import ConfigError, MissingDependency
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def serve(
         None, "--filter", metavar="MODULE:FUNCTION", help="(prompt, picture or None) -> why not."
     ),
     device: str = Device,
+    fast: bool = Fast,
 ) -> None:
     """Serve the OpenAI Images API and the studio page.
 
@@ -80,7 +81,7 @@ def serve(
         cascades: dict[str, Cascade] = {}
         for name in models:
             cascades[name if name not in cascades else f"{name}-{len(cascades)}"] = load(
-                name, device
+                name, device, fast=fast
             )
         for cascade in cascades.values():
             cascade.text(["warm"])  # the first caller shall not wait for the language model

@@ -91,13 +91,13 @@ class EfficientUNet(nn.Module):
             self.up.insert(0, UBlock(config, level, above))
             above = width
 
-        self.norm = group_norm(config.stem)
+        self.norm = group_norm(config.stem, "silu")
         self.head = zeroed(conv3x3(config.stem, 3 * config.patch**2))
+        number_attentions(self)
 
     def read(self, text: TextEmbedding) -> ReadText:
         """All that hangs on the text alone: sampling reads it once, not at every step."""
-        attentions = number_attentions(self)
-        seen = tuple(one.read(text) for one in attentions)
+        seen = tuple(one.read(text) for one in number_attentions(self))
         return ReadText(self.pooled_text(text), text.mask, seen)
 
     def forward(
@@ -126,7 +126,7 @@ class EfficientUNet(nn.Module):
         for block in self.up:
             skip = skips.pop()
             h = (cropped(block(h, embedding, text), skip) + skip) / math.sqrt(2)
-        h = self.head(F.silu(self.norm(h)))
+        h = self.head(self.norm(h))
         return F.pixel_shuffle(h, self.config.patch)
 
 

@@ -5,7 +5,7 @@ Feature maps are [B, C, H, W]; the embedding of noise level and pooled text is [
 
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +15,54 @@ from open_imagen.types import ReadText, TextEmbedding
 
 M = TypeVar("M", bound=nn.Module)
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: x,
+    "silu": F.silu,
+    "gelu": F.gelu,
+}
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm with the usual 32 groups, or with as many as divide the width."""
-    return nn.GroupNorm(math.gcd(32, channels), channels)
+class NormAct(nn.GroupNorm):
+    """act(norm(x) * (1 + scale) + shift), with 32 groups, or as many as divide the width."""
+
+    quick: Callable[..., Any] | None = None
+    """What does the same faster, if anything; see fast.py."""
+
+    def __init__(self, channels: int, activation: str = "none") -> None:
+        super().__init__(math.gcd(32, channels), channels)
+        self.activation = activation
+
+    def forward(self, x: Tensor, scale_shift: Tensor | None = None) -> Any:
+        """[B, C, H, W] -> the same, for a convolution. ``scale_shift``: [B, 2C], in this order."""
+        if self.quick is not None and not torch.is_grad_enabled():
+            return self.quick(x, scale_shift)
+        x = super().forward(x)
+        if scale_shift is not None:
+            scale, shift = scale_shift[..., None, None].chunk(2, dim=1)
+            x = x * (1 + scale) + shift
+        return ACTIVATIONS[self.activation](x)
+
+
+class Conv(nn.Conv2d):
+    """A convolution that keeps the side, or halves it, and what its result is added to."""
+
+    quick: Callable[..., Tensor] | None = None
+    """What does the same faster, if anything; see fast.py."""
+
+    def __init__(self, inside: int, outside: int, side: int = 3, stride: int = 1) -> None:
+        super().__init__(inside, outside, side, stride=stride, padding=side // 2)
+
+    def forward(self, x: Any, onto: Tensor | None = None, divide: float = 1.0) -> Tensor:
+        """(onto + conv(x)) / divide, of what a `NormAct` gave or any map [B, C, H, W]."""
+        if self.quick is not None and not torch.is_grad_enabled():
+            return self.quick(x, onto, divide)
+        h = super().forward(x)
+        h = h if onto is None else onto + h
+        return h if divide == 1 else h / divide
+
+
+def group_norm(channels: int, activation: str = "none") -> NormAct:
+    return NormAct(channels, activation)
 
 
 def zeroed(layer: M) -> M:
@@ -30,8 +72,8 @@ def zeroed(layer: M) -> M:
     return layer
 
 
-def conv3x3(inside: int, outside: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inside, outside, 3, stride=stride, padding=1)
+def conv3x3(inside: int, outside: int, stride: int = 1) -> Conv:
+    return Conv(inside, outside, 3, stride)
 
 
 class LevelEmbedding(nn.Module):
@@ -52,7 +94,7 @@ class LevelEmbedding(nn.Module):
         exponents = torch.arange(half, device=level.device, dtype=torch.float32) / half
         angles = self.scale * level.float()[:, None] * torch.exp(-math.log(10_000) * exponents)
         first, last = self.mlp["0"], self.mlp["2"]
-        waves = torch.cat([angles.cos(), angles.sin()], dim=1)
+        waves = torch.cat([angles.cos(), angles.sin()], dim=1).to(next(self.parameters()).dtype)
         out: Tensor = last(self.act(first(waves)))
         return out
 
@@ -255,25 +297,24 @@ class ResBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.resample, self.divide = resample, divide
-        self.act = ACTIVATIONS[activation]
-        self.norm_in = group_norm(inside)
+        self.norm_in = group_norm(inside, activation)
         self.conv_in = conv3x3(inside, outside)
         self.scale_shift = nn.Linear(embedding, 2 * outside)
-        self.norm_out = group_norm(outside)
+        self.norm_out = group_norm(outside, activation)
         self.dropout = nn.Dropout(dropout)
         self.conv_out = zeroed(conv3x3(outside, outside))
-        self.shortcut = nn.Conv2d(inside, outside, 1) if inside != outside else nn.Identity()
+        self.shortcut = Conv(inside, outside, 1) if inside != outside else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.act(self.norm_in(x))
+        h = self.norm_in(x)
         if self.resample:
             h, x = resampled(h, self.resample), resampled(x, self.resample)
         h = self.conv_in(h)
-        scale, shift = self.scale_shift(embedding)[..., None, None].chunk(2, dim=1)
-        h = self.norm_out(h) * (1 + scale) + shift
-        h = self.conv_out(self.dropout(self.act(h)))
-        out: Tensor = self.shortcut(x) + h
-        return out if self.divide == 1 else out / self.divide
+        h = self.norm_out(h, self.scale_shift(embedding))
+        if self.training:
+            h = self.dropout(h)
+        out: Tensor = self.conv_out(h, onto=self.shortcut(x), divide=self.divide)
+        return out
 
 
 def cropped(x: Tensor, like: Tensor) -> Tensor:

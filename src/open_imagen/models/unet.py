@@ -174,8 +174,9 @@ class UNet(nn.Module):
                     step.after = block(width, width, "up")
                 self.up.append(step)
 
-        self.norm = group_norm(width)
+        self.norm = group_norm(width, config.activation)
         self.head = zeroed(conv3x3(width, config.out_channels * config.patch**2))
+        number_attentions(self)
 
     def _conditions(self, text: TextEmbedding) -> tuple[TextEmbedding, Tensor]:
         """The text as attention sees it, and as one vector."""
@@ -187,8 +188,8 @@ class UNet(nn.Module):
     def read(self, text: TextEmbedding) -> ReadText:
         """All that hangs on the text alone: sampling reads it once, not at every step."""
         text, pooled = self._conditions(text)
-        attentions = number_attentions(self)
-        return ReadText(pooled, text.mask, tuple(one.read(text) for one in attentions))
+        seen = tuple(one.read(text) for one in number_attentions(self))
+        return ReadText(pooled, text.mask, seen)
 
     def forward(
         self,
@@ -225,7 +226,7 @@ class UNet(nn.Module):
         for step in self.up:
             skip = skips.pop()
             h = step(torch.cat([cropped(h, skip), skip], dim=1), embedding, text)
-        h = self.head(self.act(self.norm(h)))
+        h = self.head(self.norm(h))
         return F.pixel_shuffle(h, self.config.patch)
 
 

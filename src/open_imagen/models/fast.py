@@ -1,0 +1,147 @@
+"""A network made quicker where it runs, its weights and its meaning unchanged.
+
+On a CPU: norms in one pass each (kernels.py), and convolutions with packed weights; float32 ones on
+bfloat16 matrix units, if it has them. On a GPU: compiled.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from open_imagen.models import kernels
+from open_imagen.models.kernels import Split
+from open_imagen.models.layers import Conv, NormAct, ResBlock
+
+NARROWEST = 32
+"""Channels below which a float32 convolution in two parts gains nothing."""
+Shape = tuple[int, ...]
+
+
+def hasten(network: nn.Module) -> None:
+    """Let a network that is in its place, in its type, run as fast as it can there.
+
+    Raises:
+        MissingDependency: our kernels cannot be built here.
+    """
+    parameter = next(network.parameters())
+    if parameter.device.type != "cpu":
+        network.compile(dynamic=False)
+        return
+    kernels.library()
+    for module in network.modules():
+        if isinstance(module, Conv) and can_pack():
+            module.quick = ConvInParts(module) if gains_in_parts(module) else PackedConv(module)
+        if isinstance(module, NormAct):
+            module.quick = QuickNorm(module)
+    for module in network.modules():
+        if isinstance(module, ResBlock):
+            # Between the first norm and its convolution the map may change its size, as a whole.
+            first = not module.resample and isinstance(module.conv_in.quick, ConvInParts)
+            module.norm_in.quick = QuickNorm(module.norm_in, in_parts=first)
+            second = isinstance(module.conv_out.quick, ConvInParts)
+            module.norm_out.quick = QuickNorm(module.norm_out, in_parts=second)
+
+
+def slow(network: nn.Module) -> None:
+    """Take back what `hasten` did on a CPU."""
+    for module in network.modules():
+        if isinstance(module, (Conv, NormAct)):
+            module.quick = None
+
+
+def can_pack() -> bool:
+    """Whether this torch packs weights as oneDNN wants them."""
+    names = ("_reorder_convolution_weight", "_convolution_pointwise")
+    return all(hasattr(torch.ops.mkldnn, name) for name in names)
+
+
+def has_matrix_units() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices in hardware, many times as fast as float32."""
+    supported: Callable[[], bool] | None = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return supported is not None and supported()
+
+
+def gains_in_parts(conv: Conv) -> bool:
+    """Whether a convolution is faster in two bfloat16 parts."""
+    wide = min(conv.in_channels, conv.out_channels) >= NARROWEST
+    return wide and conv.weight.dtype == torch.float32 and has_matrix_units()
+
+
+class QuickNorm:
+    """A norm, its scale and shift, and its activation in one pass over the map."""
+
+    def __init__(self, norm: NormAct, in_parts: bool = False) -> None:
+        weight, bias = norm.weight.detach().float(), norm.bias.detach().float()
+        self.norm = (norm.num_groups, norm.eps, weight, bias, norm.activation)
+        self.in_parts = in_parts
+
+    def __call__(self, x: Tensor, scale_shift: Tensor | None) -> Tensor | Split:
+        return kernels.norm_act(x, *self.norm, scale_shift, self.in_parts)
+
+
+class Packed:
+    """Weights of a convolution as oneDNN wants them for maps of one shape, the latest."""
+
+    def __init__(self, weight: Tensor, conv: Conv) -> None:
+        self.weight, self.conv = weight.contiguous(memory_format=torch.channels_last), conv
+        self.shape: Shape = ()
+        self.ready = weight
+
+    @property
+    def how(self) -> tuple[list[int], list[int], list[int], int]:
+        """Padding, stride, dilation, groups."""
+        return list(self.conv.padding), list(self.conv.stride), [1, 1], 1  # type: ignore[arg-type]
+
+    def of(self, x: Tensor) -> Tensor:
+        if tuple(x.shape) != self.shape:
+            self.shape = tuple(x.shape)
+            reorder = torch.ops.mkldnn._reorder_convolution_weight
+            self.ready = reorder(self.weight, *self.how, list(self.shape))
+        return self.ready
+
+
+class PackedConv:
+    """A convolution whose weights are not packed anew at every call."""
+
+    def __init__(self, conv: Conv) -> None:
+        self.conv, self.weight = conv, Packed(conv.weight.detach(), conv)
+
+    def __call__(self, x: Tensor, onto: Tensor | None, divide: float) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        convolve, bias = torch.ops.mkldnn._convolution_pointwise, self.conv.bias
+        found: Tensor
+        if onto is None:
+            found = convolve(x, self.weight.of(x), bias, *self.weight.how, "none", [], "")
+        else:
+            onto = onto.contiguous(memory_format=torch.channels_last)
+            given = (x, onto, self.weight.of(x), bias, *self.weight.how)
+            found = convolve.binary(*given, "add", 1.0, None, [], None)
+        return found if divide == 1 else found / divide
+
+
+class ConvInParts:
+    """A float32 convolution on bfloat16 matrix units.
+
+    With x = h + l and w = H + L in two parts each, of 8 bits, conv(x, w) is hH and a rest,
+    hH + lH + hL - hH. oneDNN sums in float32, but rounds what it puts out to bfloat16: the first hH
+    loses its lower bits, and the rest, computed after it, holds them, and is small. lL is left out.
+    What is lost at both is some 2^-17 of the result, against 2^-24 in float32.
+    """
+
+    def __init__(self, conv: Conv) -> None:
+        self.conv = conv
+        weight = conv.weight.detach()
+        high = weight.bfloat16()
+        low = (weight - high).bfloat16()
+        self.high = Packed(high, conv)
+        self.three = Packed(torch.cat([high, high, low], dim=1), conv)
+        self.bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach()
+
+    def __call__(self, x: Tensor | Split, onto: Tensor | None, divide: float) -> Tensor:
+        high, three = kernels.split(x) if isinstance(x, Tensor) else x
+        convolve, how = torch.ops.mkldnn._convolution_pointwise, self.high.how
+        first = convolve(high, self.high.of(high), None, *how, "none", [], "")
+        given = (three, first, self.three.of(three), None, *how)
+        rest = convolve.binary(*given, "sub", 1.0, None, [], None)
+        return kernels.join(first, rest, self.bias, onto, 1 / divide)

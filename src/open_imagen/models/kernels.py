@@ -1,0 +1,179 @@
+"""Our own passes over feature maps on a CPU (kernels.cpp): built once, kept in the cache, called.
+
+Every function here equals a few lines of torch, which are what runs wherever this does not.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from open_imagen.errors import MissingDependency
+
+SOURCE = Path(__file__).with_name("kernels.cpp")
+FLAGS = (
+    *("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"),
+    *("-std=c++17", "-shared", "-fPIC"),
+)
+ACTIVATIONS = {"none": 0, "silu": 1, "gelu": 2}
+FLOAT, HALF, SPLIT = range(3)
+
+
+class Split(NamedTuple):
+    """A float32 map [B, C, H, W] in two bfloat16 parts, high + low.
+
+    high    [B, C, H, W]
+    three   [B, 3C, H, W]: high, low, high
+    """
+
+    high: Tensor
+    three: Tensor
+
+
+@functools.cache
+def library() -> Any:
+    """The kernels, built for this machine if they are not yet there.
+
+    Raises:
+        MissingDependency: there is no C++ compiler, or it does not succeed.
+    """
+    file = _cache() / f"kernels-{_fingerprint()}.so"
+    if not file.is_file():
+        _build(file)
+    try:
+        found = ctypes.CDLL(str(file))
+    except OSError as error:
+        raise MissingDependency(
+            f"{file} cannot be loaded: {error}", "Remove it; it is built again."
+        ) from error
+    whole, pointer, number = ctypes.c_int64, ctypes.c_void_p, ctypes.c_int
+    found.norm_act.argtypes = [
+        *(pointer, number, whole, whole, whole, whole, ctypes.c_double),
+        *(pointer, pointer, pointer, pointer, whole, number, number, pointer, pointer, number),
+    ]
+    found.split.argtypes = [pointer, whole, whole, pointer, pointer, number]
+    found.join.argtypes = [
+        *(pointer, pointer, pointer, pointer, ctypes.c_float, whole, whole, pointer, number)
+    ]
+    for function in (found.norm_act, found.split, found.join):
+        function.restype = None
+    return found
+
+
+def _cache() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "open_imagen"
+
+
+def _fingerprint() -> str:
+    """Of the source, how it is built, and the processor that it is built for."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        processor = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    except OSError:  # not Linux
+        processor = platform.processor()
+    what = (SOURCE.read_text(encoding="utf-8"), " ".join(FLAGS), platform.machine(), processor)
+    return hashlib.sha256("\n".join(what).encode()).hexdigest()[:16]
+
+
+def _build(file: Path) -> None:
+    compiler = os.environ.get("CXX", "g++")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+            made = Path(folder) / file.name
+            command = [compiler, *FLAGS, str(SOURCE), "-o", str(made)]
+            subprocess.run(command, check=True, capture_output=True, text=True)
+            os.replace(made, file)
+    except FileNotFoundError as error:
+        raise MissingDependency(
+            f"There is no C++ compiler {compiler!r}.", "Install g++, or name another one in CXX."
+        ) from error
+    except subprocess.CalledProcessError as error:
+        first = (error.stderr or "").strip().splitlines()[:1]
+        raise MissingDependency(
+            f"{compiler} does not build {SOURCE.name}: {' '.join(first)}"
+        ) from error
+    except OSError as error:
+        raise MissingDependency(f"Cannot write {file}: {error.strerror}.") from error
+
+
+def norm_act(
+    x: Tensor,
+    groups: int,
+    eps: float,
+    weight: Tensor,
+    bias: Tensor,
+    activation: str = "none",
+    scale_shift: Tensor | None = None,
+    in_parts: bool = False,
+) -> Tensor | Split:
+    """act(group_norm(x) * (1 + scale) + shift) in the type of x, or in two parts. [B, C, H, W].
+
+    Args:
+        weight, bias: float32 [C].
+        scale_shift: [B, 2C], scale and then shift.
+    """
+    x = x.contiguous(memory_format=torch.channels_last)
+    half = x.dtype == torch.bfloat16
+    batch, channels, height, width = x.shape
+    out = torch.empty_like(x, dtype=torch.bfloat16 if in_parts or half else torch.float32)
+    three = _like(x, 3 * channels) if in_parts else None
+    kind = SPLIT if in_parts else HALF if half else FLOAT
+    scale, shift = None, None
+    if scale_shift is not None:
+        scale_shift = scale_shift.float().contiguous()
+        scale = scale_shift.data_ptr()
+        shift = scale + channels * scale_shift.element_size()
+    library().norm_act(
+        *(x.data_ptr(), half, batch, height * width, channels, groups, eps),
+        *(weight.data_ptr(), bias.data_ptr(), scale, shift, 2 * channels, ACTIVATIONS[activation]),
+        *(kind, out.data_ptr(), _address(three), torch.get_num_threads()),
+    )
+    return out if three is None else Split(out, three)
+
+
+def split(x: Tensor) -> Split:
+    """A float32 map [B, C, H, W] in two parts."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    channels = x.shape[1]
+    found = Split(_like(x, channels), _like(x, 3 * channels))
+    library().split(
+        *(x.data_ptr(), x.numel() // channels, channels),
+        *(found.high.data_ptr(), found.three.data_ptr(), torch.get_num_threads()),
+    )
+    return found
+
+
+def join(first: Tensor, rest: Tensor, bias: Tensor, onto: Tensor | None, factor: float) -> Tensor:
+    """(onto + first + rest + bias) * factor, float32, of bfloat16 ``first`` and ``rest``."""
+    if onto is not None:
+        onto = onto.contiguous(memory_format=torch.channels_last)
+    channels = first.shape[1]
+    out = torch.empty_like(first, dtype=torch.float32)
+    library().join(
+        *(first.data_ptr(), rest.data_ptr(), bias.data_ptr(), _address(onto), factor),
+        *(out.numel() // channels, channels, out.data_ptr(), torch.get_num_threads()),
+    )
+    return out
+
+
+def _like(x: Tensor, channels: int) -> Tensor:
+    """Room for a bfloat16 map of this many channels."""
+    return torch.empty(
+        (x.shape[0], channels, *x.shape[2:]),
+        dtype=torch.bfloat16,
+        memory_format=torch.channels_last,
+    )
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()

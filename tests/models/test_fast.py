@@ -1,0 +1,208 @@
+"""What is faster is the same: kernels, convolutions in parts, whole networks, each beside torch."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from open_imagen.errors import MissingDependency
+from open_imagen.models import kernels
+from open_imagen.models.efficient_unet import EfficientUNet, EfficientUNetConfig
+from open_imagen.models.fast import ConvInParts, PackedConv, has_matrix_units, hasten, slow
+from open_imagen.models.layers import Conv, NormAct
+from open_imagen.models.unet import UNet, UNetConfig
+from open_imagen.types import LowRes, TextEmbedding
+
+in_bf16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16"
+)
+
+
+def a_map(*shape, seed=0):
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return (3 * x + 1).to(memory_format=torch.channels_last)
+
+
+def a_norm(channels, activation):
+    norm = NormAct(channels, activation)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    return norm.requires_grad_(False)
+
+
+def fast_pass(norm, x, *given):
+    return kernels.norm_act(
+        x, norm.num_groups, norm.eps, norm.weight, norm.bias, norm.activation, *given
+    )
+
+
+@pytest.mark.parametrize("activation", ["none", "silu", "gelu"])
+@pytest.mark.parametrize("shape", [(2, 64, 8, 8), (3, 20, 5, 7), (1, 96, 1, 130)])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_one_pass_is_norm_scale_shift_and_activation(activation, shape, scaled):
+    torch.manual_seed(0)
+    x, norm = a_map(*shape), a_norm(shape[1], activation)
+    scale_shift = torch.randn(shape[0], 2 * shape[1]) if scaled else None
+    found = fast_pass(norm, x, scale_shift)
+    torch.testing.assert_close(found, norm(x, scale_shift), rtol=1e-5, atol=5e-6)
+
+
+def test_activations_are_exact_far_from_zero_too():
+    """A norm that changes nothing: rows of mean 0 and variance 1, moved by the shift."""
+    x = torch.tensor([1.0, -1.0]).repeat(64).view(1, 1, 8, 16)
+    for activation, exact in (("silu", F.silu), ("gelu", F.gelu)):
+        norm = NormAct(1, activation).requires_grad_(False)
+        norm.eps = 0.0
+        for place in (-120.0, -30.0, -5.6, -2.0, 0.0, 0.5, 4.0, 30.0, 120.0):
+            found = fast_pass(norm, x, torch.tensor([[0.0, place]]))
+            torch.testing.assert_close(found, exact(x + place), rtol=1e-6, atol=2e-6)
+
+
+def test_a_large_mean_costs_no_precision():
+    x, norm = a_map(2, 32, 16, 16) / 3 + 30, a_norm(32, "none")
+    exact = F.group_norm(
+        x.double(), norm.num_groups, norm.weight.double(), norm.bias.double(), norm.eps
+    )
+    assert (fast_pass(norm, x) - exact).abs().max() < 1e-3
+
+
+def test_half_maps_stay_half():
+    torch.manual_seed(0)
+    x, norm = a_map(2, 32, 4, 4), a_norm(32, "silu")
+    found = fast_pass(norm, x.bfloat16())
+    assert found.dtype == torch.bfloat16
+    exact = norm(x.bfloat16().float())
+    assert torch.equal(found, exact.bfloat16()) or (found - exact).abs().max() < 0.02
+
+
+def test_two_parts_hold_sixteen_bits():
+    x = a_map(2, 40, 3, 5)
+    high, three = kernels.split(x)
+    first, low, last = three.chunk(3, dim=1)
+    assert torch.equal(high, x.bfloat16())
+    assert torch.equal(first, high)
+    assert torch.equal(last, high)
+    assert torch.equal(low, (x - high.float()).bfloat16())
+    assert ((high.double() + low.double() - x).abs() <= x.abs() * 2**-16).all()
+    norm = a_norm(40, "gelu")
+    parts = fast_pass(norm, x, None, True)
+    again = kernels.split(fast_pass(norm, x))
+    assert torch.equal(parts.high, again.high)
+    assert torch.equal(parts.three, again.three)
+
+
+def test_join_adds_all_and_divides():
+    first, rest, onto = (a_map(2, 24, 3, 4, seed=k) for k in range(3))
+    first, rest, bias = first.bfloat16(), rest.bfloat16(), torch.randn(24)
+    exact = first.float() + rest.float() + bias[:, None, None]
+    torch.testing.assert_close(kernels.join(first, rest, bias, None, 1.0), exact)
+    found = kernels.join(first, rest, bias, onto, 0.5)
+    torch.testing.assert_close(found, (exact + onto) / 2)
+
+
+@in_bf16
+@pytest.mark.parametrize("side,stride", [(3, 1), (3, 2), (1, 1)])
+def test_a_convolution_in_parts_is_the_convolution(side, stride):
+    torch.manual_seed(0)
+    conv = Conv(64, 48, side, stride).requires_grad_(False)
+    quick = ConvInParts(conv)
+    for shape in ((2, 64, 12, 10), (1, 64, 32, 32)):  # packed anew for another shape
+        x = a_map(*shape)
+        exact = F.conv2d(x.double(), conv.weight.double(), conv.bias.double(), stride, conv.padding)
+        onto = torch.randn_like(exact).float()
+        assert (quick(x, None, 1.0) - exact).abs().max() < 2**-14 * exact.abs().max()
+        assert (quick(x, onto, 2.0) - (exact + onto) / 2).abs().max() < 2**-14 * exact.abs().max()
+        # One part alone would not do.
+        rough = F.conv2d(x.bfloat16(), conv.weight.bfloat16(), None, stride, conv.padding)
+        assert (rough + conv.bias[:, None, None] - exact).abs().max() > 2**-10 * exact.abs().max()
+
+
+def test_a_packed_convolution_is_the_convolution():
+    torch.manual_seed(0)
+    conv = Conv(8, 12).requires_grad_(False)
+    quick = PackedConv(conv)
+    for shape in ((2, 8, 6, 5), (1, 8, 9, 9)):
+        x, onto = a_map(*shape), a_map(shape[0], 12, *shape[2:])
+        with torch.no_grad():
+            torch.testing.assert_close(quick(x, None, 1.0), conv(x), rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(quick(x, onto, 2.0), (conv(x) + onto) / 2)
+
+
+def networks():
+    shape = {"channels": 32, "multipliers": (1, 2), "blocks": (1, 2), "attention": (False, True)}
+    yield "shipped base", UNet(UNetConfig(**shape, text_width=24, patch=4, positions=2))
+    yield (
+        "DeepFloyd",
+        UNet(
+            UNetConfig(
+                **shape,
+                text_width=24,
+                text_norm="group",
+                pooling="class",
+                activation="gelu",
+                residual_divisor=2**0.5,
+                lowres=True,
+                out_channels=6,
+            )
+        ),
+    )
+    yield (
+        "Efficient",
+        EfficientUNet(
+            EfficientUNetConfig(
+                stem=32,
+                channels=(32, 64),
+                blocks=(1, 2),
+                attention=("none", "both"),
+                text_width=24,
+                embedding=64,
+            )
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "name,network", list(networks()), ids=["shipped base", "DeepFloyd", "Efficient"]
+)
+def test_whole_networks_are_the_same(name, network):
+    torch.manual_seed(1)
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.6 / parameter[0].numel() ** 0.5)
+    network.eval().to(memory_format=torch.channels_last)
+    generator = torch.Generator().manual_seed(2)
+    text = TextEmbedding(
+        torch.randn(2, 5, 24, generator=generator), torch.ones(2, 5, dtype=torch.bool)
+    )
+    level, z = torch.tensor([0.3, -2.0]), a_map(2, 3, 32, 32) / 3
+    lowres = LowRes(a_map(2, 3, 32, 32, seed=5) / 3, level) if network.config.lowres else None
+    with torch.no_grad():
+        plain = network(z, level, text, lowres)
+        assert plain.abs().max() > 0.3
+        hasten(network)
+        found = network(z, level, text, lowres)
+        torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-4)
+        if has_matrix_units():
+            assert not torch.equal(found, plain)  # it did take the other way
+        some = lowres and LowRes(lowres.image[:1], lowres.level[:1])
+        alone = network(z[:1], level[:1], text.select(slice(1)), some)
+        torch.testing.assert_close(found[:1], alone, rtol=1e-4, atol=1e-4)
+    assert network(z, level, text, lowres).requires_grad  # learning goes the plain way
+    slow(network)
+    with torch.no_grad():
+        assert torch.equal(network(z, level, text, lowres), plain)
+
+
+def test_without_a_compiler_there_is_one_message(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    kernels.library.cache_clear()
+    with pytest.raises(MissingDependency, match=r"no C\+\+ compiler 'no-such-compiler'") as error:
+        kernels.library()
+    assert "g++" in error.value.hint
+    monkeypatch.setenv("CXX", "false")
+    with pytest.raises(MissingDependency, match=r"false does not build kernels\.cpp"):
+        kernels.library()
+    assert not list((tmp_path / "open_imagen").iterdir())
+    monkeypatch.undo()
+    kernels.library.cache_clear()
+    assert kernels.library()
