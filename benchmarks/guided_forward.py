@@ -1,10 +1,11 @@
 """One guided call of the network, ours against diffusers', on identical DeepFloyd-shaped weights.
 
-Both are the same function of the same numbers (checked first, to 1e-4); rounds alternate, so that
-whatever else the machine does meets both. Rows of diffusers: as it comes, channels_last, and with
-torch.compile (`--compile`), its documented fast path; ours: as `sample` calls it, and compiled.
+Both are the same function of the same numbers (checked first); rounds alternate, so that whatever
+else the machine does meets both. Rows of diffusers: as it comes, channels_last, and with
+torch.compile (`--compile`), its documented fast path; ours: as `sample` calls it, `fast`, compiled.
 
     python benchmarks/guided_forward.py --widths 64,128 --batches 1,4 --compile
+    python benchmarks/guided_forward.py --precision bfloat16
 """
 
 import argparse
@@ -18,10 +19,13 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from open_imagen.models.deepfloyd import assembled, origins, unet_config
+from open_imagen.models.fast import hasten
 from open_imagen.models.unet import UNet
 from open_imagen.types import TextEmbedding
 
 TEXT, TOKENS, WEIGHT = 512, 77, 7.0
+NEAR = {torch.float32: 2e-3, torch.bfloat16: 1.0}
+"""How far from diffusers' own a guided prediction may be; guidance multiplies errors by seven."""
 
 
 def make(width: int) -> tuple[UNet2DConditionModel, UNet]:
@@ -59,16 +63,20 @@ def guided(found: Tensor) -> Tensor:
     return empty + WEIGHT * (text - empty)
 
 
-def calls(width: int, batch: int, side: int, compiled: bool) -> dict[str, Callable[[], Tensor]]:
+def calls(
+    width: int, batch: int, side: int, compiled: bool, dtype: torch.dtype
+) -> dict[str, Callable[[], Tensor]]:
     """The rows of the table, each a call that makes one guided prediction."""
-    theirs, ours = make(width)
-    z = torch.randn(batch, 3, side, side)
-    tokens = torch.randn(2 * batch, TOKENS, TEXT)
+    theirs, ours = (network.to(dtype) for network in make(width))
+    z = torch.randn(batch, 3, side, side, dtype=dtype)
+    tokens = torch.randn(2 * batch, TOKENS, TEXT, dtype=dtype)
     text = TextEmbedding(tokens, torch.ones(2 * batch, TOKENS, dtype=torch.bool))
     step = torch.full((2 * batch,), 500.0)
     read = ours.read(text)
-    last, _ = make(width)
-    last = last.to(memory_format=torch.channels_last)
+    last, fast = make(width)
+    last = last.to(dtype, memory_format=torch.channels_last)
+    fast = fast.to(dtype, memory_format=torch.channels_last)
+    hasten(fast)
 
     def wide(x: Tensor) -> Tensor:
         return torch.cat([x, x]).to(memory_format=torch.channels_last)
@@ -77,6 +85,7 @@ def calls(width: int, batch: int, side: int, compiled: bool) -> dict[str, Callab
         "diffusers": lambda: guided(theirs(torch.cat([z, z]), step, tokens).sample),
         "diffusers, channels_last": lambda: guided(last(wide(z), step, tokens).sample),
         "ours": lambda: guided(ours(wide(z), step, read)),
+        "ours, fast": lambda: guided(fast(wide(z), step, read)),
     }
     if compiled:
         quick, own = torch.compile(last, dynamic=False), torch.compile(ours, dynamic=False)
@@ -93,15 +102,21 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.side} pixels")
+    dtype = getattr(torch, options.precision)
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.side} pixels, "
+        f"{options.precision}"
+    )
     for width in map(int, options.widths.split(",")):
         for batch in map(int, options.batches.split(",")):
-            rows = calls(width, batch, options.side, options.compile)
+            rows = calls(width, batch, options.side, options.compile, dtype)
             truth = rows["diffusers"]()
             for name, call in rows.items():
-                torch.testing.assert_close(call(), truth, rtol=1e-3, atol=1e-3, msg=name)
+                torch.testing.assert_close(call(), truth, rtol=0, atol=NEAR[dtype], msg=name)
+                call()
             times: dict[str, list[float]] = {name: [] for name in rows}
             for _ in range(options.rounds):
                 for name, call in rows.items():

@@ -12,6 +12,7 @@ from open_imagen.cascade.pipeline import Cascade, join, load
 from open_imagen.cascade.records import open_image, parameters, read_record, save_png
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.errors import CheckpointError, ConfigError, DataError, UnknownName
+from open_imagen.text.cache import Remembered
 from standins import WordEncoder, make_stages
 
 PROMPTS = ["a red circle", "a blue square above a green star"]
@@ -40,6 +41,19 @@ def test_a_picture_depends_on_its_seed_and_prompt_alone(cascade):
     close(alone.stages["sr256"][0], many.stages["sr256"][2])
     close(small.stages["sr256"], many.stages["sr256"])
     assert not torch.equal(many.stages["base"][0], many.stages["base"][1])
+
+
+@pytest.mark.parametrize("in_turns", [False, True])
+def test_fast_pictures_are_the_same_pictures(model_folder, encoder, in_turns):
+    plain = load(model_folder, device="cpu")
+    fast = load(model_folder, device="cpu", fast=True, one_at_a_time=in_turns)
+    for one in (plain, fast):
+        one.text = Remembered(encoder)
+    for _ in range(2):  # stages that take turns are made fast again
+        made = fast.generate(PROMPTS, seed=5)
+        close(made.stages["sr256"], plain.generate(PROMPTS, seed=5).stages["sr256"])
+    assert all(stage.network.head.quick for stage in fast.stages.values()) or in_turns
+    assert not any(stage.network.head.quick for stage in plain.stages.values())
 
 
 def test_fewer_stages_give_the_same_base(cascade):
