@@ -139,6 +139,12 @@ def test_every_way_of_listening_to_text_hears_it_and_learns(change):
     assert not torch.allclose(network(z, level, text.null(), lowres), found, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["none", ""])
+def test_a_network_has_an_activation(name):
+    with pytest.raises(UnknownName, match="activation"):
+        UNetConfig(activation=name)
+
+
 @pytest.mark.parametrize("how", ["pooling", "attends", "text_norm", "activation", "level"])
 def test_a_way_that_there_is_not_is_refused(how):
     with pytest.raises(UnknownName, match=how):

@@ -27,6 +27,7 @@ Estimate = Tensor | tuple[Tensor, Tensor]
 Denoise = Callable[[Tensor, float], Estimate]
 Noise = Callable[[], Tensor]
 Sampler = Callable[[Denoise, Tensor, Sequence[float], Noise], Tensor]
+Scales = tuple[float, float] | tuple[Tensor, Tensor]
 SAMPLERS: Registry[Sampler] = Registry("sampler")
 
 GAMMA = 0.3
@@ -91,7 +92,12 @@ def ddim(denoise: Denoise, z: Tensor, logsnrs: Sequence[float], noise: Noise) ->
 
 def straight(x: Tensor, z: Tensor, now: float, then: float) -> Tensor:
     """From z to a lower noise level, the estimate x held still: DDIM's step."""
-    (alpha, sigma), (alpha_then, sigma_then) = scales(now), scales(then)
+    return moved(x, z, scales(now), scales(then))
+
+
+def moved(x: Tensor, z: Tensor, here: Scales, there: Scales) -> Tensor:
+    """The same from one alpha and sigma to others: numbers, or tensors that images multiply."""
+    (alpha, sigma), (alpha_then, sigma_then) = here, there
     return alpha_then * x + sigma_then / sigma * (z - alpha * x)
 
 

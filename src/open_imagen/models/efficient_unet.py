@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.models.layers import (
     LevelEmbedding,
+    NormAct,
     PooledText,
     ResBlock,
     TextAttention,
     conv3x3,
     cropped,
-    group_norm,
     number_attentions,
     resampled,
     zeroed,
@@ -91,7 +91,7 @@ class EfficientUNet(nn.Module):
             self.up.insert(0, UBlock(config, level, above))
             above = width
 
-        self.norm = group_norm(config.stem, "silu")
+        self.norm = NormAct(config.stem, "silu")
         self.head = zeroed(conv3x3(config.stem, 3 * config.patch**2))
         number_attentions(self)
 

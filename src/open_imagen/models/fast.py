@@ -15,7 +15,6 @@ from open_imagen.models.layers import Conv, NormAct, ResBlock
 
 NARROWEST = 32
 """Channels below which a float32 convolution in two parts gains nothing."""
-Shape = tuple[int, ...]
 
 
 def hasten(network: nn.Module) -> None:
@@ -29,18 +28,20 @@ def hasten(network: nn.Module) -> None:
         network.compile(dynamic=False)
         return
     kernels.library()
+    packs, in_parts = can_pack(), set()
     for module in network.modules():
-        if isinstance(module, Conv) and can_pack():
+        if isinstance(module, Conv) and packs:
             module.quick = ConvInParts(module) if gains_in_parts(module) else PackedConv(module)
-        if isinstance(module, NormAct):
-            module.quick = QuickNorm(module)
     for module in network.modules():
         if isinstance(module, ResBlock):
+            pairs = [(module.norm_in, module.conv_in), (module.norm_out, module.conv_out)]
             # Between the first norm and its convolution the map may change its size, as a whole.
-            first = not module.resample and isinstance(module.conv_in.quick, ConvInParts)
-            module.norm_in.quick = QuickNorm(module.norm_in, in_parts=first)
-            second = isinstance(module.conv_out.quick, ConvInParts)
-            module.norm_out.quick = QuickNorm(module.norm_out, in_parts=second)
+            for norm, conv in pairs[1:] if module.resample else pairs:
+                if isinstance(conv.quick, ConvInParts):
+                    in_parts.add(norm)
+    for module in network.modules():
+        if isinstance(module, NormAct):
+            module.quick = QuickNorm(module, module in in_parts)
 
 
 def slow(network: nn.Module) -> None:
@@ -71,7 +72,7 @@ def gains_in_parts(conv: Conv) -> bool:
 class QuickNorm:
     """A norm, its scale and shift, and its activation in one pass over the map."""
 
-    def __init__(self, norm: NormAct, in_parts: bool = False) -> None:
+    def __init__(self, norm: NormAct, in_parts: bool) -> None:
         weight, bias = norm.weight.detach().float(), norm.bias.detach().float()
         self.norm = (norm.num_groups, norm.eps, weight, bias, norm.activation)
         self.in_parts = in_parts
@@ -85,7 +86,7 @@ class Packed:
 
     def __init__(self, weight: Tensor, conv: Conv) -> None:
         self.weight, self.conv = weight.contiguous(memory_format=torch.channels_last), conv
-        self.shape: Shape = ()
+        self.shape: tuple[int, ...] = ()
         self.ready = weight
 
     @property
@@ -130,13 +131,12 @@ class ConvInParts:
     """
 
     def __init__(self, conv: Conv) -> None:
-        self.conv = conv
-        weight = conv.weight.detach()
+        assert conv.bias is not None  # a Conv always has one
+        weight, self.bias = conv.weight.detach(), conv.bias.detach()
         high = weight.bfloat16()
         low = (weight - high).bfloat16()
         self.high = Packed(high, conv)
         self.three = Packed(torch.cat([high, high, low], dim=1), conv)
-        self.bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach()
 
     def __call__(self, x: Tensor | Split, onto: Tensor | None, divide: float) -> Tensor:
         high, three = kernels.split(x) if isinstance(x, Tensor) else x

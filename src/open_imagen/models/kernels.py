@@ -23,7 +23,7 @@ FLAGS = (
     *("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"),
     *("-std=c++17", "-shared", "-fPIC"),
 )
-ACTIVATIONS = {"none": 0, "silu": 1, "gelu": 2}
+ACTIVATIONS = {"": 0, "silu": 1, "gelu": 2}
 FLOAT, HALF, SPLIT = range(3)
 
 
@@ -112,7 +112,7 @@ def norm_act(
     eps: float,
     weight: Tensor,
     bias: Tensor,
-    activation: str = "none",
+    activation: str = "",
     scale_shift: Tensor | None = None,
     in_parts: bool = False,
 ) -> Tensor | Split:

@@ -15,11 +15,7 @@ from open_imagen.types import ReadText, TextEmbedding
 
 M = TypeVar("M", bound=nn.Module)
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "none": lambda x: x,
-    "silu": F.silu,
-    "gelu": F.gelu,
-}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu}
 
 
 class NormAct(nn.GroupNorm):
@@ -28,7 +24,7 @@ class NormAct(nn.GroupNorm):
     quick: Callable[..., Any] | None = None
     """What does the same faster, if anything; see fast.py."""
 
-    def __init__(self, channels: int, activation: str = "none") -> None:
+    def __init__(self, channels: int, activation: str = "") -> None:
         super().__init__(math.gcd(32, channels), channels)
         self.activation = activation
 
@@ -40,7 +36,7 @@ class NormAct(nn.GroupNorm):
         if scale_shift is not None:
             scale, shift = scale_shift[..., None, None].chunk(2, dim=1)
             x = x * (1 + scale) + shift
-        return ACTIVATIONS[self.activation](x)
+        return ACTIVATIONS[self.activation](x) if self.activation else x
 
 
 class Conv(nn.Conv2d):
@@ -59,10 +55,6 @@ class Conv(nn.Conv2d):
         h = super().forward(x)
         h = h if onto is None else onto + h
         return h if divide == 1 else h / divide
-
-
-def group_norm(channels: int, activation: str = "none") -> NormAct:
-    return NormAct(channels, activation)
 
 
 def zeroed(layer: M) -> M:
@@ -207,7 +199,7 @@ class TextAttention(nn.Module):
         super().__init__()
         self.heads = max(1, channels // head_width)
         self.over = over
-        self.norm = group_norm(channels)
+        self.norm = NormAct(channels)
         self.query = nn.Linear(channels, channels)
         if over != "text":
             self.keys_values = nn.Linear(channels, 2 * channels)
@@ -297,10 +289,10 @@ class ResBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.resample, self.divide = resample, divide
-        self.norm_in = group_norm(inside, activation)
+        self.norm_in = NormAct(inside, activation)
         self.conv_in = conv3x3(inside, outside)
         self.scale_shift = nn.Linear(embedding, 2 * outside)
-        self.norm_out = group_norm(outside, activation)
+        self.norm_out = NormAct(outside, activation)
         self.dropout = nn.Dropout(dropout)
         self.conv_out = zeroed(conv3x3(outside, outside))
         self.shortcut = Conv(inside, outside, 1) if inside != outside else nn.Identity()

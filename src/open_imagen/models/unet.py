@@ -15,6 +15,7 @@ from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.models.layers import (
     ACTIVATIONS,
     LevelEmbedding,
+    NormAct,
     PooledText,
     Positions,
     ResBlock,
@@ -22,7 +23,6 @@ from open_imagen.models.layers import (
     TextLayer,
     conv3x3,
     cropped,
-    group_norm,
     number_attentions,
     zeroed,
 )
@@ -174,7 +174,7 @@ class UNet(nn.Module):
                     step.after = block(width, width, "up")
                 self.up.append(step)
 
-        self.norm = group_norm(width, config.activation)
+        self.norm = NormAct(width, config.activation)
         self.head = zeroed(conv3x3(width, config.out_channels * config.patch**2))
         number_attentions(self)
 

@@ -18,7 +18,8 @@ from open_imagen.cascade.folder import locate, read_header, read_stages
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Draws, Stage
 from open_imagen.diffusion.guidance import guide
-from open_imagen.diffusion.parameterization import to_x
+from open_imagen.diffusion.parameterization import spread, to_x
+from open_imagen.diffusion.samplers import moved
 from open_imagen.diffusion.schedules import alpha_sigma
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.types import LowRes, TextEmbedding, stack_texts
@@ -126,17 +127,10 @@ class Distillation:
         return levels.masked_fill(places == 0, math.inf)
 
 
-def scales(logsnr: Tensor) -> tuple[Tensor, Tensor]:
-    """alpha and sigma at log-SNRs [B], +inf included, to multiply images with: [B, 1, 1, 1]."""
-    alpha, sigma = alpha_sigma(logsnr)
-    return alpha[:, None, None, None], sigma[:, None, None, None]
-
-
 def step(x: Tensor, z: Tensor, now: Tensor, then: Tensor) -> Tensor:
     """DDIM's step from z at ``now`` to ``then``, the estimate x held still; levels are [B]."""
-    (alpha, sigma), (alpha_then, sigma_then) = scales(now), scales(then)
-    ratio = sigma_then / sigma
-    return ((alpha_then - ratio * alpha) * x + ratio * z).to(z.dtype)
+    here, there = (alpha_sigma(spread(level, z)) for level in (now, then))
+    return moved(x, z, here, there).to(z.dtype)
 
 
 def leading_to(z: Tensor, end: Tensor, now: Tensor, then: Tensor) -> Tensor:
@@ -144,7 +138,9 @@ def leading_to(z: Tensor, end: Tensor, now: Tensor, then: Tensor) -> Tensor:
 
     x = (z'' - (sigma'' / sigma) z) / (alpha'' - (sigma'' / sigma) alpha)  (Salimans and Ho, eq. 9)
     """
-    (alpha, sigma), (alpha_then, sigma_then) = scales(now), scales(then)
+    (alpha, sigma), (alpha_then, sigma_then) = (
+        alpha_sigma(spread(level, z)) for level in (now, then)
+    )
     ratio = sigma_then / sigma
     return ((end - ratio * z) / (alpha_then - ratio * alpha)).to(z.dtype)
 
