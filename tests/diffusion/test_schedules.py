@@ -21,6 +21,15 @@ def test_noise_grows_with_time_within_the_bounds(name):
     assert logsnr.min() >= -15
 
 
+@pytest.mark.parametrize("name", ["cosine", "linear", "shifted", "discrete_cosine"])
+def test_float32_knows_the_levels_of_float64_to_the_ends(name):
+    """Times of training are float32, and those of a few-step student lie at 1 itself."""
+    schedule, t = Schedule(name=name), torch.linspace(0, 1, 33)
+    torch.testing.assert_close(
+        schedule.logsnr(t), schedule.logsnr(t.double()).float(), rtol=1e-4, atol=1e-3
+    )
+
+
 def test_the_discrete_cosine_is_diffusers_own():
     products = DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2").alphas_cumprod.double()
     steps = torch.arange(1000, dtype=torch.float64)

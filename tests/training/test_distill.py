@@ -1,6 +1,7 @@
 """Distillation: the formula lands where the teacher lands, and a student reaches its teacher."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from open_imagen.cascade.pipeline import Cascade
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Draws
+from open_imagen.diffusion.parameterization import diffuse
 from open_imagen.diffusion.samplers import ddim, straight
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.training.distill import (
@@ -52,7 +54,8 @@ def test_a_step_of_the_student_is_the_teachers_steps(place):
     text, condition = text_of(2), None
     if teacher.config.lowres:
         condition = LowRes(torch.randn_like(z) / 2, torch.tensor([2.0, 3.0]))
-    denoise = teacher.denoiser(text, distill.settings, condition)
+    settings = Sampling(guidance=3.0).over(teacher.config.sampling).complete()
+    denoise = teacher.denoiser(text, settings, condition)
     levels = teacher.config.schedule.levels(6)
     expected = ddim(denoise, z, levels, lambda: z)
 
@@ -115,6 +118,41 @@ def test_the_student_is_asked_only_where_its_steps_begin(monkeypatch):
     assert len(set(asked[0].tolist())) > 1
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_on_its_own_path_the_student_is_asked_where_its_steps_lead(place):
+    """The prefixes of its DDIM from pure noise; an image at time 1 has made no step."""
+    student = make_stages()[place]
+    config = DistillConfig(teacher="t", guidance=3.0, steps=4, own_path=True)
+    distill = Distillation(config, student, make_stages()[place])
+    side, schedule = student.config.resolution, student.config.schedule
+    draws = draws_of(4, side, place == 1)._replace(t=torch.tensor([1.0, 0.75, 0.5, 0.25]))
+    images, text = torch.rand(4, 3, side, side) * 2 - 1, text_of(4)
+    lowres = torch.rand(4, 3, 64, 64) if place else None
+    x, eps = distill.arrived(images, text, draws, lowres)
+    assert x[0].equal(images[0])
+    assert eps[0].equal(draws.eps[0])
+
+    levels = schedule.levels(4)
+    settings = Sampling(guidance=1.0).over(student.config.sampling).complete()
+    for k in range(4):
+        condition = None
+        if place:
+            some = (part[[k]] for part in (lowres, draws.level, draws.lowres_noise))
+            condition = student.condition(*some, (side, side))
+        z = diffuse(images[[k]], draws.eps[[k]], torch.tensor(levels[:1]))
+        denoise = student.denoiser(text.select([k]), settings, condition)
+        for now, then in pairwise(levels[: k + 1]):
+            z = straight(denoise(z, now)[0], z, now, then)
+        mixed = diffuse(x[[k]], eps[[k]], torch.tensor(levels[k : k + 1]))
+        torch.testing.assert_close(mixed, z.float(), rtol=1e-3, atol=1e-3)
+    if place:  # the small picture and its noise are those of the loss
+        return
+    alone = distill.student.loss(
+        x, text, draws._replace(eps=eps, drop=torch.zeros(4) > 0), None, distill.truth
+    )
+    torch.testing.assert_close(distill(images, text, draws), alone)
+
+
 def test_a_student_comes_near_its_guided_teacher():
     """Some steps of training bring the student's one prediction towards the guided one."""
     teacher, student = make_stages()[0], make_stages()[0]
@@ -142,7 +180,8 @@ def test_teachers_that_do_something_else_are_refused(model_folder):
         load_teacher(DistillConfig(teacher=str(model_folder)), "sr512", torch.device("cpu"))
     teacher = load_teacher(DistillConfig(teacher=str(model_folder)), "base", torch.device("cpu"))
     assert not any(p.requires_grad for p in teacher.parameters())
-    for wrong in ({"steps": -1}, {"substeps": 0}, {"guidance": -1.0}, {"guidance": math.nan}):
+    wrongs = ({"steps": -1}, {"substeps": 0}, {"guidance": -1.0}, {"guidance": math.nan})
+    for wrong in (*wrongs, {"own_path": True}):
         with pytest.raises(ConfigError, match=r"distill\."):
             DistillConfig(**wrong)
     assert Cascade("t", "minilm-l6", [base, sr], device="cpu", text=WordEncoder()).stages

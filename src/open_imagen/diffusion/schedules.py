@@ -160,9 +160,12 @@ def alpha_sigma(logsnr: Tensor) -> tuple[Tensor, Tensor]:
 
 @CURVES.register("cosine")
 def cosine(schedule: Schedule, t: Tensor) -> Tensor:
-    """alpha^2 = cos^2(pi/2 (t + s) / (1 + s)), s = 0.008 (Nichol and Dhariwal 2021, eq. 17)."""
+    """alpha^2 = cos^2(pi/2 (t + s) / (1 + s)), s = 0.008 (Nichol and Dhariwal 2021, eq. 17).
+
+    Through the complement of the angle, which float32 does not round beyond a right one at t = 1.
+    """
     s = 0.008
-    return -2 * torch.log(torch.tan(math.pi / 2 * (t + s) / (1 + s)).clamp(min=1e-12, max=1e12))
+    return 2 * torch.log(torch.tan(math.pi / 2 * (1 - t) / (1 + s)).clamp(min=1e-12))
 
 
 @CURVES.register("linear")

@@ -3,7 +3,8 @@
 *Guidance distillation* (Meng et al. 2022): the student predicts at once what the teacher predicts
 with guidance.
 *Progressive distillation* (Salimans and Ho 2022): one step of the student is several of the
-teacher. Both at once, with `guidance` and `steps`. The loop is the ordinary one.
+teacher. Both at once, with `guidance` and `steps`. *Backward distillation* (Kohler et al. 2024):
+the student is taught where its own steps lead it. The loop is the ordinary one.
 """
 
 import math
@@ -15,10 +16,9 @@ import torch
 from torch import Tensor
 
 from open_imagen.cascade.folder import locate, read_header, read_stages
-from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Draws, Stage
 from open_imagen.diffusion.guidance import guide
-from open_imagen.diffusion.parameterization import spread, to_x
+from open_imagen.diffusion.parameterization import diffuse, spread, to_eps, to_x
 from open_imagen.diffusion.samplers import moved
 from open_imagen.diffusion.schedules import alpha_sigma
 from open_imagen.errors import ConfigError, UnknownName
@@ -38,6 +38,9 @@ class DistillConfig:
     any level, as many steps as before."""
     substeps: int = 2
     """Steps of the teacher that one of the student's stands for."""
+    own_path: bool = False
+    """Teach the student where its own steps from pure noise lead it, not at noised pictures: its
+    errors and its guidance lead elsewhere. `steps` - 1 calls more for each image."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.guidance) and self.guidance >= 0):
@@ -46,6 +49,10 @@ class DistillConfig:
             raise ConfigError(
                 f"distill.steps = {self.steps} must be at least 0, distill.substeps = "
                 f"{self.substeps} at least 1."
+            )
+        if self.own_path and not self.steps:
+            raise ConfigError(
+                "distill.own_path = true needs the student's number of steps.", "Set distill.steps."
             )
 
 
@@ -68,8 +75,6 @@ class Distillation:
                     "Leave it out of the recipe to take over the teacher's.",
                 )
         self.config, self.student, self.teacher = config, student, teacher
-        guided = Sampling(guidance=config.guidance)
-        self.settings = guided.over(teacher.config.sampling).complete()
 
     def __call__(
         self, images: Tensor, text: TextEmbedding, draws: Draws, lowres: Tensor | None = None
@@ -79,41 +84,45 @@ class Distillation:
         if self.config.steps:  # the student is only ever asked at the start of its own steps
             t = (t * self.config.steps).ceil().clamp(min=1) / self.config.steps
         draws = draws._replace(t=t, drop=torch.zeros_like(draws.drop))
+        if self.config.own_path:
+            images, eps = self.arrived(images, text, draws, lowres)
+            draws = draws._replace(eps=eps)
         return self.student.loss(images, text, draws, lowres, self.truth)
+
+    @torch.no_grad()
+    def arrived(
+        self, images: Tensor, text: TextEmbedding, draws: Draws, lowres: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Image and noise that mix, at times t, to where the student's steps come from time 1.
+
+        They are its own last estimates: DDIM's step is nothing but to mix them anew. An image that
+        starts at time 1 has made no step: its data and noise come back.
+        """
+        condition = None
+        if lowres is not None:
+            size = (images.shape[2], images.shape[3])
+            condition = self.student.condition(lowres, draws.level, draws.lowres_noise, size)
+        estimate = estimates(self.student, text, condition, 1.0)
+        x, eps, places = images, draws.eps, (draws.t * self.config.steps).round()
+        for place in range(self.config.steps, 1, -1):
+            now = torch.full_like(draws.t, place / self.config.steps)
+            logsnr = self.student.config.schedule.logsnr(now)
+            z = diffuse(x, eps, logsnr)
+            found = estimate(z, logsnr)
+            there = spread(places >= place, z)
+            x, eps = x.where(there, found), eps.where(there, to_eps(found, z, logsnr))
+        return x, eps
 
     @torch.no_grad()
     def truth(self, z: Tensor, t: Tensor, text: TextEmbedding, condition: LowRes | None) -> Tensor:
         """What the teacher makes of z: the estimate x that the student shall give at once."""
-        estimate = self._teaching(text, condition)
+        estimate = estimates(self.teacher, text, condition, self.config.guidance)
         if not self.config.steps:
             return estimate(z, self.teacher.config.schedule.logsnr(t))
         levels, end = self.levels(t), z
         for now, then in pairwise(levels):
             end = step(estimate(end, now), end, now, then)
         return leading_to(z, end, levels[0], levels[-1])
-
-    def _teaching(
-        self, text: TextEmbedding, condition: LowRes | None
-    ) -> Callable[[Tensor, Tensor], Tensor]:
-        """(z, logsnr [B]) -> the teacher's guided, thresholded estimate of each image.
-
-        All images go through the network together, each at a level of its own.
-        """
-        stage, guidance = self.teacher, self.config.guidance
-        texts, number = (text, 1) if guidance == 1 else (stack_texts([text, text.null()]), 2)
-        read = stage.network.read(texts)  # type: ignore[operator]
-        many = condition and LowRes(*(torch.cat([part] * number) for part in condition))
-
-        def estimate(z: Tensor, logsnr: Tensor) -> Tensor:
-            told = stage.told(logsnr).to(z.dtype).repeat(number)
-            found = stage.network(torch.cat([z] * number), told, read, many).float()[:, :3]
-            if number == 2:
-                conditional, unconditional = found.chunk(2)
-                found = guide(conditional, unconditional, guidance)
-            x = to_x(found, z, logsnr, stage.config.objective.prediction)
-            return self.settings.thresholding(x)
-
-        return estimate
 
     def levels(self, t: Tensor) -> Tensor:
         """The teacher's noise levels within the student's steps that begin at times t [B].
@@ -125,6 +134,29 @@ class Distillation:
         places = first - torch.arange(self.config.substeps + 1, device=t.device)[:, None]
         levels = self.student.config.schedule.logsnr(places / parts)
         return levels.masked_fill(places == 0, math.inf)
+
+
+def estimates(
+    stage: Stage, text: TextEmbedding, condition: LowRes | None, guidance: float
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """(z, logsnr [B]) -> a stage's guided estimate of each image, thresholded as it samples.
+
+    All images go through the network together, each at a level of its own.
+    """
+    thresholding = stage.config.sampling.complete().thresholding
+    texts, number = (text, 1) if guidance == 1 else (stack_texts([text, text.null()]), 2)
+    read = stage.network.read(texts)  # type: ignore[operator]
+    many = condition and LowRes(*(torch.cat([part] * number) for part in condition))
+
+    def estimate(z: Tensor, logsnr: Tensor) -> Tensor:
+        told = stage.told(logsnr).to(z.dtype).repeat(number)
+        found = stage.network(torch.cat([z] * number), told, read, many).float()[:, :3]
+        if number == 2:
+            conditional, unconditional = found.chunk(2)
+            found = guide(conditional, unconditional, guidance)
+        return thresholding(to_x(found, z, logsnr, stage.config.objective.prediction))
+
+    return estimate
 
 
 def step(x: Tensor, z: Tensor, now: Tensor, then: Tensor) -> Tensor:
