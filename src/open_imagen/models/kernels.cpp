@@ -33,7 +33,7 @@ inline uint16_t narrow(float x) {
 // e^x by 2^n (1 + r + r^2 / 2 + ...), |r| <= ln(2) / 2; relative error below 2e-7.
 inline float exponential(float x) {
     x = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
-    const float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
+    const float n = std::rint(x * 1.44269504f);
     const float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
     float sum = 1.0f / 5040;
     sum = sum * r + 1.0f / 720;

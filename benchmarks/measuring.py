@@ -1,0 +1,127 @@
+"""What the benchmarks share: rounds that alternate, medians, peak memory, and the tables they make."""
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+Cell = str | int | float | None
+
+
+@dataclass
+class Table:
+    """One table of docs/benchmarks.md."""
+
+    title: str
+    about: str
+    """What does what, and what the columns hold."""
+    columns: list[str]
+    rows: list[list[Cell]] = field(default_factory=list)
+    rounds: dict[str, list[float]] = field(default_factory=dict)
+    """The single measurements behind the medians, in seconds, kept but not shown."""
+
+    def markdown(self) -> str:
+        lines = [self.columns, ["---"] * len(self.columns)]
+        lines += [[shown(cell) for cell in row] for row in self.rows]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return f"### {self.title}\n\n{self.about}\n\n{table}\n"
+
+
+def shown(cell: Cell) -> str:
+    """A number with three digits that mean something."""
+    if cell is None:
+        return ""
+    if not isinstance(cell, float):
+        return str(cell)
+    return f"{cell:,.0f}" if abs(cell) >= 100 else f"{cell:.3g}"
+
+
+def alternate(
+    ways: Mapping[str, Callable[[], Any]], rounds: int, warm: int = 1
+) -> dict[str, list[float]]:
+    """Seconds of each way in each round; they take turns, so that a busy moment meets them all."""
+    for _ in range(warm):
+        for way in ways.values():
+            way()
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            begun = time.perf_counter()
+            way()
+            taken[name].append(time.perf_counter() - begun)
+    return taken
+
+
+def medians(taken: Mapping[str, list[float]]) -> dict[str, float]:
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+def peak_memory(make: Callable[..., Callable[[], Any]], *given: Any) -> float:
+    """Megabytes that a process of its own comes to hold: ``make(*given)``, then its result called.
+
+    Counted over what it held when it began, seen every two milliseconds. ``make`` must be a
+    function of a module.
+    """
+    context = multiprocessing.get_context("spawn")
+    end, other = context.Pipe()
+    process = context.Process(target=_watched, args=(other, make, given))
+    process.start()
+    other.close()
+    try:
+        highest: float = end.recv()
+    except EOFError:
+        raise SystemExit(f"{make.__name__}{given} died before it had told its memory.") from None
+    process.join()
+    return highest
+
+
+def _watched(pipe: Any, make: Callable[..., Callable[[], Any]], given: tuple[Any, ...]) -> None:
+    before, highest, done = resident(), 0.0, threading.Event()
+
+    def watch() -> None:
+        nonlocal highest
+        while not done.wait(0.002):
+            highest = max(highest, resident())
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    make(*given)()
+    done.set()
+    watching.join()
+    pipe.send(highest - before)
+
+
+def resident() -> float:
+    """Megabytes of the process that are its own (Linux), not pages of mapped files."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) / 1024
+    raise SystemExit("Peak memory is read from /proc/self/status, which this system lacks.")
+
+
+def script(measure: Callable[..., Iterator[Table]], about: str, **options: dict[str, Any]) -> None:
+    """The command line of one benchmark: its tables as text, and with ``--json`` into a file.
+
+    Args:
+        options: arguments of ``measure``, each with what argparse needs to know.
+    """
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, help="write the tables here too")
+    for name, settings in options.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", **settings)
+    given = vars(parser.parse_args())
+    file = given.pop("json")
+    tables = []
+    for table in measure(**given):
+        print(table.markdown(), flush=True)
+        tables.append(asdict(table))
+    if file:
+        file.write_text(json.dumps(tables, indent=1) + "\n")
