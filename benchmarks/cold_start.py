@@ -1,36 +1,41 @@
 """How long the command takes from nothing: its help, and a first picture by the shipped model."""
 
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
-RUNS = 5
-COMMANDS = {
-    "imagen --help": ["--help"],
-    "imagen generate": ["generate", "a red circle on a white background", "--out"],
-}
+from measuring import Table, alternate, medians, script
+
+PROMPT = "a red circle on a white background"
 
 
-def seconds(words: list[str]) -> float:
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "open_imagen", *words], check=True, capture_output=True)
-    return time.perf_counter() - started
-
-
-def main() -> None:
+def measure(rounds: int) -> Iterator[Table]:
+    table = Table(
+        "Cold start",
+        "Whole commands, started and ended; seconds.",
+        ["command", "median", "least", "most"],
+    )
     with tempfile.TemporaryDirectory() as folder:
-        for name, words in COMMANDS.items():
-            full = [*words, folder] if words[-1] == "--out" else words
-            times = [seconds(full) for _ in range(RUNS)]
-            print(
-                f"{name:18} median {statistics.median(times):.2f} s, "
-                f"from {min(times):.2f} to {max(times):.2f} ({RUNS} runs)"
-            )
-        assert len(list(Path(folder).iterdir())) == RUNS
+        commands = {
+            "imagen --help": ["--help"],
+            "imagen generate": ["generate", PROMPT, "--out", folder],
+            "imagen generate --fast": ["generate", PROMPT, "--out", folder, "--fast"],
+        }
+
+        def run(words: list[str]) -> None:
+            command = [sys.executable, "-m", "open_imagen", *words]
+            subprocess.run(command, check=True, capture_output=True)
+
+        ways = {name: lambda words=words: run(words) for name, words in commands.items()}
+        taken = alternate(ways, rounds)
+        for name, median in medians(taken).items():
+            table.rows.append([name, median, min(taken[name]), max(taken[name])])
+        table.rounds |= taken
+        assert len(list(Path(folder).glob("*.png"))) >= rounds
+    yield table
 
 
 if __name__ == "__main__":
-    main()
+    script(measure, __doc__, rounds={"type": int, "default": 5})

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from measuring import Table, alternate, medians, script
-from peers import TEXT, TOKENS, WEIGHT, diffusers_network, same_as
+from peers import TEXT, TOKENS, WEIGHT, diffusers_network, same_as, size_of
 from torch import Tensor
 
 from open_imagen.models.fast import hasten
@@ -66,12 +66,12 @@ def measure(widths: str, batches: str, side: int, rounds: int) -> Iterator[Table
         precision = str(dtype).removeprefix("torch.")
         table = Table(
             f"One guided call, {precision}",
-            f"Guidance weight {WEIGHT:g}, {side} pixels, {TOKENS} tokens, the same weights in both; "
-            "milliseconds. The last column is ours, fast, against the best of diffusers' rows.",
+            f"Guidance weight {WEIGHT:g}, {side} pixels, {TOKENS} tokens, the same weights in "
+            "both; milliseconds. The last column is ours, fast, against diffusers' best row.",
             ["width", "parameters", "batch", *names, "ratio"],
         )
         for width in map(int, widths.split(",")):
-            size = sum(p.numel() for p in diffusers_network(width).parameters())
+            size = size_of(diffusers_network(width))
             for batch in map(int, batches.split(",")):
                 ways = calls(width, batch, side, dtype)
                 truth = ways["diffusers"]()

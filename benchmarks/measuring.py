@@ -1,4 +1,4 @@
-"""What the benchmarks share: rounds that alternate, medians, peak memory, and the tables they make."""
+"""What the benchmarks share: rounds that alternate, medians, peak memory, tables."""
 
 import argparse
 import json
@@ -62,26 +62,35 @@ def medians(taken: Mapping[str, list[float]]) -> dict[str, float]:
     return {name: statistics.median(seconds) for name, seconds in taken.items()}
 
 
-def peak_memory(make: Callable[..., Callable[[], Any]], *given: Any) -> float:
-    """Megabytes that a process of its own comes to hold: ``make(*given)``, then its result called.
-
-    Counted over what it held when it began, seen every two milliseconds. ``make`` must be a
-    function of a module.
-    """
+def apart(function: Callable[..., Any], *given: Any) -> Any:
+    """The function's result, worked out in a process of its own; it must be one of a module."""
     context = multiprocessing.get_context("spawn")
     end, other = context.Pipe()
-    process = context.Process(target=_watched, args=(other, make, given))
+    process = context.Process(target=_tell, args=(other, function, given))
     process.start()
     other.close()
     try:
-        highest: float = end.recv()
+        return end.recv()
     except EOFError:
-        raise SystemExit(f"{make.__name__}{given} died before it had told its memory.") from None
-    process.join()
-    return highest
+        raise SystemExit(f"{function.__name__}{given} died before it had a result.") from None
+    finally:
+        process.join()
 
 
-def _watched(pipe: Any, make: Callable[..., Callable[[], Any]], given: tuple[Any, ...]) -> None:
+def _tell(pipe: Any, function: Callable[..., Any], given: tuple[Any, ...]) -> None:
+    pipe.send(function(*given))
+
+
+def peak_memory(make: Callable[..., Callable[[], Any]], *given: Any) -> float:
+    """Megabytes that ``make(*given)`` and twice its result take, in a process of their own.
+
+    Counted over what the process held before, seen every two milliseconds. What ``make`` imports
+    counts too, but for torch.
+    """
+    return float(apart(_watched, make, given))
+
+
+def _watched(make: Callable[..., Callable[[], Any]], given: tuple[Any, ...]) -> float:
     before, highest, done = resident(), 0.0, threading.Event()
 
     def watch() -> None:
@@ -91,10 +100,12 @@ def _watched(pipe: Any, make: Callable[..., Callable[[], Any]], given: tuple[Any
 
     watching = threading.Thread(target=watch)
     watching.start()
-    make(*given)()
+    call = make(*given)
+    for _ in range(2):
+        call()
     done.set()
     watching.join()
-    pipe.send(highest - before)
+    return highest - before
 
 
 def resident() -> float:

@@ -1,18 +1,30 @@
 """The peers' networks, and ours beside them: of the same weights, or of as many parameters."""
 
+import contextlib
 import importlib.machinery
+import io
 import sys
 import types
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
+from torch import nn
 
+from open_imagen.config import plain
 from open_imagen.models.deepfloyd import assembled, origins, unet_config
+from open_imagen.models.efficient_unet import EfficientUNetConfig
+from open_imagen.models.registry import construct
 from open_imagen.models.unet import UNet, UNetConfig
 
 TEXT, TOKENS, WEIGHT = 512, 77, 7.0
+
+
+def size_of(network: nn.Module) -> int:
+    """Its number of parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def diffusers_network(width: int) -> UNet2DConditionModel:
@@ -92,29 +104,59 @@ def imagen_pytorch() -> Any:
     return imagen_pytorch
 
 
-def imagen_pytorch_network(width: int, text_width: int) -> Any:
-    """Its U-Net in the shape of the paper's base: four levels, three blocks, attention in three."""
+def imagen_pytorch_network(width: int, text_width: int, efficient: bool = False) -> Any:
+    """Its U-Net in the shape of the paper's base: four levels, three blocks, attention in three.
+
+    Args:
+        efficient: its own setting for a lighter network, which resamples before its blocks.
+    """
     attends = (False, True, True, True)
-    return imagen_pytorch().Unet(
-        dim=width,
-        text_embed_dim=text_width,
-        cond_dim=4 * width,
-        dim_mults=(1, 2, 3, 4),
-        num_resnet_blocks=3,
-        layer_attns=attends,
-        layer_cross_attns=attends,
-    )
+    with contextlib.redirect_stdout(io.StringIO()):
+        return imagen_pytorch().Unet(
+            dim=width,
+            text_embed_dim=text_width,
+            cond_dim=4 * width,
+            dim_mults=(1, 2, 3, 4),
+            num_resnet_blocks=3,
+            layer_attns=attends,
+            layer_cross_attns=attends,
+            memory_efficient=efficient,
+        )
 
 
-def paper_network(parameters: int, text_width: int) -> UNetConfig:
-    """The paper's base at the width whose number of parameters comes nearest to this one."""
+def of_size(parameters: int, config: Callable[[int], Any], network: str) -> dict[str, Any]:
+    """The settings of a network at the width whose parameters come nearest to this number."""
 
-    def size(channels: int) -> int:
+    def miss(width: int) -> int:
         with torch.device("meta"):
-            network = UNet(config(channels))
-        return abs(sum(p.numel() for p in network.parameters()) - parameters)
+            made = construct(network, config(width))
+        return abs(size_of(made) - parameters)
 
-    def config(channels: int) -> UNetConfig:
-        return UNetConfig(channels=channels, head_width=channels, text_width=text_width)
+    return {"network": network, **plain(config(min(range(16, 161, 4), key=miss)))}
 
-    return config(min(range(16, 129, 2), key=size))
+
+def paper_base(parameters: int, text_width: int) -> dict[str, Any]:
+    """The paper's base model, narrower."""
+
+    def config(width: int) -> UNetConfig:
+        return UNetConfig(channels=width, head_width=width, text_width=text_width)
+
+    return of_size(parameters, config, "unet")
+
+
+def efficient_base(parameters: int, text_width: int) -> dict[str, Any]:
+    """The same three lower levels as an Efficient U-Net: no blocks at full resolution."""
+
+    def config(width: int) -> EfficientUNetConfig:
+        return EfficientUNetConfig(
+            stem=width,
+            channels=(2 * width, 3 * width, 4 * width),
+            blocks=(3, 3, 3),
+            attention=("both",) * 3,
+            heads=4,
+            embedding=4 * width,
+            text_width=text_width,
+            lowres=False,
+        )
+
+    return of_size(parameters, config, "efficient_unet")

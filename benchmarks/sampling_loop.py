@@ -4,13 +4,12 @@ With diffusers the weights are the same, and so is the noise: the pictures must 
 imagen-pytorch's network is another, of as many parameters and the same levels.
 """
 
-import contextlib
 import copy
-import io
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import IFPipeline
@@ -21,16 +20,17 @@ from peers import (
     WEIGHT,
     diffusers_network,
     diffusers_scheduler,
+    efficient_base,
     imagen_pytorch,
     imagen_pytorch_network,
-    paper_network,
+    paper_base,
+    size_of,
 )
 from torch import Tensor, nn
 
 from open_imagen.cascade import deepfloyd
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage, StageConfig
-from open_imagen.config import plain
 from open_imagen.models.fast import hasten
 from open_imagen.types import TextEmbedding
 
@@ -41,9 +41,9 @@ def generators(number: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in range(number)]
 
 
-def text_of(number: int, width: int) -> TextEmbedding:
-    tokens = torch.randn(number, TOKENS, width, generator=torch.Generator().manual_seed(1))
-    return TextEmbedding(tokens, torch.ones(number, TOKENS, dtype=torch.bool))
+def text_of(number: int, width: int, length: int = TOKENS) -> TextEmbedding:
+    tokens = torch.randn(number, length, width, generator=torch.Generator().manual_seed(1))
+    return TextEmbedding(tokens, torch.ones(number, length, dtype=torch.bool))
 
 
 def calm(network: nn.Module) -> nn.Module:
@@ -55,18 +55,23 @@ def calm(network: nn.Module) -> nn.Module:
     return network
 
 
-def ours(stage: Stage, text: TextEmbedding, settings: Sampling) -> dict[str, Callable[[], Tensor]]:
+def ours(
+    stage: Stage, text: TextEmbedding, settings: Sampling, side: int = 64
+) -> dict[str, Callable[[], Tensor]]:
     empty = TextEmbedding(torch.zeros_like(text.tokens), text.mask)
     quick = copy.deepcopy(stage)
     hasten(quick.network)
 
     def draw(stage: Stage) -> Tensor:
-        return stage.sample(text, generators(len(text.tokens)), settings, negative=empty)
+        makers = generators(len(text.tokens))
+        return stage.sample(text, makers, settings, negative=empty, size=(side, side))
 
     return {"ours": lambda: draw(stage), "ours, fast": lambda: draw(quick)}
 
 
-def against_diffusers(batch: int, steps: int) -> dict[str, Callable[[], Tensor]]:
+def against_diffusers(
+    batch: int, steps: int, side: int = 64, length: int = TOKENS
+) -> dict[str, Callable[[], Tensor]]:
     parts = {"tokenizer": None, "text_encoder": None, "safety_checker": None}
     parts |= {"feature_extractor": None, "watermarker": None, "requires_safety_checker": False}
     pipelines = {}
@@ -80,13 +85,15 @@ def against_diffusers(batch: int, steps: int) -> dict[str, Callable[[], Tensor]]
         pipelines["diffusers"].scheduler.save_pretrained(Path(folder) / "scheduler")
         stage = deepfloyd.read_stage(Path(folder))
         stage.wake(torch.device("cpu"))
-    text = text_of(batch, TEXT)
+    text = text_of(batch, TEXT, length)
 
     def theirs(pipeline: IFPipeline) -> Tensor:
         return pipeline(
             prompt_embeds=text.tokens,
             negative_prompt_embeds=torch.zeros_like(text.tokens),
             num_inference_steps=steps,
+            height=side,
+            width=side,
             guidance_scale=WEIGHT,
             generator=generators(batch),
             output_type="pt",
@@ -95,7 +102,7 @@ def against_diffusers(batch: int, steps: int) -> dict[str, Callable[[], Tensor]]
     ways: dict[str, Callable[[], Tensor]] = {
         name: lambda pipeline=pipeline: theirs(pipeline) for name, pipeline in pipelines.items()
     }
-    ways |= ours(stage, text, Sampling(steps=steps, guidance=WEIGHT))
+    ways |= ours(stage, text, Sampling(steps=steps, guidance=WEIGHT), side)
     truth = ways["diffusers"]()
     for name, way in ways.items():
         torch.testing.assert_close(way(), truth, rtol=0, atol=2e-2, msg=name)
@@ -103,24 +110,29 @@ def against_diffusers(batch: int, steps: int) -> dict[str, Callable[[], Tensor]]
 
 
 def against_imagen_pytorch(batch: int, steps: int) -> dict[str, Callable[[], Tensor]]:
-    with contextlib.redirect_stdout(io.StringIO()):
-        network = imagen_pytorch_network(WIDTH, TEXT)
-        peer = (
-            imagen_pytorch()
-            .Imagen(unets=(network,), image_sizes=(64,), timesteps=steps, text_embed_dim=TEXT)
-            .eval()
+    text, ways = text_of(batch, TEXT), {}
+    for name, efficient in (("imagen-pytorch", False), ("imagen-pytorch, memory_efficient", True)):
+        network = imagen_pytorch_network(WIDTH, TEXT, efficient)
+        peer = imagen_pytorch().Imagen(
+            unets=(network,), image_sizes=(64,), timesteps=steps, text_embed_dim=TEXT
         )
-    size = sum(p.numel() for p in network.parameters())
-    shape = {"network": "unet", **plain(paper_network(size, TEXT))}
-    stage = Stage(StageConfig(name="base", resolution=64, network=shape)).eval()
-    stage.network.to(memory_format=torch.channels_last)
-    text = text_of(batch, TEXT)
-    settings = Sampling(steps=steps, guidance=WEIGHT, sampler="ddpm")
+        peer.eval()
 
-    def theirs() -> Tensor:
-        return peer.sample(text_embeds=text.tokens, cond_scale=WEIGHT, use_tqdm=False)
+        def theirs(peer: Any = peer) -> Tensor:
+            return peer.sample(text_embeds=text.tokens, cond_scale=WEIGHT, use_tqdm=False)
 
-    return {"imagen-pytorch": theirs, **ours(stage, text, settings)}
+        ways[name] = theirs
+        size = size_of(network)
+        shape = (efficient_base if efficient else paper_base)(size, TEXT)
+        stage = Stage(StageConfig(name="base", resolution=64, network=shape)).eval()
+        assert abs(size_of(stage.network) / size - 1) < 0.05, "not of equal parameters"
+        stage.network.to(memory_format=torch.channels_last)
+        found = ours(stage, text, Sampling(steps=steps, guidance=WEIGHT, sampler="ddpm"))
+        if efficient:
+            ways["ours, Efficient U-Net, fast"] = found["ours, fast"]
+        else:
+            ways |= found
+    return ways
 
 
 @torch.inference_mode()
@@ -130,27 +142,35 @@ def measure(batches: str, steps: int, rounds: int) -> Iterator[Table]:
         f"{steps} steps of DDPM at guidance weight {WEIGHT:g}, dynamic thresholding, 64 pixels, "
         f"{TOKENS} tokens given as embeddings, float32; milliseconds for the whole loop. "
     )
-    makers: dict[str, tuple[Callable[[int, int], dict[str, Callable[[], Tensor]]], str]] = {
-        "diffusers": (
-            against_diffusers,
-            f"IFPipeline, width {WIDTH}, the same weights and noise: the same pictures.",
-        ),
-        "imagen-pytorch": (
-            against_imagen_pytorch,
-            f"Imagen.sample, dim {WIDTH}, attention in three of four levels; ours is the paper's "
-            "base of as many parameters.",
-        ),
-    }
-    for peer, (make, said) in makers.items():
-        table = Table(f"The sampling loop against {peer}", about + said, [])
+    diffusers = Table(
+        "The sampling loop against diffusers",
+        f"{about}IFPipeline, width {WIDTH}, the same weights and noise: the same pictures. The "
+        "last column is ours, fast, against the best of theirs.",
+        [],
+    )
+    peer = Table(
+        "The sampling loop against imagen-pytorch",
+        f"{about}Imagen.sample with a U-Net of dim {WIDTH}, three blocks a level, attention in "
+        "three of four levels; ours is the paper's base of as many parameters, to 5 %. Then both "
+        "packages' lighter networks, again of equal parameters. The ratios: the paper's base, "
+        "fast, against their network; the Efficient U-Net against their best row.",
+        [],
+    )
+    for table, make in ((diffusers, against_diffusers), (peer, against_imagen_pytorch)):
         for batch in map(int, batches.split(",")):
             ways = make(batch, steps)
-            table.columns = ["batch", *ways, "ratio"]
             taken = alternate(ways, rounds)
             found = medians(taken)
-            best = min(time for name, time in found.items() if name.startswith(peer))
-            row = [1000 * time for time in found.values()]
-            table.rows.append([batch, *row, best / found["ours, fast"]])
+            theirs = [found[name] for name in found if not name.startswith("ours")]
+            ratios = {"ratio": min(theirs) / found["ours, fast"]}
+            if table is peer:
+                ratios = {
+                    "ratio": theirs[0] / found["ours, fast"],
+                    "ratio, lighter": min(theirs) / found["ours, Efficient U-Net, fast"],
+                }
+            table.columns = ["batch", *found, *ratios]
+            milliseconds = [1000 * seconds for seconds in found.values()]
+            table.rows.append([batch, *milliseconds, *ratios.values()])
             table.rounds |= {f"{batch}, {name}": times for name, times in taken.items()}
         yield table
 

@@ -1,0 +1,107 @@
+"""Every benchmark, one after the other, into docs/benchmarks.md.
+
+    benchmarks/environment.sh
+    .venv-peers/bin/python benchmarks/all.py
+    .venv-peers/bin/python benchmarks/all.py --only sampling_loop,roofline
+
+Each runs in a process of its own. What they measured is kept in benchmarks/results.json, with the
+single rounds, when and where; those that are not run again keep their tables on the page. Let
+nothing else work on the machine meanwhile: half an hour to an hour.
+"""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from measuring import Table
+
+from open_imagen.storage import read_json, write_json, write_text
+
+HERE = Path(__file__).parent
+RESULTS, PAGE = HERE / "results.json", HERE.parent / "docs" / "benchmarks.md"
+BENCHMARKS = (
+    *("guided_forward", "sampling_loop", "training_step", "efficient_unet", "cold_start"),
+    *("thresholding", "growth", "roofline"),
+)
+PACKAGES = ("open-imagen", "torch", "diffusers", "imagen-pytorch")
+HEAD = """# Benchmarks
+
+Ours and the peers, in turns in one run on the same work: `benchmarks/all.py` measures and writes
+this page, and nothing here is written by hand. Medians; the single rounds are in
+`benchmarks/results.json`. What makes ours fast, and what is left, is in [speed.md](speed.md).
+"""
+
+
+def machine() -> str:
+    """Processor, cores, matrix units, memory."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    facts = dict(line.replace("\t", "").split(":", 1) for line in lines if ":" in line)
+    units = " with AMX" if "amx_bf16" in facts.get("flags", "") else ""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    name = facts.get("model name", platform.processor()).strip()
+    return f"{os.cpu_count()} cores of {name}{units}, {memory:.0f} GiB"
+
+
+def versions() -> str:
+    """Of Python and of what is compared."""
+    found = [f"Python {platform.python_version()}"]
+    for package in PACKAGES:
+        found.append(f"{package} {importlib.metadata.version(package)}")
+    return ", ".join(found)
+
+
+def run(name: str) -> dict[str, Any]:
+    """One benchmark's tables, with where and when."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "tables.json"
+        command = [sys.executable, str(HERE / f"{name}.py"), "--json", str(file)]
+        subprocess.run(command, check=True)
+        tables = read_json(file)
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
+    return {"date": day, "machine": machine(), "versions": versions(), "tables": tables}
+
+
+def page(results: dict[str, Any]) -> str:
+    parts, said = [HEAD], ""
+    for name in BENCHMARKS:
+        if name not in results:
+            continue
+        found = results[name]
+        where = f"{found['machine']}; {found['versions']}; {found['date']}."
+        parts.append(f"## `{name}.py`\n")
+        parts.append(f"{'As above.' if where == said else where}\n")
+        said = where
+        parts += [Table(**table).markdown() for table in found["tables"]]
+    return "\n".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default=",".join(BENCHMARKS), help="some of them, with commas")
+    parser.add_argument("--write", action="store_true", help="write the page, measure nothing")
+    options = parser.parse_args()
+    chosen = [] if options.write else options.only.split(",")
+    if unknown := set(chosen) - set(BENCHMARKS):
+        parser.error(
+            f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}"
+        )
+    results = read_json(RESULTS) if RESULTS.is_file() else {}
+    for name in chosen:
+        print(f"# {name}", flush=True)
+        results[name] = run(name)
+        write_json(RESULTS, results)
+        write_text(PAGE, page(results))
+    write_text(PAGE, page(results))
+
+
+if __name__ == "__main__":
+    main()

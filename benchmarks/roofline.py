@@ -1,0 +1,152 @@
+"""FLOPs and bytes of every stage, the floor they imply on this machine, and how near we come.
+
+A call of the network cannot take less than its arithmetic at the machine's rate, nor less than the
+bytes it must move at the machine's bandwidth. Both are measured here, in the same run: a large
+matrix product, and a copy. Bytes are the least there could be: every weight once, and the input and
+output of every convolution, matrix product and attention once, as if all else were fused into them.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from measuring import Table, alternate, medians, script
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from open_imagen.models.fast import hasten
+from open_imagen.models.registry import PRESETS, build
+from open_imagen.types import LowRes, TextEmbedding
+
+TOKENS = 77
+STAGES = (
+    *("scenes-base-64", "scenes-sr-256", "scenes-sr-1024"),
+    *("imagen-base-64-300m", "imagen-base-64", "imagen-sr-256", "imagen-sr-1024"),
+)
+LONGEST = 40.0
+"""Seconds that a call's floor may be for the call to be made; beyond it only the floor is told."""
+COLUMNS = [
+    *("stage", "parameters", "GFLOP", "MB in float32", "precision", "floor, ms", "set by"),
+    *("measured, ms", "fraction", "fast, ms", "fast, fraction"),
+]
+HEAVY = ("convolution", "mm.", "addmm", "bmm", "attention")
+
+
+class Cost(NamedTuple):
+    """Of one call for one picture."""
+
+    flops: int
+    bytes: int
+    """In numbers moved, not yet times their size."""
+
+
+class Moved(TorchDispatchMode):
+    """Counts the numbers that go into and come out of all that multiplies matrices."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, kinds: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if any(name in f"{func}" for name in HEAVY):
+            results = out if isinstance(out, tuple) else (out,)
+            tensors = [one for one in (*args, *results) if isinstance(one, Tensor)]
+            self.total += sum(one.numel() for one in tensors)
+        return out
+
+
+def given(network: nn.Module, side: int, device: str, dtype: torch.dtype) -> tuple[Any, ...]:
+    config: Any = network.config
+    with torch.device(device):
+        text = TextEmbedding(
+            torch.randn(1, TOKENS, config.text_width, dtype=dtype),
+            torch.ones(1, TOKENS, dtype=torch.bool),
+        )
+        z = torch.randn(1, 3, side, side, dtype=dtype).to(memory_format=torch.channels_last)
+        level = torch.zeros(1)
+        lowres = LowRes(torch.zeros_like(z), level) if config.lowres else None
+    return z, level, network.read(text), lowres  # type: ignore[operator]
+
+
+@torch.no_grad()
+def cost(name: str) -> Cost:
+    """Counted on tensors without memory."""
+    network = build(name, device="meta")
+    inputs = given(network, PRESETS[name].resolution, "meta", torch.float32)
+    with FlopCounterMode(display=False) as flops, Moved() as moved:
+        network(*inputs)
+    return Cost(flops.get_total_flops(), moved.total)
+
+
+class Machine(NamedTuple):
+    """What these cores do at best, in FLOP/s and bytes/s."""
+
+    float32: float
+    bfloat16: float
+    bandwidth: float
+
+    @classmethod
+    def measured(cls, rounds: int = 7) -> "Machine":
+        ways: dict[str, Callable[[], Any]] = {}
+        side, number = 2048, 2**27
+        for dtype in (torch.float32, torch.bfloat16):
+            a, b = torch.randn(2, side, side).to(dtype)
+            ways[str(dtype)] = lambda a=a, b=b: a @ b
+        source, target = torch.zeros(number), torch.zeros(number)
+        ways["copy"] = lambda: target.copy_(source)
+        found = medians(alternate(ways, rounds, warm=2))
+        product = 2 * side**3
+        return cls(
+            product / found["torch.float32"],
+            product / found["torch.bfloat16"],
+            2 * 4 * number / found["copy"],
+        )
+
+    def floor(self, cost: Cost, dtype: torch.dtype) -> tuple[float, str]:
+        """Seconds that a call takes at least, and what sets it."""
+        rate = self.bfloat16 if dtype == torch.bfloat16 else self.float32
+        arithmetic, moving = cost.flops / rate, cost.bytes * dtype.itemsize / self.bandwidth
+        return max((arithmetic, "arithmetic"), (moving, "memory"))
+
+
+def measured(name: str, dtype: torch.dtype, fast: bool, rounds: int) -> float:
+    """Seconds of one call."""
+    network = build(name).eval().to(dtype=dtype, memory_format=torch.channels_last)
+    if fast:
+        hasten(network)
+    inputs = given(network, PRESETS[name].resolution, "cpu", dtype)
+    return medians(alternate({name: lambda: network(*inputs)}, rounds))[name]
+
+
+@torch.inference_mode()
+def measure(rounds: int) -> Iterator[Table]:
+    machine = Machine.measured()
+    table = Table(
+        "Roofline",
+        f"One call for one picture, {TOKENS} tokens, the text already read. This machine at best: "
+        f"{machine.float32 / 1e9:,.0f} GFLOP/s in float32 and {machine.bfloat16 / 1e9:,.0f} in "
+        f"bfloat16 (matrices of 2,048), {machine.bandwidth / 1e9:.0f} GB/s (copying). Fraction: "
+        "floor to measured. Above 1 in float32, fast, is no error: its convolutions run on "
+        "bfloat16 units in two parts. Calls whose floor is beyond "
+        f"{LONGEST:g} s are not made.",
+        COLUMNS,
+    )
+    for name in STAGES:
+        found = cost(name)
+        size = sum(p.numel() for p in build(name, device="meta").parameters())
+        for dtype in (torch.float32, torch.bfloat16):
+            floor, bound = machine.floor(found, dtype)
+            row = [name, f"{size / 1e6:,.0f} M", found.flops / 1e9, found.bytes * 4 / 1e6]
+            row += [str(dtype).removeprefix("torch."), 1000 * floor, bound]
+            if floor < LONGEST and size * dtype.itemsize < 6e9:
+                for fast in (False, True):
+                    seconds = measured(name, dtype, fast, rounds if floor < 1 else 1)
+                    row += [1000 * seconds, floor / seconds]
+            else:
+                row += [None] * 4
+            table.rows.append(row)
+    yield table
+
+
+if __name__ == "__main__":
+    script(measure, __doc__, rounds={"type": int, "default": 5})
