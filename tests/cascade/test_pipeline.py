@@ -56,6 +56,25 @@ def test_fast_pictures_are_the_same_pictures(model_folder, encoder, in_turns):
     assert not any(stage.network.head.quick for stage in plain.stages.values())
 
 
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("in_turns", [False, True])
+def test_bfloat16_pictures_are_nearly_the_same_and_say_so(model_folder, encoder, fast, in_turns):
+    exact = load(model_folder, device="cpu")
+    half = load(model_folder, device="cpu", one_at_a_time=in_turns, fast=fast, precision="bf16")
+    for one in (exact, half):
+        one.text = Remembered(encoder)
+    made, wanted = half.generate(PROMPTS, seed=5), exact.generate(PROMPTS, seed=5)
+    for name, stage in half.stages.items():
+        if not in_turns:
+            assert {p.dtype for p in stage.network.parameters()} == {torch.bfloat16}
+        away = (made.stages[name].float() - wanted.stages[name].float()).abs()
+        assert 0 < away.mean() < 4, name  # of 255; random weights magnify what is rounded
+    assert made.records[0]["precision"] == "bf16"
+    assert "precision" not in wanted.records[0]
+    with pytest.raises(UnknownName, match="precision called 'bf61'"):
+        load(model_folder, device="cpu", precision="bf61")
+
+
 def test_fewer_stages_give_the_same_base(cascade):
     base = cascade.generate(PROMPTS, stages=1)
     assert list(base.stages) == ["base"]

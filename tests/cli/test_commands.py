@@ -37,6 +37,23 @@ def test_generate_writes_pictures_that_repeat(imagen, tmp_path):
     assert opened(tmp_path / "again.png").tobytes() == opened(path).tobytes()
 
 
+def test_a_picture_in_bfloat16_repeats_in_bfloat16(imagen, tmp_path):
+    files = [tmp_path / f"{name}.png" for name in ("half", "again", "whole")]
+    few = ("--stages", 1, "--steps", 2)
+    made = [
+        imagen("generate", PROMPT, *few, "--precision", "bf16", "-o", files[0]),
+        imagen("generate", "--from", files[0], "-o", files[1]),
+        imagen("generate", "--from", files[0], "--precision", "fp32", "-o", files[2]),
+    ]
+    assert [one.code for one in made] == [0, 0, 0], made
+    half, again, whole = (opened(file).tobytes() for file in files)
+    assert half == again
+    assert half != whole
+    refused = imagen("generate", PROMPT, "--precision", "bf32")
+    assert refused.code == 2
+    assert "There is no precision called 'bf32'." in refused.err
+
+
 def test_generate_speaks_json_alone_on_standard_output(imagen, tmp_path):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a blue star\n\na green ring\n")

@@ -170,6 +170,8 @@ class Stage(nn.Module):
         self.network_config = network
         self.fast = False
         """Whether to hasten the network when it wakes."""
+        self.dtype = torch.float32
+        """In which its weights wake, and its network computes."""
         self._hastened = False
         self._weights: Iterable[tuple[str, Tensor]] | None = None
         # What was resolved is what is saved: a preset may change, a saved model must not.
@@ -191,7 +193,7 @@ class Stage(nn.Module):
         self._weights = Merged(self._weights, shapes, adapter, scale)
 
     def wake(self, device: torch.device) -> None:
-        """Have the weights, in float32, on this device, ready to sample.
+        """Have the weights, in `dtype`, on this device, ready to sample.
 
         They are read one by one into their final place: no second copy of them is ever held.
         """
@@ -199,10 +201,10 @@ class Stage(nn.Module):
             for name, tensor in self._weights:
                 place, _, leaf = name.rpartition(".")
                 layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
-                ready = tensor.to(device, torch.float32, memory_format=layout)
+                ready = tensor.to(device, self.dtype, memory_format=layout)
                 module = self.network.get_submodule(place)
                 setattr(module, leaf, nn.Parameter(ready, requires_grad=False))
-        self.network.to(device)
+        self.network.to(device, self.dtype)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.fast and not self._hastened:
             hasten(self.network)
@@ -249,6 +251,12 @@ class Stage(nn.Module):
         if self.told_steps:
             return self.config.schedule.step_of(logsnr)
         return logsnr.clamp(-FARTHEST, FARTHEST)
+
+    def read(self, text: TextEmbedding) -> ReadText:
+        """What the network makes of the text, the same at every step."""
+        text = text.to(text.tokens.device, self.dtype)
+        read: ReadText = self.network.read(text)  # type: ignore[operator]
+        return read
 
     def condition(
         self, lowres: Tensor, level: Tensor, noise: Tensor, size: tuple[int, int]
@@ -332,22 +340,22 @@ class Stage(nn.Module):
         counts steps; ``weights`` [B] stand for the guidance weight where pictures differ in it.
         """
         guidance, threshold = settings.guide, settings.thresholding
-        kind, network = self.config.objective.prediction, self.network
-        number = len(text.tokens)
+        kind, number = self.config.objective.prediction, len(text.tokens)
+
+        def network(z: Tensor, logsnr: Tensor, read: ReadText, condition: LowRes | None) -> Tensor:
+            found: Tensor = self.network(z.to(self.dtype), logsnr, read, condition)
+            return found.float()
 
         # What hangs on the text alone is worked out once, and not at every step.
         @cache
         def both() -> ReadText:
-            read: ReadText = network.read(stack_texts([text, negative or text.null()]))  # type: ignore[operator]
-            return read
+            return self.read(stack_texts([text, negative or text.null()]))
 
         @cache
         def alone() -> ReadText:
-            if guidance.weight != 1:
-                return both().select(slice(number))
-            read: ReadText = network.read(text)  # type: ignore[operator]
-            return read
+            return both().select(slice(number)) if guidance.weight != 1 else self.read(text)
 
+        condition = condition and LowRes(condition.image.to(self.dtype), condition.level)
         twice = condition and LowRes(*(torch.cat([part, part]) for part in condition))
         with_variance = self.learned_range and settings.sampler == "ddpm"
 
@@ -359,13 +367,13 @@ class Stage(nn.Module):
             weight = guidance.at(logsnr, bisect_left(levels, logsnr))
             if weight != 1:
                 found = network(torch.cat([z, z]), told(logsnr, 2 * len(z), z), both(), twice)
-                found, unconditional = found.float().chunk(2)
+                found, unconditional = found.chunk(2)
                 each = weight if weights is None else weights[:, None, None, None]
                 prediction = guide(found[:, :3], unconditional[:, :3], each)
                 if guidance.rescale:
                     prediction = rescaled(prediction, found[:, :3], guidance.rescale)
             else:
-                found = network(z, told(logsnr, len(z), z), alone(), condition).float()
+                found = network(z, told(logsnr, len(z), z), alone(), condition)
                 prediction = found[:, :3]
             level = torch.tensor(logsnr, dtype=torch.float64)
             x = threshold(to_x(prediction, z, level, kind))

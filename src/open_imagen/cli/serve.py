@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from open_imagen.cli.generate import Device, Fast
+from open_imagen.cli.generate import Device, Fast, Precision
 from open_imagen.errors import ConfigError, MissingDependency
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def serve(
     ),
     device: str = Device,
     fast: bool = Fast,
+    precision: str = Precision,
 ) -> None:
     """Serve the OpenAI Images API and the studio page.
 
@@ -81,7 +82,7 @@ def serve(
         cascades: dict[str, Cascade] = {}
         for name in models:
             cascades[name if name not in cascades else f"{name}-{len(cascades)}"] = load(
-                name, device, fast=fast
+                name, device, fast=fast, precision=precision or "fp32"
             )
         for cascade in cascades.values():
             cascade.text(["warm"])  # the first caller shall not wait for the language model
