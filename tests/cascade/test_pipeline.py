@@ -75,6 +75,13 @@ def test_bfloat16_pictures_are_nearly_the_same_and_say_so(model_folder, encoder,
         load(model_folder, device="cpu", precision="bf61")
 
 
+def test_a_negative_prompt_without_guidance_is_refused(cascade):
+    off = {"base": Sampling(guidance=1.0)}
+    with pytest.raises(ConfigError, match="'blue' would change nothing.*base, sr256 is 1"):
+        cascade.generate(PROMPTS[0], negative="blue", settings=off)
+    cascade.generate(PROMPTS[0], negative="", settings=off, stages=1)
+
+
 def test_fewer_stages_give_the_same_base(cascade):
     base = cascade.generate(PROMPTS, stages=1)
     assert list(base.stages) == ["base"]

@@ -239,23 +239,34 @@ class Cascade:
         return stages[:number]
 
     def complete_settings(
-        self, chosen: Sequence[Stage], settings: Mapping[str, Sampling] | None
+        self,
+        chosen: Sequence[Stage],
+        settings: Mapping[str, Sampling] | None,
+        negative: str | None = None,
     ) -> dict[str, Sampling]:
         """Settings of these stages over the model's defaults, nothing left open.
 
         Raises:
             UnknownName: settings for a stage that the model does not have.
+            ConfigError: a negative prompt, and no guidance that could lead away from it.
         """
         given = dict(settings or {})
         for name in given:
             if name not in self.stages:
                 raise UnknownName("stage", name, self.stages)
-        return {
+        complete = {
             stage.config.name: given.get(stage.config.name, Sampling())
             .over(stage.config.sampling)
             .complete()
             for stage in chosen
         }
+        if negative and all(one.guidance == 1 for one in complete.values()):
+            raise ConfigError(
+                f"The negative prompt {negative!r} would change nothing: only guidance leads away "
+                f"from it, and the guidance of {', '.join(complete)} is 1, which is off.",
+                "Leave it out, or set a guidance above 1.",
+            )
+        return complete
 
     def _run(
         self,
@@ -274,7 +285,7 @@ class Cascade:
         seeds = check_seeds(seed, len(captions))
         if batch_size < 1:
             raise ConfigError(f"batch_size = {batch_size} must be at least 1.")
-        complete = self.complete_settings(chosen, settings)
+        complete = self.complete_settings(chosen, settings, negative)
         self.prepare(captions, negative, chosen)
         pictures: dict[str, Tensor] = {}
         below = start

@@ -68,7 +68,7 @@ class CascadeSystem:
 
     def record(self) -> dict[str, Any]:
         chosen = self.cascade.chosen(self.stages)
-        complete = self.cascade.complete_settings(chosen, self.settings)
+        complete = self.cascade.complete_settings(chosen, self.settings, self.negative)
         facts = {
             "kind": "cascade",
             "model": self.cascade.name,

@@ -38,7 +38,7 @@ def _settings(cascade: Cascade, body: Ask, stages: list[Stage]) -> dict[str, Sam
     try:
         plain = body.by_stage(names)
         given = {name: parse_sampling(values, name) for name, values in plain.items()}
-        return cascade.complete_settings(stages, given)
+        return cascade.complete_settings(stages, given, body.negative_prompt)
     except KeyError as error:
         raise Refusal(
             400, f"There is no stage {error} at work; there are {', '.join(names)}.", "settings",
