@@ -77,7 +77,7 @@ def test_bfloat16_pictures_are_nearly_the_same_and_say_so(model_folder, encoder,
 
 def test_a_negative_prompt_without_guidance_is_refused(cascade):
     off = {"base": Sampling(guidance=1.0)}
-    with pytest.raises(ConfigError, match="'blue' would change nothing.*base, sr256 is 1"):
+    with pytest.raises(ConfigError, match=r"'blue' would change nothing.*base, sr256 is 1"):
         cascade.generate(PROMPTS[0], negative="blue", settings=off)
     cascade.generate(PROMPTS[0], negative="", settings=off, stages=1)
 
