@@ -8,13 +8,16 @@ from open_imagen.errors import MissingDependency
 from open_imagen.models import kernels
 from open_imagen.models.efficient_unet import EfficientUNet, EfficientUNetConfig
 from open_imagen.models.fast import ConvInParts, PackedConv, has_matrix_units, hasten, slow
-from open_imagen.models.layers import Conv, NormAct
+from open_imagen.models.layers import Conv, NormAct, split_heads
 from open_imagen.models.unet import UNet, UNetConfig
 from open_imagen.types import LowRes, TextEmbedding
 
 in_bf16 = pytest.mark.skipif(
     not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16"
 )
+
+
+in_parts = pytest.mark.skipif(not has_matrix_units(), reason="this CPU has no matrix units")
 
 
 def a_map(*shape, seed=0):
@@ -114,6 +117,33 @@ def test_a_convolution_in_parts_is_the_convolution(side, stride):
         # One part alone would not do.
         rough = F.conv2d(x.bfloat16(), conv.weight.bfloat16(), None, stride, conv.padding)
         assert (rough + conv.bias[:, None, None] - exact).abs().max() > 2**-10 * exact.abs().max()
+
+
+@in_parts
+@pytest.mark.parametrize(
+    "number,keys,heads,width",
+    [(1024, 1101, 2, 64), (20, 23, 3, 40), (1, 1, 1, 8), (64, 300, 2, 96)],
+)
+def test_attention_in_parts_is_the_attention(number, keys, heads, width):
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(2, number, heads * width, generator=generator)
+    keys_values = torch.randn(2, keys, 2 * heads * width, generator=generator)
+    mask = torch.rand(2, keys, generator=generator) < 0.7
+    mask[:, keys // 2] = True
+
+    def exact(dtype):
+        key, value = split_heads(keys_values.to(dtype), 2 * heads).chunk(2, dim=1)
+        query_ = split_heads(query.to(dtype), heads)
+        found = F.scaled_dot_product_attention(query_, key, value, mask[:, None, None])
+        return found.transpose(1, 2).flatten(2)
+
+    found, wanted = kernels.attention(query, keys_values, mask, heads), exact(torch.float64)
+    assert (found - wanted).abs().max() < 1e-4
+    # One part alone would not do.
+    assert keys == 1 or (exact(torch.bfloat16) - wanted).abs().max() > 1e-3
+    # What is masked is not seen, whatever it is.
+    keys_values[~mask] = 1e4
+    assert torch.equal(kernels.attention(query, keys_values, mask, heads), found)
 
 
 def test_a_packed_convolution_is_the_convolution():

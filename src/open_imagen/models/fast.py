@@ -1,7 +1,7 @@
 """A network made quicker where it runs, its weights and its meaning unchanged.
 
-On a CPU: norms in one pass each (kernels.py), and convolutions with packed weights; float32 ones on
-bfloat16 matrix units, if it has them. On a GPU: compiled.
+On a CPU: norms in one pass each (kernels.py), and convolutions with packed weights; those in
+float32, and attention, on bfloat16 matrix units, if it has them. On a GPU: compiled.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from open_imagen.models import kernels
 from open_imagen.models.kernels import Split
-from open_imagen.models.layers import Conv, NormAct, ResBlock
+from open_imagen.models.layers import Conv, NormAct, ResBlock, TextAttention
 
 NARROWEST = 32
 """Channels below which a float32 convolution in two parts gains nothing."""
@@ -32,6 +32,8 @@ def hasten(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, Conv) and packs:
             module.quick = ConvInParts(module) if gains_in_parts(module) else PackedConv(module)
+        if isinstance(module, TextAttention) and attends_in_parts(module):
+            module.quick = kernels.attention
     for module in network.modules():
         if isinstance(module, ResBlock):
             pairs = [(module.norm_in, module.conv_in), (module.norm_out, module.conv_out)]
@@ -47,7 +49,7 @@ def hasten(network: nn.Module) -> None:
 def slow(network: nn.Module) -> None:
     """Take back what `hasten` did on a CPU."""
     for module in network.modules():
-        if isinstance(module, (Conv, NormAct)):
+        if isinstance(module, (Conv, NormAct, TextAttention)):
             module.quick = None
 
 
@@ -67,6 +69,14 @@ def gains_in_parts(conv: Conv) -> bool:
     """Whether a convolution is faster in two bfloat16 parts."""
     wide = min(conv.in_channels, conv.out_channels) >= NARROWEST
     return wide and conv.weight.dtype == torch.float32 and has_matrix_units()
+
+
+def attends_in_parts(layer: TextAttention) -> bool:
+    """Whether our attention on matrix units can stand for torch's."""
+    if layer.query.weight.dtype != torch.float32 or not has_matrix_units():
+        return False
+    ask: Callable[[], bool] | None = getattr(torch.cpu, "_init_amx", None)  # the kernel's leave
+    return ask is not None and ask() and bool(kernels.library().has_attention())
 
 
 class QuickNorm:

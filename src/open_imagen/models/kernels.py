@@ -22,6 +22,7 @@ SOURCE = Path(__file__).with_name("kernels.cpp")
 FLAGS = (
     *("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"),
     *("-std=c++17", "-shared", "-fPIC"),
+    *(["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []),
 )
 ACTIVATIONS = {"": 0, "silu": 1, "gelu": 2}
 FLOAT, HALF, SPLIT = range(3)
@@ -63,7 +64,8 @@ def library() -> Any:
     found.join.argtypes = [
         *(pointer, pointer, pointer, pointer, ctypes.c_float, whole, whole, pointer, number)
     ]
-    for function in (found.norm_act, found.split, found.join):
+    found.attention.argtypes = [pointer] * 3 + [whole] * 5 + [pointer, number]
+    for function in (found.norm_act, found.split, found.join, found.attention):
         function.restype = None
     return found
 
@@ -162,6 +164,26 @@ def join(first: Tensor, rest: Tensor, bias: Tensor, onto: Tensor | None, factor:
     library().join(
         *(first.data_ptr(), rest.data_ptr(), bias.data_ptr(), _address(onto), factor),
         *(out.numel() // channels, channels, out.data_ptr(), torch.get_num_threads()),
+    )
+    return out
+
+
+def attention(query: Tensor, keys_values: Tensor, mask: Tensor, heads: int) -> Tensor:
+    """softmax(q k / sqrt d) v of every head over the keys that are not masked, float32.
+
+    Wants matrix units: see `fast.has_matrix_units`.
+
+    Args:
+        query: [B, N, C].
+        keys_values: [B, M, 2C], keys first.
+        mask: bool [B, M], True where a key is seen.
+    """
+    query, keys_values, mask = query.contiguous(), keys_values.contiguous(), mask.contiguous()
+    batch, number, channels = query.shape
+    out = torch.empty_like(query)
+    library().attention(
+        *(query.data_ptr(), keys_values.data_ptr(), mask.data_ptr(), batch, number, mask.shape[1]),
+        *(heads, channels // heads, out.data_ptr(), torch.get_num_threads()),
     )
     return out
 

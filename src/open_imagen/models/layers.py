@@ -188,6 +188,9 @@ class TextAttention(nn.Module):
     normalised before its keys and values: by LayerNorm, as the paper found to help, or by groups.
     """
 
+    quick: Callable[..., Tensor] | None = None
+    """What attends faster, if anything; see fast.py."""
+
     def __init__(
         self,
         channels: int,
@@ -218,7 +221,7 @@ class TextAttention(nn.Module):
 
     def forward(self, x: Tensor, text: TextEmbedding | ReadText) -> Tensor:
         pixels = self.norm(x).flatten(2).transpose(1, 2)  # [B, HW, C]
-        query = split_heads(self.query(pixels), self.heads)
+        query = self.query(pixels)
         seen, masks = [], []
         if self.over != "pixels":
             seen.append(
@@ -228,10 +231,14 @@ class TextAttention(nn.Module):
         if self.over != "text":
             seen.append(self.keys_values(pixels))
             masks.append(text.mask.new_ones(1, 1).expand(pixels.shape[:2]))
-        joined = split_heads(torch.cat(seen, dim=1), 2 * self.heads)
-        keys, values = joined.chunk(2, dim=1)
-        found = attention(query, keys, values, torch.cat(masks, dim=1)[:, None, None])
-        update = self.out(found.transpose(1, 2).flatten(2))  # [B, HW, C]
+        keys_values, mask = torch.cat(seen, dim=1), torch.cat(masks, dim=1)
+        if self.quick is not None and not torch.is_grad_enabled():
+            found = self.quick(query, keys_values, mask, self.heads)
+        else:
+            keys, values = split_heads(keys_values, 2 * self.heads).chunk(2, dim=1)
+            query = split_heads(query, self.heads)
+            found = attention(query, keys, values, mask[:, None, None]).transpose(1, 2).flatten(2)
+        update = self.out(found)  # [B, HW, C]
         out: Tensor = x + update.transpose(1, 2).reshape(x.shape)
         return out
 
