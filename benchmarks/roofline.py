@@ -68,13 +68,16 @@ def given(network: nn.Module, side: int, device: str, dtype: torch.dtype) -> tup
     return z, level, network.read(text), lowres  # type: ignore[operator]
 
 
-@torch.no_grad()
 def cost(name: str) -> Cost:
     """Counted on tensors without memory."""
-    network = build(name, device="meta")
-    inputs = given(network, PRESETS[name].resolution, "meta", torch.float32)
-    with FlopCounterMode(display=False) as flops, Moved() as moved:
-        network(*inputs)
+    # In inference mode layers would stay whole, and not be the operations that are counted.
+    with torch.inference_mode(False), torch.no_grad():
+        network = build(name, device="meta")
+        inputs = given(network, PRESETS[name].resolution, "meta", torch.float32)
+        with FlopCounterMode(display=False) as flops, Moved() as moved:
+            network(*inputs)
+    size = sum(p.numel() for p in network.parameters())
+    assert moved.total > size / 2, f"{name}: fewer numbers moved than half of its weights"
     return Cost(flops.get_total_flops(), moved.total)
 
 
