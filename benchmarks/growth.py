@@ -35,7 +35,8 @@ def measure(rounds: int) -> Iterator[Table]:
     table = Table(
         "As work grows",
         f"One setting at a time away from batch {base.batch}, {base.side} pixels, {base.steps} "
-        f"steps, {base.tokens} tokens. Milliseconds for the whole loop, and for each picture.",
+        f"steps, {base.tokens} tokens; diffusers channels_last. Milliseconds for the whole loop, "
+        "and for each picture.",
         ["setting", "value", "diffusers", "ours, fast", "ratio", "ours, a picture"],
     )
     for setting, values in GROWTHS.items():
