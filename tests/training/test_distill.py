@@ -145,12 +145,22 @@ def test_on_its_own_path_the_student_is_asked_where_its_steps_lead(place):
             z = straight(denoise(z, now)[0], z, now, then)
         mixed = diffuse(x[[k]], eps[[k]], torch.tensor(levels[k : k + 1]))
         torch.testing.assert_close(mixed, z.float(), rtol=1e-3, atol=1e-3)
-    if place:  # the small picture and its noise are those of the loss
-        return
-    alone = distill.student.loss(
-        x, text, draws._replace(eps=eps, drop=torch.zeros(4) > 0), None, distill.truth
-    )
-    torch.testing.assert_close(distill(images, text, draws), alone)
+    drawn = draws._replace(eps=eps, drop=torch.zeros(4) > 0)
+    alone = distill.student.loss(x, text, drawn, lowres, distill.truth)
+    torch.testing.assert_close(distill(images, text, draws, lowres), alone)
+
+    class Shared(torch.nn.Module):
+        """As in several processes: nothing but the network's own call can be called."""
+
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def forward(self, *given):
+            return self.network(*given)
+
+    student.network = Shared(student.network)
+    torch.testing.assert_close(distill(images, text, draws, lowres), alone)
 
 
 def test_a_student_comes_near_its_guided_teacher():

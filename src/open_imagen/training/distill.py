@@ -22,7 +22,7 @@ from open_imagen.diffusion.parameterization import diffuse, spread, to_eps, to_x
 from open_imagen.diffusion.samplers import moved
 from open_imagen.diffusion.schedules import alpha_sigma
 from open_imagen.errors import ConfigError, UnknownName
-from open_imagen.types import LowRes, TextEmbedding, stack_texts
+from open_imagen.types import LowRes, ReadText, TextEmbedding, stack_texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,8 @@ class Distillation:
         if lowres is not None:
             size = (images.shape[2], images.shape[3])
             condition = self.student.condition(lowres, draws.level, draws.lowres_noise, size)
-        estimate = estimates(self.student, text, condition, 1.0)
+        # The text is not read ahead: a network shared by processes can only be called whole.
+        estimate = estimates(self.student, text, condition)
         x, eps, places = images, draws.eps, (draws.t * self.config.steps).round()
         for place in range(self.config.steps, 1, -1):
             now = torch.full_like(draws.t, place / self.config.steps)
@@ -116,7 +117,9 @@ class Distillation:
     @torch.no_grad()
     def truth(self, z: Tensor, t: Tensor, text: TextEmbedding, condition: LowRes | None) -> Tensor:
         """What the teacher makes of z: the estimate x that the student shall give at once."""
-        estimate = estimates(self.teacher, text, condition, self.config.guidance)
+        guidance = self.config.guidance
+        texts = text if guidance == 1 else stack_texts([text, text.null()])
+        estimate = estimates(self.teacher, self.teacher.read(texts), condition, guidance)
         if not self.config.steps:
             return estimate(z, self.teacher.config.schedule.logsnr(t))
         levels, end = self.levels(t), z
@@ -137,20 +140,23 @@ class Distillation:
 
 
 def estimates(
-    stage: Stage, text: TextEmbedding, condition: LowRes | None, guidance: float
+    stage: Stage,
+    text: TextEmbedding | ReadText,
+    condition: LowRes | None,
+    guidance: float = 1.0,
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """(z, logsnr [B]) -> a stage's guided estimate of each image, thresholded as it samples.
 
-    All images go through the network together, each at a level of its own.
+    All images go through the network together, each at a level of its own; with guidance, all once
+    more, for the unconditional half of ``text``.
     """
     thresholding = stage.config.sampling.complete().thresholding
-    texts, number = (text, 1) if guidance == 1 else (stack_texts([text, text.null()]), 2)
-    read = stage.network.read(texts)  # type: ignore[operator]
+    number = 1 if guidance == 1 else 2
     many = condition and LowRes(*(torch.cat([part] * number) for part in condition))
 
     def estimate(z: Tensor, logsnr: Tensor) -> Tensor:
         told = stage.told(logsnr).to(z.dtype).repeat(number)
-        found = stage.network(torch.cat([z] * number), told, read, many).float()[:, :3]
+        found = stage.network(torch.cat([z] * number), told, text, many).float()[:, :3]
         if number == 2:
             conditional, unconditional = found.chunk(2)
             found = guide(conditional, unconditional, guidance)
