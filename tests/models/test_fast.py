@@ -15,8 +15,6 @@ from open_imagen.types import LowRes, TextEmbedding
 in_bf16 = pytest.mark.skipif(
     not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16"
 )
-
-
 in_parts = pytest.mark.skipif(not has_matrix_units(), reason="this CPU has no matrix units")
 
 

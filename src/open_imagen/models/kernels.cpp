@@ -41,6 +41,9 @@ inline uint16_t narrow(float x) {
     return uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
+// The second part of x, whose first is given.
+inline uint16_t rest_of(float x, uint16_t first) { return narrow(x - wide(first)); }
+
 // e^x by 2^n (1 + r + r^2 / 2 + ...), |r| <= ln(2) / 2; relative error below 2e-7.
 inline float exponential(float x) {
     x = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
@@ -104,7 +107,7 @@ inline void row(const In *x, const float *a, const float *d, int64_t channels, v
             const uint16_t h = narrow(y);
             high[c] = h;
             three[c] = h;
-            three[channels + c] = narrow(y - wide(h));
+            three[channels + c] = rest_of(y, h);
             three[2 * channels + c] = h;
         }
     }
@@ -228,7 +231,7 @@ struct Rows {
             for (int64_t c = 0; c < across; c++) {
                 const float value = scale * from[c];
                 h[c] = narrow(value);
-                l[c] = narrow(value - wide(h[c]));
+                l[c] = rest_of(value, h[c]);
             }
         }
     }
@@ -428,7 +431,7 @@ void split(const float *x, int64_t rows, int64_t channels, uint16_t *high, uint1
             const uint16_t part = narrow(at[c]);
             h[c] = part;
             t[c] = part;
-            t[channels + c] = narrow(at[c] - wide(part));
+            t[channels + c] = rest_of(at[c], part);
             t[2 * channels + c] = part;
         }
     }
