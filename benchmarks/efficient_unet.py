@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from measuring import Table, alternate, medians, peak_memory, script
+from measuring import Table, alternate, peak_memory, script
 
 from open_imagen.models.registry import build
+from open_imagen.models.survey import size_of
 from open_imagen.types import LowRes, TextEmbedding
 
 PRESETS = {"plain": "imagen-sr-256-unet", "efficient": "imagen-sr-256"}
@@ -45,15 +46,12 @@ def measure(rounds: int) -> Iterator[Table]:
     )
     rows: dict[str, list[float]] = {}
     for kind in PRESETS:
-        with torch.device("meta"):
-            size = sum(p.numel() for p in build(PRESETS[kind], device="meta").parameters())
-        rows[kind] = [size / 1e6]
+        rows[kind] = [size_of(build(PRESETS[kind], device="meta")) / 1e6]
     for learning in (False, True):
         taken = alternate({kind: make(kind, learning) for kind in PRESETS}, rounds)
-        for kind, seconds in medians(taken).items():
+        found = table.keep(taken, "training step" if learning else "call")
+        for kind, seconds in found.items():
             rows[kind].append(seconds)
-        what = "training step" if learning else "call"
-        table.rounds |= {f"{what}, {kind}": times for kind, times in taken.items()}
     for learning in (False, True):
         for kind, row in rows.items():
             row.append(peak_memory(make, kind, learning))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from measuring import Table, alternate, medians, script
+from measuring import Table, alternate, script
 from sampling_loop import against_diffusers
 
 
@@ -44,10 +44,9 @@ def measure(rounds: int) -> Iterator[Table]:
             work = replace(base, **{setting: value})
             ways = against_diffusers(work.batch, work.steps, work.side, work.tokens)
             pair = {"diffusers": ways["diffusers, channels_last"], "ours": ways["ours, fast"]}
-            taken = alternate(pair, rounds)
-            theirs, ours = (1000 * seconds for seconds in medians(taken).values())
+            found = table.keep(alternate(pair, rounds), f"{setting} {value}")
+            theirs, ours = (1000 * seconds for seconds in found.values())
             table.rows.append([setting, value, theirs, ours, theirs / ours, ours / work.batch])
-            table.rounds |= {f"{setting} {value}, {name}": t for name, t in taken.items()}
     yield table
 
 

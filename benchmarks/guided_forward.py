@@ -9,11 +9,12 @@ import warnings
 from collections.abc import Callable, Iterator
 
 import torch
-from measuring import Table, alternate, medians, script
-from peers import TEXT, TOKENS, WEIGHT, diffusers_network, same_as, size_of
+from measuring import Table, alternate, script
+from peers import TEXT, TOKENS, WEIGHT, diffusers_network, same_as
 from torch import Tensor
 
 from open_imagen.models.fast import hasten
+from open_imagen.models.survey import size_of
 from open_imagen.types import TextEmbedding
 
 NEAR = {torch.float32: 2e-3, torch.bfloat16: 1.0}
@@ -77,13 +78,11 @@ def measure(widths: str, batches: str, side: int, rounds: int) -> Iterator[Table
                 truth = ways["diffusers"]()
                 for name, way in ways.items():
                     torch.testing.assert_close(way(), truth, rtol=0, atol=NEAR[dtype], msg=name)
-                taken = alternate(ways, rounds)
-                found = medians(taken)
+                found = table.keep(alternate(ways, rounds), f"{width}, {batch}")
                 best = min(found[name] for name in names[:3] if name in found)
                 row = [1000 * found[name] if name in found else None for name in names]
                 ratio = best / found["ours, fast"]
                 table.rows.append([width, f"{size / 1e6:.0f} M", batch, *row, ratio])
-                table.rounds |= {f"{width}, {batch}, {name}": t for name, t in taken.items()}
         yield table
 
 

@@ -26,6 +26,11 @@ class Table:
     rounds: dict[str, list[float]] = field(default_factory=dict)
     """The single measurements behind the medians, in seconds, kept but not shown."""
 
+    def keep(self, taken: Mapping[str, list[float]], key: str = "") -> dict[str, float]:
+        """Keep the rounds of some ways, under a key; their medians, in seconds."""
+        self.rounds |= {f"{key}, {way}" if key else way: times for way, times in taken.items()}
+        return medians(taken)
+
     def markdown(self) -> str:
         lines = [self.columns, ["---"] * len(self.columns)]
         lines += [[shown(cell) for cell in row] for row in self.rows]

@@ -11,20 +11,15 @@ from typing import Any
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
-from torch import nn
 
 from open_imagen.config import plain
 from open_imagen.models.deepfloyd import assembled, origins, unet_config
 from open_imagen.models.efficient_unet import EfficientUNetConfig
 from open_imagen.models.registry import construct
+from open_imagen.models.survey import size_of
 from open_imagen.models.unet import UNet, UNetConfig
 
 TEXT, TOKENS, WEIGHT = 512, 77, 7.0
-
-
-def size_of(network: nn.Module) -> int:
-    """Its number of parameters."""
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def diffusers_network(width: int) -> UNet2DConditionModel:

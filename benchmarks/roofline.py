@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from open_imagen.models.fast import hasten
 from open_imagen.models.registry import PRESETS, build
+from open_imagen.models.survey import size_of
 from open_imagen.types import LowRes, TextEmbedding
 
 TOKENS = 77
@@ -76,8 +77,9 @@ def cost(name: str) -> Cost:
         inputs = given(network, PRESETS[name].resolution, "meta", torch.float32)
         with FlopCounterMode(display=False) as flops, Moved() as moved:
             network(*inputs)
-    size = sum(p.numel() for p in network.parameters())
-    assert moved.total > size / 2, f"{name}: fewer numbers moved than half of its weights"
+    assert moved.total > size_of(network) / 2, (
+        f"{name}: fewer numbers moved than half of its weights"
+    )
     return Cost(flops.get_total_flops(), moved.total)
 
 
@@ -136,7 +138,7 @@ def measure(rounds: int) -> Iterator[Table]:
     )
     for name in STAGES:
         found = cost(name)
-        size = sum(p.numel() for p in build(name, device="meta").parameters())
+        size = size_of(build(name, device="meta"))
         for dtype in (torch.float32, torch.bfloat16):
             floor, bound = machine.floor(found, dtype)
             row = [name, f"{size / 1e6:,.0f} M", found.flops / 1e9, found.bytes * 4 / 1e6]

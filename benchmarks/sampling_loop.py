@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from diffusers import IFPipeline
-from measuring import Table, alternate, medians, script
+from measuring import Table, alternate, script
 from peers import (
     TEXT,
     TOKENS,
@@ -24,7 +24,6 @@ from peers import (
     imagen_pytorch,
     imagen_pytorch_network,
     paper_base,
-    size_of,
 )
 from torch import Tensor, nn
 
@@ -32,6 +31,7 @@ from open_imagen.cascade import deepfloyd
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage, StageConfig
 from open_imagen.models.fast import hasten
+from open_imagen.models.survey import size_of
 from open_imagen.types import TextEmbedding
 
 WIDTH = 64
@@ -159,8 +159,7 @@ def measure(batches: str, steps: int, rounds: int) -> Iterator[Table]:
     for table, make in ((diffusers, against_diffusers), (peer, against_imagen_pytorch)):
         for batch in map(int, batches.split(",")):
             ways = make(batch, steps)
-            taken = alternate(ways, rounds)
-            found = medians(taken)
+            found = table.keep(alternate(ways, rounds), str(batch))
             theirs = [found[name] for name in found if not name.startswith("ours")]
             ratios = {"ratio": min(theirs) / found["ours, fast"]}
             if table is peer:
@@ -171,7 +170,6 @@ def measure(batches: str, steps: int, rounds: int) -> Iterator[Table]:
             table.columns = ["batch", *found, *ratios]
             milliseconds = [1000 * seconds for seconds in found.values()]
             table.rows.append([batch, *milliseconds, *ratios.values()])
-            table.rounds |= {f"{batch}, {name}": times for name, times in taken.items()}
         yield table
 
 

@@ -4,9 +4,10 @@ imagen-pytorch has no function for it; in its sampling step it calls torch.quant
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
-from measuring import Table, alternate, medians, script
+from measuring import Table, alternate, script
 from peers import diffusers_scheduler
 from torch import Tensor
 
@@ -40,11 +41,10 @@ def measure(batch: int, rounds: int) -> Iterator[Table]:
         x = 1.5 * torch.randn(batch, 3, side, side)
         for way in ways.values():
             torch.testing.assert_close(way(x), ways["ours"](x))
-        taken = alternate({n: lambda way=way: way(x) for n, way in ways.items()}, rounds)  # noqa: B023
-        found = medians(taken)
+        taken = alternate({name: partial(way, x) for name, way in ways.items()}, rounds)
+        found = table.keep(taken, str(side))
         best = min(found["diffusers"], found["torch.quantile"])
         table.rows.append([side, *(1000 * t for t in found.values()), best / found["ours"]])
-        table.rounds |= {f"{side}, {name}": times for name, times in taken.items()}
     yield table
 
 

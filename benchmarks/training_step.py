@@ -3,22 +3,21 @@
 Both trainers as they come, both with an exponential average; networks of equal parameters.
 """
 
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from measuring import Table, alternate, apart, medians, peak_memory, script
+from measuring import Table, alternate, apart, peak_memory, script
 from peers import (
     efficient_base,
     imagen_pytorch,
     imagen_pytorch_network,
     paper_base,
-    size_of,
 )
 
 from open_imagen.cascade.stage import StageConfig
+from open_imagen.models.survey import size_of
 from open_imagen.training.optim import OptimConfig
 from open_imagen.training.run import Recipe, TrainConfig
 from open_imagen.training.trainer import Trainer
@@ -71,7 +70,6 @@ def theirs(batch: int, precision: str, lighter: bool) -> Callable[[], Any]:
 def ours(batch: int, precision: str, lighter: bool, compiled: bool = False) -> Callable[[], Any]:
     size = size_of(imagen_pytorch_network(WIDTH, TEXT, lighter))
     shape = (efficient_base if lighter else paper_base)(size, TEXT)
-    folder = tempfile.mkdtemp()
     recipe = Recipe(
         name="benchmark",
         stage=StageConfig(name="base", resolution=64, network=shape),
@@ -84,7 +82,6 @@ def ours(batch: int, precision: str, lighter: bool, compiled: bool = False) -> C
         ),
         optim=OptimConfig(),
         encoder="random",
-        out=folder,
     )
     trainer = Trainer(recipe, None, Random())  # type: ignore[arg-type]
     assert abs(size_of(trainer.network) / size - 1) < 0.05, "not of equal parameters"
@@ -126,14 +123,12 @@ def measure(batches: str, precisions: str, rounds: int) -> Iterator[Table]:
             ["batch", *(way for way in WAYS if "compiled" not in way), "ratio", "ratio, lighter"],
         )
         for batch in map(int, batches.split(",")):
-            taken = apart(seconds, batch, precision, rounds)
-            found = medians(taken)
+            found = times.keep(apart(seconds, batch, precision, rounds), str(batch))
             best = min(found["imagen-pytorch"], found["imagen-pytorch, memory_efficient"])
             ratio = found["imagen-pytorch"] / found.get("ours, compiled", found["ours"])
             lighter = best / found["ours, Efficient U-Net"]
             row = [1000 * found[way] if way in found else None for way in WAYS]
             times.rows.append([batch, *row, ratio, lighter])
-            times.rounds |= {f"{batch}, {way}": each for way, each in taken.items()}
             held = {way: peak_memory(make, way, batch, precision) for way in memory.columns[1:-2]}
             ratio = held["ours"] / held["imagen-pytorch"]
             lighter = held["ours, Efficient U-Net"] / held["imagen-pytorch, memory_efficient"]

@@ -84,10 +84,10 @@ def count(name: str, config: Any, side: int, tokens: int = TOKENS) -> Survey:
         network(*inputs)
     flops = counter.get_flop_counts()
     rows = [
-        Row(part, outputs[part], _numbers(module), _flops(flops, network, part))
+        Row(part, outputs[part], size_of(module), _flops(flops, network, part))
         for part, module in parts.items()
     ]
-    return Survey(_numbers(network), counter.get_total_flops(), sum(kept.values()), rows)
+    return Survey(size_of(network), counter.get_total_flops(), sum(kept.values()), rows)
 
 
 def _inputs(
@@ -109,7 +109,8 @@ def _parts(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, child
 
 
-def _numbers(module: nn.Module) -> int:
+def size_of(module: nn.Module) -> int:
+    """Its number of parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
