@@ -92,33 +92,43 @@ def peak_memory(make: Callable[..., Callable[[], Any]], *given: Any) -> float:
     Counted over what the process held before, seen every two milliseconds. What ``make`` imports
     counts too, but for torch.
     """
-    return float(apart(_watched, make, given))
+    return float(apart(_made_and_called, make, given)[0])
 
 
-def _watched(make: Callable[..., Callable[[], Any]], given: tuple[Any, ...]) -> float:
-    before, highest, done = resident(), 0.0, threading.Event()
+def _made_and_called(
+    make: Callable[..., Callable[[], Any]], given: tuple[Any, ...]
+) -> tuple[float, float]:
+    def work() -> None:
+        call = make(*given)
+        for _ in range(2):
+            call()
+
+    return highest(work)
+
+
+def highest(work: Callable[[], Any]) -> tuple[float, float]:
+    """What `resident` tells at its highest while ``work`` is done, over what it told before."""
+    before, found, done = resident(), [0.0, 0.0], threading.Event()
 
     def watch() -> None:
-        nonlocal highest
         while not done.wait(0.002):
-            highest = max(highest, resident())
+            found[:] = map(max, found, resident())
 
     watching = threading.Thread(target=watch)
     watching.start()
-    call = make(*given)
-    for _ in range(2):
-        call()
+    work()
     done.set()
     watching.join()
-    return highest - before
+    return found[0] - before[0], found[1] - before[1]
 
 
-def resident() -> float:
-    """Megabytes of the process that are its own (Linux), not pages of mapped files."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon"):
-            return int(line.split()[1]) / 1024
-    raise SystemExit("Peak memory is read from /proc/self/status, which this system lacks.")
+def resident() -> tuple[float, float]:
+    """Megabytes of this process (Linux): its own, and with the pages of mapped files, which the
+    kernel takes back when it needs them."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    sizes = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith("Rss")}
+    own = int(sizes["RssAnon"]) / 1024
+    return own, own + int(sizes["RssFile"]) / 1024
 
 
 def script(measure: Callable[..., Iterator[Table]], about: str, **options: dict[str, Any]) -> None:

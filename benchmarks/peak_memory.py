@@ -8,12 +8,10 @@ seen every two milliseconds, less what the process held before it loaded anythin
 """
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
-import threading
 from pathlib import Path
+
+from measuring import apart, highest
 
 TOKENS = 77
 
@@ -75,8 +73,8 @@ def write(folder: Path, encoder_mb: int, network_mb: int) -> None:
     save_tensors(folder / "unet" / "diffusion_pytorch_model.safetensors", theirs)
 
 
-def peak(folder: Path, way: str) -> None:
-    """Make one picture in one step, or only a part of that; print megabytes."""
+def peak(folder: Path, way: str) -> tuple[float, float]:
+    """Megabytes that one picture in one step takes, or only a part of that; see `resident`."""
     import torch
 
     import open_imagen as oi
@@ -90,49 +88,29 @@ def peak(folder: Path, way: str) -> None:
     import transformers
 
     assert transformers.T5EncoderModel  # loaded before the count begins
-    before, highest, done = resident(), [0.0, 0.0], threading.Event()
 
-    def watch() -> None:
-        while not done.wait(0.002):
-            highest[:] = map(max, highest, resident())
+    def work() -> None:
+        cascade = oi.load(folder, device="cpu", one_at_a_time=way != "together")
+        settings = oi.Sampling(steps=1, guidance=1.0)
+        if way == "encoder":
+            cascade.text(["a"])
+        elif way == "network":
+            stage = cascade.stages["base"]
+            stage.wake(cascade.device)
+            seen = torch.ones(1, TOKENS, dtype=torch.bool)
+            text = TextEmbedding(torch.zeros(1, TOKENS, stage.network_config.text_width), seen)
+            stage.sample(text, [torch.Generator()], settings, negative=text)
+        else:
+            cascade.generate("a", settings={"base": settings})
 
-    watching = threading.Thread(target=watch)
-    watching.start()
-    cascade = oi.load(folder, device="cpu", one_at_a_time=way != "together")
-    settings = oi.Sampling(steps=1, guidance=1.0)
-    if way == "encoder":
-        cascade.text(["a"])
-    elif way == "network":
-        stage = cascade.stages["base"]
-        stage.wake(cascade.device)
-        seen = torch.ones(1, TOKENS, dtype=torch.bool)
-        text = TextEmbedding(torch.zeros(1, TOKENS, stage.network_config.text_width), seen)
-        stage.sample(text, [torch.Generator()], settings, negative=text)
-    else:
-        cascade.generate("a", settings={"base": settings})
-    done.set()
-    watching.join()
-    print(json.dumps([now - then for now, then in zip(highest, before, strict=True)]))
-
-
-def resident() -> tuple[float, float]:
-    """Megabytes of the process (Linux): its own, and with the pages of mapped files, which the
-    kernel takes back when it needs them."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    sizes = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith("Rss")}
-    own = int(sizes["RssAnon"]) / 1024
-    return own, own + int(sizes["RssFile"]) / 1024
+    return highest(work)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--encoder", type=int, default=1000, help="megabytes")
     parser.add_argument("--network", type=int, default=1000, help="megabytes")
-    parser.add_argument("--run", nargs=2, metavar=("FOLDER", "WAY"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.run:
-        peak(Path(options.run[0]), options.run[1])
-        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "stage"
         folder.mkdir()
@@ -141,8 +119,7 @@ def main() -> None:
             size = sum(file.stat().st_size for file in (folder / part).iterdir())
             print(f"{part:14} {size / 2**20:8,.0f} MB in its files")
         for way in ("encoder", "network", "turns", "together"):
-            command = [sys.executable, __file__, "--run", str(folder), way]
-            found = json.loads(subprocess.check_output(command, text=True).splitlines()[-1])
+            found = apart(peak, folder, way)
             print(f"peak, {way:8} {found[0]:8,.0f} MB own, {found[1]:8,.0f} MB with mapped files")
 
 
