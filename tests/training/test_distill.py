@@ -29,8 +29,8 @@ def text_of(batch):
     return TextEmbedding(tokens, torch.ones(batch, 3, dtype=torch.bool))
 
 
-def draws_of(batch, side=64, lowres=False):
-    return Draws.make((batch, 3, side, side), 0, 7, 0.5, lowres)
+def draws_of(batch, side=64, lowres=False, drop=0.5):
+    return Draws.make((batch, 3, side, side), 0, 7, drop, lowres)
 
 
 @pytest.mark.parametrize("now,then", [(-2.0, 0.5), (-9.0, -8.0), (3.0, math.inf)])
@@ -90,6 +90,20 @@ def test_without_steps_the_target_is_the_guided_estimate():
         torch.testing.assert_close(found[k], one(z[k : k + 1], level)[0], rtol=1e-4, atol=1e-4)
 
 
+def test_without_its_text_the_student_learns_the_unguided_teacher():
+    """Then it can still be guided: w times its guidance is w times its teacher's."""
+    student, teacher = make_stages()[0], make_stages()[0]
+    images, text, draws = torch.rand(4, 3, 64, 64) * 2 - 1, text_of(4), draws_of(4)
+    draws = draws._replace(drop=torch.tensor([True, False, True, False]))
+    guided, plain, silent = (
+        Distillation(DistillConfig(teacher="t", guidance=w), student, teacher)(images, said, draws)
+        for w, said in ((4.0, text), (1.0, text), (4.0, text.null()))
+    )
+    torch.testing.assert_close(guided[[0, 2]], plain[[0, 2]])
+    torch.testing.assert_close(guided[[0, 2]], silent[[0, 2]])
+    assert (guided[[1, 3]] - plain[[1, 3]]).abs().min() > 1e-4
+
+
 def test_a_student_that_is_its_unguided_teacher_has_nothing_to_learn():
     teacher, student = make_stages()[0], make_stages()[0]
     settings = Sampling(threshold="none").over(teacher.config.sampling)
@@ -125,7 +139,8 @@ def test_on_its_own_path_the_student_is_asked_where_its_steps_lead(place):
     config = DistillConfig(teacher="t", guidance=3.0, steps=4, own_path=True)
     distill = Distillation(config, student, make_stages()[place])
     side, schedule = student.config.resolution, student.config.schedule
-    draws = draws_of(4, side, place == 1)._replace(t=torch.tensor([1.0, 0.75, 0.5, 0.25]))
+    draws = draws_of(4, side, place == 1, drop=0.0)
+    draws = draws._replace(t=torch.tensor([1.0, 0.75, 0.5, 0.25]))
     images, text = torch.rand(4, 3, side, side) * 2 - 1, text_of(4)
     lowres = torch.rand(4, 3, 64, 64) if place else None
     x, eps = distill.arrived(images, text, draws, lowres)
@@ -145,8 +160,7 @@ def test_on_its_own_path_the_student_is_asked_where_its_steps_lead(place):
             z = straight(denoise(z, now)[0], z, now, then)
         mixed = diffuse(x[[k]], eps[[k]], torch.tensor(levels[k : k + 1]))
         torch.testing.assert_close(mixed, z.float(), rtol=1e-3, atol=1e-3)
-    drawn = draws._replace(eps=eps, drop=torch.zeros(4) > 0)
-    alone = distill.student.loss(x, text, drawn, lowres, distill.truth)
+    alone = distill.student.loss(x, text, draws._replace(eps=eps), lowres, distill.truth)
     torch.testing.assert_close(distill(images, text, draws, lowres), alone)
 
     class Shared(torch.nn.Module):

@@ -79,11 +79,13 @@ class Distillation:
     def __call__(
         self, images: Tensor, text: TextEmbedding, draws: Draws, lowres: Tensor | None = None
     ) -> Tensor:
-        """Weighted error of each example, [B]; its text is never dropped."""
+        """Weighted error of each example, [B]. Where the text is dropped, the teacher has none
+        either: it and its guidance are then the same, and so the student can still be guided."""
         t = draws.t
         if self.config.steps:  # the student is only ever asked at the start of its own steps
             t = (t * self.config.steps).ceil().clamp(min=1) / self.config.steps
-        draws = draws._replace(t=t, drop=torch.zeros_like(draws.drop))
+        text = text.dropped(draws.drop)
+        draws = draws._replace(t=t)
         if self.config.own_path:
             images, eps = self.arrived(images, text, draws, lowres)
             draws = draws._replace(eps=eps)

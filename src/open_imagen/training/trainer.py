@@ -297,6 +297,8 @@ class Trainer:
         facts |= {"device": self.device.type, "data": self.source.describe()}
         if self.config.init:
             facts["init"] = self.config.init
+        if self.recipe.distill.teacher:
+            facts["distill"] = plain(self.recipe.distill)
         weights: Iterable[tuple[str, Tensor]] = averages.items()
         if self.recipe.adapter.rank:
             adapter = adapter_of(averages)
