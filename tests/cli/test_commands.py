@@ -212,6 +212,15 @@ def test_scenes_are_written_checked_and_trained_on(imagen, tmp_path):
     assert opened(tmp_path / "p.png").size == (64, 64)
 
 
+def test_evaluations_in_another_precision_say_so(imagen, tmp_path):
+    words = ("evaluate", "scenes", "--count", 1, "--categories", "single", "--stages", 1)
+    done = imagen(*words, "--precision", "bf16", "--out", tmp_path / "s")
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "s" / "report.json").read_text())["precision"] == "bf16"
+    refused = imagen(*words, "--out", tmp_path / "s")
+    assert (refused.code, "another evaluation" in refused.err) == (2, True)
+
+
 def test_evaluate_scenes_prints_a_table(imagen, tmp_path):
     words = ("evaluate", "scenes", "--count", 2, "--categories", "single,size", "--stages", 1)
     table = imagen(*words)

@@ -342,6 +342,15 @@ class Cascade:
             **({} if self.precision == "fp32" else {"precision": self.precision}),
         }
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What its pictures hang on beside prompts, seeds and settings."""
+        return {
+            "model": self.name,
+            "model_hash": self.model_hash,
+            "precision": self.precision,
+        }
+
     def prepare(
         self, captions: Sequence[str], negative: str | None, chosen: Sequence[Stage]
     ) -> None:

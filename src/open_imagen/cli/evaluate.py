@@ -8,9 +8,11 @@ import typer
 
 from open_imagen.cli.generate import (
     Device,
+    Fast,
     Json,
     Model,
     NoiseLevel,
+    Precision,
     Sampler,
     Steps,
     Thresholding,
@@ -64,6 +66,8 @@ def scenes(
         None, "--out", help="Keep verdicts there; run again to go on after a stop."
     ),
     device: str = Device,
+    fast: bool = Fast,
+    precision: str = Precision,
     as_json: bool = Json,
 ) -> None:
     """Score a model on the scene world, judged by the checker."""
@@ -78,7 +82,7 @@ def scenes(
     config = SceneEvaluation(
         count=count, seed=seed, categories=chosen or tuple(CATEGORIES), stages=stages
     )
-    cascade = load(model, device)
+    cascade = load(model, device, fast=fast, precision=precision or "fp32")
     with counting("pictures") as told:
         report = evaluate_scenes(
             config=config,
@@ -121,6 +125,8 @@ def prompts(
     noise_level: str = NoiseLevel,
     out: Path = typer.Option(..., "--out", "-o", metavar="DIR", help="The run's folder."),
     device: str = Device,
+    fast: bool = Fast,
+    precision: str = Precision,
     as_json: bool = Json,
 ) -> None:
     """Make N pictures of every prompt of a suite; run again to go on after a stop.
@@ -138,7 +144,15 @@ def prompts(
     check(given)
     chosen = open_suite(suite, count, suite_seed)
     place = own_device(device)
-    maker = open_system(system, place, lambda c: sampling(given, c.stages), stages, batch_size)
+    maker = open_system(
+        system,
+        place,
+        lambda cascade: sampling(given, cascade.stages),
+        stages,
+        batch_size,
+        fast,
+        precision or "fp32",
+    )
     with joined(place), counting("pictures") as told:
         make_run(maker, chosen, out, images, seed, told)
         if not world().first:

@@ -8,9 +8,11 @@ import typer
 
 from open_imagen.cli.generate import (
     Device,
+    Fast,
     Json,
     Model,
     NoiseLevel,
+    Precision,
     Sampler,
     Steps,
     Thresholding,
@@ -66,6 +68,8 @@ def sweep(
     few: bool = Few,
     out: Path = typer.Option(..., "--out", "-o", metavar="DIR", help="The sweep's folder."),
     device: str = Device,
+    fast: bool = Fast,
+    precision: str = Precision,
     as_json: bool = Json,
 ) -> None:
     """Sweep settings of a model: pictures, numbers, Pareto front, plot and page.
@@ -101,7 +105,7 @@ def sweep(
     )  # fmt: skip
     scorer.check(measures)
     prompts = open_suite(suite, count, suite_seed)
-    cascade = load(model, str(place))
+    cascade = load(model, str(place), fast=fast, precision=precision or "fp32")
     with joined(place), counting("pictures") as told:
         results = run_sweep(
             cascade, prompts, plan, scorer, out, sampling(given, cascade.stages), told

@@ -60,8 +60,7 @@ def evaluate_scenes(
     wanted = [SAME_PICTURES.get(name, name) for name in config.categories]
     sets = list(dict.fromkeys(wanted))
     header = {
-        "model": cascade.name,
-        "model_hash": cascade.model_hash,
+        **cascade.identity,
         "count": config.count,
         "seed": config.seed,
         "stages": config.stages or len(cascade.stages),

@@ -219,8 +219,7 @@ def run_sweep(
 
 def _header(cascade: Cascade, suite: Suite, sweep: Sweep, scorer: Scorer) -> dict[str, Any]:
     return {
-        "model": cascade.name,
-        "model_hash": cascade.model_hash,
+        **cascade.identity,
         "prompts": suite.record(),
         "axes": {axis.name: list(axis.values) for axis in sweep.axes},
         "images_per_prompt": sweep.images_per_prompt,

@@ -71,8 +71,7 @@ class CascadeSystem:
         complete = self.cascade.complete_settings(chosen, self.settings, self.negative)
         facts = {
             "kind": "cascade",
-            "model": self.cascade.name,
-            "model_hash": self.cascade.model_hash,
+            **self.cascade.identity,
             "encoder": self.cascade.encoder_name,
             "settings": {name: plain_sampling(one) for name, one in complete.items()},
         }
@@ -249,11 +248,14 @@ def open_system(
     settings: Callable[[Cascade], Mapping[str, Sampling]] | None = None,
     stages: int | None = None,
     batch: int | None = None,
+    fast: bool = False,
+    precision: str = "fp32",
 ) -> System:
     """A system from a word on the command line.
 
     "folder:PATH", "diffusers:PATH?num_inference_steps=20", "openai:http://host/v1?model=NAME", or
-    a model as everywhere: a shipped name, a folder, "hf:org/name".
+    a model as everywhere: a shipped name, a folder, "hf:org/name", and ``fast`` and ``precision``
+    are its own (see Cascade).
 
     Raises:
         ConfigError: an argument of it cannot be read.
@@ -271,7 +273,7 @@ def open_system(
             return EndpointSystem(source, arguments)
         return DiffusersSystem(source, device, arguments)
     locate(spec)
-    cascade = load(spec, str(device))
+    cascade = load(spec, str(device), fast=fast, precision=precision)
     chosen = settings(cascade) if settings is not None else None
     return CascadeSystem(cascade, chosen, stages, batch or 16)
 
