@@ -1,6 +1,6 @@
-"""Train the shipped model from its recipes, in slices, and put it into the package.
+"""Train the shipped models from their recipes, in slices, and put them into the package.
 
-Run it again and again until it says that the model is complete:
+Run it again and again until it says that the models are complete:
 
     python scripts/train_scenes.py --runs runs --minutes 9
 
@@ -23,10 +23,19 @@ from open_imagen.training import Trainer, read_recipe
 from open_imagen.training.reporting import Log, Samples
 
 ROOT = Path(__file__).parents[1]
-RECIPES = ("scenes-base", "scenes-base-relations", "scenes-sr256")
-"""In this order; the second goes on from the first."""
-STAGES = RECIPES[1:]
-SHIPPED = ROOT / "src" / "open_imagen" / "shipped" / "scenes"
+BEGINS_FROM = {
+    "scenes-base": "",
+    "scenes-base-relations": "scenes-base",
+    "scenes-base-distill": "scenes-base-relations",
+    "scenes-sr256": "",
+}
+"""The recipes in their order, and of whose model each makes its own."""
+MODELS = {
+    "scenes": ("scenes-base-distill", "scenes-sr256"),
+    "scenes-teacher": ("scenes-base-relations",),
+}
+"""The shipped models and the runs that their stages come from."""
+SHIPPED = ROOT / "src" / "open_imagen" / "shipped"
 
 
 def main() -> int:
@@ -34,17 +43,19 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs are kept")
     parser.add_argument("--minutes", type=float, default=0, help="length of this slice; 0: no end")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, default=SHIPPED, help="where the model goes")
+    parser.add_argument("--out", type=Path, default=SHIPPED, help="where the models go")
     options = parser.parse_args()
 
-    for name in RECIPES:
+    for name, first in BEGINS_FROM.items():
         settings = (
             f"out={options.runs / name}",
             f"train.minutes={options.minutes}",
             f"train.device={options.device}",
         )
-        if name == "scenes-base-relations":
-            settings += (f"train.init={options.runs / RECIPES[0] / 'model'}",)
+        if first:
+            settings += (f"train.init={options.runs / first / 'model'}",)
+        if name == "scenes-base-distill":
+            settings += (f"distill.teacher={options.runs / first / 'model'}",)
         recipe = read_recipe(ROOT / "recipes" / f"{name}.toml", settings)
         if (recipe.folder / "model" / "cascade.json").is_file():
             continue
@@ -57,10 +68,11 @@ def main() -> int:
         if not complete:
             return 0
 
-    cascade = join("scenes", [options.runs / name / "model" for name in STAGES], device="cpu")
-    cascade.save(options.out, torch.float16)
-    shutil.copy(ROOT / "docs" / "model-card-scenes.md", options.out / "README.md")
-    print(f"The model is complete: {options.out}")
+    for model, runs in MODELS.items():
+        cascade = join(model, [options.runs / run / "model" for run in runs], device="cpu")
+        cascade.save(options.out / model, torch.float16)
+        shutil.copy(ROOT / "docs" / "model-card-scenes.md", options.out / model / "README.md")
+    print(f"The models are complete: {options.out}")
     return 0
 
 

@@ -1,5 +1,7 @@
 """A stage: its loss, its random draws, and sampling that is the same alone or in company."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -75,6 +77,19 @@ def test_super_resolution_learns_from_the_noised_small_picture():
     other = stage.loss(images, text, draws._replace(level=draws.level * 0), lowres)
     assert loss.shape == (2,)
     assert not torch.allclose(loss, other)
+
+
+@pytest.mark.parametrize("highest", [0.0, 0.5])
+def test_training_draws_no_noise_level_above_the_highest(highest):
+    stage, other = make_stages()[1], make_stages()[1]
+    bounded = dataclasses.replace(other.config, augmentation=Augmentation(highest=highest))
+    other.config = bounded
+    images, lowres, text = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 16, 16), text_of(2)
+    draws = draws_of(2, lowres=True)
+    wanted = stage.loss(images, text, draws._replace(level=draws.level * highest), lowres)
+    torch.testing.assert_close(other.loss(images, text, draws, lowres), wanted)
+    with pytest.raises(ConfigError, match=r"augmentation\.highest = 1.5"):
+        Augmentation(highest=1.5)
 
 
 def test_augmentation_is_diffusion_and_level_zero_is_clean():

@@ -62,9 +62,31 @@ def t5(tmp_path):
     return tmp_path, model
 
 
-def open_tiny(family, folder, max_length=12):
-    spec = EncoderSpec(repository="org/tiny", family=family, width=24, max_length=max_length)
+def open_tiny(family, folder, max_length=12, **more):
+    spec = EncoderSpec(
+        repository="org/tiny", family=family, width=24, max_length=max_length, **more
+    )
     return FrozenEncoder("tiny", spec, folder)
+
+
+@pytest.mark.parametrize("layers", [0, 1, 2])
+def test_part_of_a_bert_gives_the_hidden_state_of_that_depth(bert, layers):
+    folder, model = bert
+    text = open_tiny("bert", folder, layers=layers)(CAPTIONS)
+    for k, caption in enumerate(CAPTIONS):
+        ids = torch.tensor([[WORDS.index(word) for word in caption.split()]])
+        with torch.no_grad():
+            wanted = model(ids, output_hidden_states=True).hidden_states[layers][0]
+        torch.testing.assert_close(text.tokens[k][text.mask[k]], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_an_untrained_encoder_knows_words_apart_and_nothing_of_their_neighbours(bert):
+    folder, _ = bert
+    text = open_tiny("bert", folder, trained=False)(["a red circle", "a blue circle"])
+    assert text.tokens[0, [0, 2]].equal(text.tokens[1, [0, 2]])
+    assert (text.tokens[0, 1] - text.tokens[1, 1]).norm() > 2
+    again = open_tiny("bert", folder, trained=False)(["a red circle"])
+    assert again.tokens[0].equal(text.tokens[0])
 
 
 @pytest.mark.parametrize("family", ["bert", "t5"])

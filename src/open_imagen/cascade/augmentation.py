@@ -18,8 +18,14 @@ class Augmentation:
     schedule: Schedule = field(default_factory=Schedule)
     """Maps a noise level in [0, 1] to log-SNR. The paper does not say which; with the cosine, its
     advice of 0.1 to 0.3 means a little to some noise (sigma 0.17 to 0.46)."""
+    highest: float = 1.0
+    """Training draws noise levels from 0 to this; 0 for a stage without augmentation."""
     align_corners: bool = False
     """Enlarge corner to corner (DeepFloyd IF), not with pixel centres aligned."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.highest <= 1:
+            raise ConfigError(f"augmentation.highest = {self.highest} must be between 0 and 1.")
 
     def logsnr(self, level: Tensor) -> Tensor:
         """Log-SNR of noise levels in [0, 1]; on a discrete schedule, of the nearest whole step."""

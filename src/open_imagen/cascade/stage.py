@@ -236,8 +236,7 @@ class Stage(nn.Module):
         z = diffuse(images, draws.eps, logsnr)
         condition = None
         if lowres is not None:
-            size = (images.shape[2], images.shape[3])
-            condition = self.condition(lowres, draws.level, draws.lowres_noise, size)
+            condition = self.condition_drawn(lowres, draws, (images.shape[2], images.shape[3]))
         text = text.dropped(draws.drop)
         prediction = self.network(z, self.told(logsnr), text, condition).float()[:, :3]
         x, eps = images, draws.eps
@@ -264,6 +263,11 @@ class Stage(nn.Module):
         """The low-resolution image as the network wants it; see Augmentation."""
         image, logsnr = self.config.augmentation(lowres, level, noise, size)
         return LowRes(image, self.told(logsnr))
+
+    def condition_drawn(self, lowres: Tensor, draws: Draws, size: tuple[int, int]) -> LowRes:
+        """The same as training draws it."""
+        level = draws.level * self.config.augmentation.highest
+        return self.condition(lowres, level, draws.lowres_noise, size)
 
     @torch.inference_mode()
     def sample(

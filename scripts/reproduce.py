@@ -1,0 +1,154 @@
+"""The paper's findings in miniature: small models that differ in one thing, trained and measured.
+
+    python scripts/reproduce.py                       # all of docs/reproduction.md; hours on a CPU
+    python scripts/reproduce.py encoder pooling       # what these sections need
+    python scripts/reproduce.py --minutes 9           # a slice at a time: run it again to go on
+    python scripts/reproduce.py --report              # only write the page again
+
+Every model resumes from its own checkpoints. What has been measured is kept in
+docs/reproduction.json, and the page is written from that.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from reproduction_page import RESULTS, SECTIONS, write_page
+
+from open_imagen import Sampling, join
+from open_imagen.cascade.pipeline import load
+from open_imagen.data import open_source
+from open_imagen.devices import pick_device
+from open_imagen.evaluation.scene_runner import SceneEvaluation, evaluate_scenes
+from open_imagen.evaluation.scores import Protocol, Scorer, parse_measure
+from open_imagen.evaluation.suites import open_suite
+from open_imagen.evaluation.sweep import Sweep, parse_axis, run_sweep
+from open_imagen.storage import read_json, write_json
+from open_imagen.text import load_encoder
+from open_imagen.training import Trainer, read_recipe
+from open_imagen.training.reporting import Log, Validation
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+BASE, SR = "miniature-base", "miniature-sr256"
+MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "sequence": (BASE, ()),
+    "pooled": (BASE, ('stage.network.attends="pixels"',)),
+    "half": (BASE, ('encoder="minilm-l3"',)),
+    "words": (BASE, ('encoder="minilm-words"',)),
+    "untrained": (BASE, ('encoder="minilm-untrained"',)),
+    "narrow": (BASE, ("stage.network.channels=32", "stage.network.head_width=16")),
+    "augmented": (SR, ()),
+    "clean": (SR, ("stage.augmentation.highest=0",)),
+    "plain": (
+        SR,
+        (
+            'stage.network={network="unet",channels=28,multipliers=[1,2],blocks=[2,2],'
+            "attention=[false,true],head_width=14,text_width=384,patch=4,lowres=true}",
+        ),
+    ),
+}
+"""A recipe each, and what differs from it."""
+CATEGORIES = ("single", "two_objects", "position", "counting", "unseen_pairs", "unseen_words")
+NOISE_LEVELS = "sr256.noise_level=0,0.05,0.1,0.2,0.3"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; all without")
+    parser.add_argument("--runs", type=Path, default=Path("runs/reproduction"))
+    parser.add_argument("--count", type=int, default=300, help="prompts per category")
+    parser.add_argument("--minutes", type=float, default=0, help="length of this slice; 0: no end")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--report", action="store_true", help="only write the page again")
+    options = parser.parse_args()
+
+    device = str(pick_device(options.device))
+    sections = options.sections or list(SECTIONS)
+    if unknown := [name for name in sections if name not in SECTIONS]:
+        parser.error(f"no section called {unknown[0]}: {', '.join(SECTIONS)}")
+    wanted = dict.fromkeys(name for section in sections for name in SECTIONS[section].models)
+    for name in () if options.report else wanted:
+        folder = options.runs / name
+        if not train(name, folder, device, options.minutes):
+            return 0
+        measured = facts_of(name, folder) | measure(name, folder, device, options.count)
+        write_json(RESULTS, (read_json(RESULTS) if RESULTS.is_file() else {}) | {name: measured})
+        write_page()
+    write_page()
+    return 0
+
+
+def train(name: str, folder: Path, device: str, minutes: float) -> bool:
+    """Train a model, or go on with it; whether it is complete."""
+    if (folder / "model" / "cascade.json").is_file():
+        return True
+    recipe_name, differs = MODELS[name]
+    own = (f"out={folder}", f"train.minutes={minutes}", f"train.device={device}")
+    recipe = read_recipe(RECIPES / f"{recipe_name}.toml", (*own, *differs))
+    held_out = open_source(recipe.validation, device)
+    trainer = Trainer(
+        recipe,
+        open_source(recipe.data, device),
+        load_encoder(recipe.encoder, device),
+        [Log(folder), Validation(folder, held_out)],
+    )
+    complete = trainer.fit()
+    print(f"{name}: {trainer.seen:,} of {recipe.train.images:,} images", file=sys.stderr)
+    return complete
+
+
+def facts_of(name: str, folder: Path) -> dict[str, Any]:
+    """How it was trained: recipe, size, images, hours, and the losses on the way."""
+    recipe, differs = MODELS[name]
+    [facts] = read_json(folder / "model" / "cascade.json")["trained"].values()
+    return {
+        "recipe": recipe,
+        "differs": differs,
+        "parameters": parameters(folder / "model"),
+        **{key: facts[key] for key in ("images", "hours", "device")},
+        "validation": [[row["images"], row["loss"]] for row in rows(folder / "validation.jsonl")],
+    }
+
+
+def measure(name: str, folder: Path, device: str, count: int) -> dict[str, Any]:
+    """What a base understands, by the scene suite; what super-resolution makes of the shipped
+    base's pictures, as the difference to exact drawings at several noise levels."""
+    if MODELS[name][0] == BASE:
+        config = SceneEvaluation(count=count, categories=CATEGORIES)
+        report = evaluate_scenes(load(folder / "model", device), config, out=folder / "scenes")
+        return {"scenes": report["categories"]}
+    cascade = join(name, ["scenes-teacher", folder / "model"], device)
+    suite = open_suite("scenes:single,two_objects,position", max(1, count // 6))
+    sweep = Sweep(
+        axes=(parse_axis(NOISE_LEVELS),),
+        measures=(parse_measure("alignment"), parse_measure("residue")),
+    )
+    scorer = Scorer(Protocol(), device=torch.device(device))
+    results = run_sweep(
+        cascade, suite, sweep, scorer, folder / "sweep", {"base": Sampling(steps=8)}
+    )
+    return {
+        "noise_levels": [
+            {"level": point["values"]["sr256.noise_level"]}
+            | {m: {k: one[k] for k in ("value", "error")} for m, one in point["scores"].items()}
+            for point in results["points"]
+        ]
+    }
+
+
+def parameters(model: Path) -> int:
+    """Of the one stage of a model."""
+    [stage] = load(model, "cpu").stages.values()
+    return sum(parameter.numel() for parameter in stage.parameters())
+
+
+def rows(path: Path) -> Iterable[dict[str, Any]]:
+    return map(json.loads, path.read_text(encoding="utf-8").splitlines())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
