@@ -13,7 +13,7 @@ from open_imagen.diffusion.parameterization import diffuse
 from open_imagen.diffusion.samplers import SAMPLERS
 from open_imagen.diffusion.schedules import Schedule
 from open_imagen.errors import ConfigError, UnknownName
-from open_imagen.types import TextEmbedding
+from open_imagen.types import ReadText, TextEmbedding
 from standins import make_stages
 
 
@@ -158,6 +158,52 @@ def test_guidance_is_a_line_through_both_predictions():
 
     wanted = 3 * x(1.0, text) - 2 * x(1.0, text.null())
     torch.testing.assert_close(x(3.0, text), wanted, rtol=0, atol=1e-4)
+
+
+class Guided(torch.nn.Module):
+    """A network whose own predictions are another's with guidance."""
+
+    def __init__(self, stage, text, weight):
+        super().__init__()
+        self.network, self.weight = stage.network, weight
+        self.nothing = stage.read(text.select([0]).null())
+        self.sizes = []
+
+    def read(self, text):
+        return self.network.read(text)
+
+    def forward(self, z, logsnr, text, condition=None):
+        self.sizes.append(len(z))
+        length = text.mask.shape[1]
+        nothing = ReadText(
+            self.nothing.pooled.expand(len(z), -1),
+            self.nothing.mask.expand(len(z), length),
+            tuple(seen.expand(len(z), length, -1) for seen in self.nothing.keys_values),
+        )
+        own, away = (self.network(z, logsnr, read, condition) for read in (text, nothing))
+        return away + self.weight * (own - away)
+
+
+@pytest.mark.parametrize("negative", [False, True])
+@pytest.mark.parametrize("asked", [{}, {"guidance_low": -2.0}, {"guidance_rescale": 0.6}])
+def test_a_guided_network_gives_what_its_teacher_gives_at_every_weight(asked, negative):
+    teacher, student, text = make_stages()[0], make_stages()[0], text_of(2)
+    student.config = dataclasses.replace(student.config, guided=2.0)
+    student.network = Guided(student, text, 2.0)
+    against = text_of(2) if negative else None
+
+    def pictures(stage, *weights):
+        each = [Sampling(steps=3, guidance=w, threshold="none", **asked) for w in weights]
+        generators = [torch.Generator().manual_seed(k) for k in range(2)]
+        return stage.sample(text, generators, each, negative=against)
+
+    for weights in ((2.0, 2.0), (1.0, 1.0), (3.5, 3.5), (2.0, 3.5), (3.5, 2.0)):
+        wanted = pictures(teacher, *weights)
+        torch.testing.assert_close(pictures(student, *weights), wanted, rtol=0, atol=1e-3)
+    if not asked and not negative:
+        student.network.sizes.clear()
+        pictures(student, 2.0, 2.0)
+        assert student.network.sizes == [2, 2, 2]
 
 
 def test_oscillating_guidance_saves_every_second_pair_of_calls():

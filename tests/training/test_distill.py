@@ -1,7 +1,9 @@
 """Distillation: the formula lands where the teacher lands, and a student reaches its teacher."""
 
+import dataclasses
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,8 +21,11 @@ from open_imagen.training.distill import (
     load_teacher,
     step,
 )
+from open_imagen.training.run import read_recipe
 from open_imagen.types import LowRes, TextEmbedding
 from standins import WordEncoder, make_stages
+
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 def text_of(batch):
@@ -196,6 +201,32 @@ def test_a_student_comes_near_its_guided_teacher():
     assert loss.item() < first / 3
 
 
+def test_a_guided_teacher_is_asked_once_for_the_weight_that_it_has():
+    student, teacher = make_stages()[0], make_stages()[0]
+    teacher.config = dataclasses.replace(teacher.config, guided=3.0)
+    sizes = []
+    teacher.network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    z, t, text = torch.randn(2, 3, 64, 64), torch.tensor([0.5, 0.7]), text_of(2)
+    once, more = (
+        Distillation(DistillConfig(teacher="t", guidance=w), student, teacher).truth(
+            z, t, text, None
+        )
+        for w in (3.0, 6.0)
+    )
+    assert sizes == [2, 4]
+    assert not torch.allclose(once, more)
+
+
+def test_a_run_says_how_guided_its_student_will_be(tmp_path):
+    recipe = RECIPES / "scenes-base-distill.toml"
+    config = read_recipe(recipe, (f"out={tmp_path}",))
+    assert config.stage.guided == config.distill.guidance == 2.0
+    with pytest.raises(ConfigError, match="guided already"):
+        read_recipe(recipe, ('distill.teacher=""', "stage.guided=2.0"))
+    with pytest.raises(ConfigError, match=r"is not distill\.guidance"):
+        dataclasses.replace(config, stage=dataclasses.replace(config.stage, guided=4.0))
+
+
 def test_teachers_that_do_something_else_are_refused(model_folder):
     base, sr = make_stages()
     with pytest.raises(ConfigError, match=r"stage\.resolution = 64 is not its teacher's, 256"):
@@ -205,7 +236,7 @@ def test_teachers_that_do_something_else_are_refused(model_folder):
     teacher = load_teacher(DistillConfig(teacher=str(model_folder)), "base", torch.device("cpu"))
     assert not any(p.requires_grad for p in teacher.parameters())
     wrongs = ({"steps": -1}, {"substeps": 0}, {"guidance": -1.0}, {"guidance": math.nan})
-    for wrong in (*wrongs, {"own_path": True}):
+    for wrong in (*wrongs, {"guidance": 0.0}, {"own_path": True}):
         with pytest.raises(ConfigError, match=r"distill\."):
             DistillConfig(**wrong)
     assert Cascade("t", "minilm-l6", [base, sr], device="cpu", text=WordEncoder()).stages

@@ -1,5 +1,6 @@
 """One stage of a cascade: a network, its noise schedule, its objective. loss() and sample()."""
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from open_imagen.cascade.augmentation import Augmentation
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.config import plain
-from open_imagen.diffusion.guidance import guide, rescaled
+from open_imagen.diffusion.guidance import guide_on, rescaled
 from open_imagen.diffusion.losses import Objective
 from open_imagen.diffusion.parameterization import diffuse, to_eps, to_x
 from open_imagen.diffusion.samplers import Denoise, Estimate, image_of
@@ -54,6 +55,9 @@ class StageConfig:
     """How the low-resolution image is enlarged and noised."""
     unconditional: str = "zero"
     """The text of the unconditional branch: zero (the paper) or the empty sentence."""
+    guided: float = 1.0
+    """The guidance weight that the network's own prediction has, learned from a guided teacher
+    (training/distill.py). To ask for that weight then costs no second prediction."""
     sampling: Sampling = field(default_factory=Sampling)
     """Defaults for pictures."""
 
@@ -64,6 +68,8 @@ class StageConfig:
             raise ConfigError(
                 f"{self.name}: lowres = {self.lowres} must divide resolution = {self.resolution}."
             )
+        if not (math.isfinite(self.guided) and self.guided > 0):
+            raise ConfigError(f"{self.name}: guided = {self.guided} must be above 0.")
         if self.unconditional not in UNCONDITIONAL:
             raise UnknownName("unconditional", self.unconditional, UNCONDITIONAL)
         if self.schedule.zero_snr and self.objective.prediction == "eps":
@@ -338,29 +344,38 @@ class Stage(nn.Module):
     ) -> Denoise:
         """(z, logsnr) -> the guided, thresholded estimate of the clean image.
 
-        With guidance, the conditional and unconditional predictions are one call of the network on
-        a batch twice as long. A learned variance is the conditional one's, and goes with the
-        estimate where the sampler wants it. ``levels`` are those walked down, for guidance that
-        counts steps; ``weights`` [B] stand for the guidance weight where pictures differ in it.
+        With guidance, all predictions are one call of the network on a batch as many times as long.
+        A learned variance is the conditional one's, and goes with the estimate where the sampler
+        wants it. ``levels`` are those walked down, for guidance that counts steps; ``weights`` [B]
+        stand for the guidance weight where pictures differ in it.
         """
         guidance, threshold = settings.guide, settings.thresholding
         kind, number = self.config.objective.prediction, len(text.tokens)
+        guided, null = self.config.guided, text.null()
+        # What a guided network is led away from is nothing, so a negative prompt comes third.
+        others = [null] if negative is None else [negative, null][: 1 if guided == 1 else 2]
 
         def network(z: Tensor, logsnr: Tensor, read: ReadText, condition: LowRes | None) -> Tensor:
             found: Tensor = self.network(z.to(self.dtype), logsnr, read, condition)
             return found.float()
 
+        # Whether its own prediction is all that is asked for at the weight that it has.
+        enough = guided == 1 or (negative is None and not guidance.rescale)
+
         # What hangs on the text alone is worked out once, and not at every step.
+        mostly_alone = enough and guidance.weight == guided and weights is None
+
         @cache
-        def both() -> ReadText:
-            return self.read(stack_texts([text, negative or text.null()]))
+        def all_texts() -> ReadText:
+            return self.read(stack_texts([text, *others]))
 
         @cache
         def alone() -> ReadText:
-            return both().select(slice(number)) if guidance.weight != 1 else self.read(text)
+            return self.read(text) if mostly_alone else all_texts().select(slice(number))
 
         condition = condition and LowRes(condition.image.to(self.dtype), condition.level)
-        twice = condition and LowRes(*(torch.cat([part, part]) for part in condition))
+        times = 1 + len(others)
+        many = condition and LowRes(*(torch.cat([part] * times) for part in condition))
         with_variance = self.learned_range and settings.sampler == "ddpm"
 
         def told(logsnr: float, number: int, like: Tensor) -> Tensor:
@@ -368,17 +383,20 @@ class Stage(nn.Module):
             return torch.full((number,), float(here), device=like.device, dtype=torch.float32)
 
         def denoise(z: Tensor, logsnr: float) -> Estimate:
-            weight = guidance.at(logsnr, bisect_left(levels, logsnr))
-            if weight != 1:
-                found = network(torch.cat([z, z]), told(logsnr, 2 * len(z), z), both(), twice)
-                found, unconditional = found.chunk(2)
-                each = weight if weights is None else weights[:, None, None, None]
-                prediction = guide(found[:, :3], unconditional[:, :3], each)
-                if guidance.rescale:
-                    prediction = rescaled(prediction, found[:, :3], guidance.rescale)
-            else:
+            weight: float | Tensor = guidance.at(logsnr, bisect_left(levels, logsnr))
+            if weights is not None and weight != 1:
+                weight = weights[:, None, None, None]
+            if enough and isinstance(weight, float) and weight == guided:
                 found = network(z, told(logsnr, len(z), z), alone(), condition)
                 prediction = found[:, :3]
+            else:
+                many_z, many_told = torch.cat([z] * times), told(logsnr, times * len(z), z)
+                found, *rest = network(many_z, many_told, all_texts(), many).chunk(times)
+                own, *away, nothing = (part[:, :3] for part in (found, *rest))
+                prediction = guide_on(own, nothing, weight, guided, *away)
+                if guidance.rescale:
+                    plain = guide_on(own, nothing, 1.0, guided)
+                    prediction = rescaled(prediction, plain, guidance.rescale)
             level = torch.tensor(logsnr, dtype=torch.float64)
             x = threshold(to_x(prediction, z, level, kind))
             return (x, (found[:, 3:] + 1) / 2) if with_variance else x

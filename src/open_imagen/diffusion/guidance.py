@@ -57,6 +57,24 @@ def guide(conditional: Tensor, unconditional: Tensor, weight: float | Tensor) ->
     return unconditional + weight * (conditional - unconditional)
 
 
+def guide_on(
+    conditional: Tensor,
+    unconditional: Tensor,
+    weight: float | Tensor,
+    guided: float = 1.0,
+    negative: Tensor | None = None,
+) -> Tensor:
+    """Guidance of a network whose predictions are guided already, by the weight ``guided``.
+
+    Its c' and n' are u + g (c - u) and u + g (n - u), of which w c + (1 - w) n is
+    u + (w / g) (c' - u) - ((w - 1) / g) (n' - u); without a negative prompt n is u.
+    """
+    found = guide(conditional, unconditional, weight / guided)
+    if negative is not None:
+        found = found - (weight - 1) / guided * (negative - unconditional)
+    return found
+
+
 def rescaled(guided: Tensor, conditional: Tensor, amount: float) -> Tensor:
     """Guided predictions [B, ...] with part of their excess spread taken back (Lin et al. 2023).
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from open_imagen.cascade.folder import locate, read_header, read_stages
 from open_imagen.cascade.stage import Draws, Stage
-from open_imagen.diffusion.guidance import guide
+from open_imagen.diffusion.guidance import guide_on
 from open_imagen.diffusion.parameterization import diffuse, spread, to_eps, to_x
 from open_imagen.diffusion.samplers import moved
 from open_imagen.diffusion.schedules import alpha_sigma
@@ -43,8 +43,8 @@ class DistillConfig:
     errors and its guidance lead elsewhere. `steps` - 1 calls more for each image."""
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.guidance) and self.guidance >= 0):
-            raise ConfigError(f"distill.guidance = {self.guidance} must be at least 0.")
+        if not (math.isfinite(self.guidance) and self.guidance > 0):
+            raise ConfigError(f"distill.guidance = {self.guidance} must be above 0.")
         if self.steps < 0 or self.substeps < 1:
             raise ConfigError(
                 f"distill.steps = {self.steps} must be at least 0, distill.substeps = "
@@ -120,7 +120,8 @@ class Distillation:
     def truth(self, z: Tensor, t: Tensor, text: TextEmbedding, condition: LowRes | None) -> Tensor:
         """What the teacher makes of z: the estimate x that the student shall give at once."""
         guidance = self.config.guidance
-        texts = text if guidance == 1 else stack_texts([text, text.null()])
+        alone = guidance == self.teacher.config.guided
+        texts = text if alone else stack_texts([text, text.null()])
         estimate = estimates(self.teacher, self.teacher.read(texts), condition, guidance)
         if not self.config.steps:
             return estimate(z, self.teacher.config.schedule.logsnr(t))
@@ -145,23 +146,24 @@ def estimates(
     stage: Stage,
     text: TextEmbedding | ReadText,
     condition: LowRes | None,
-    guidance: float = 1.0,
+    guidance: float | None = None,
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """(z, logsnr [B]) -> a stage's guided estimate of each image, thresholded as it samples.
 
     All images go through the network together, each at a level of its own; with guidance, all once
-    more, for the unconditional half of ``text``.
+    more, for the unconditional half of ``text``. Without a weight, or with that which the network's
+    own predictions have, once.
     """
     thresholding = stage.config.sampling.complete().thresholding
-    number = 1 if guidance == 1 else 2
+    guided = stage.config.guided
+    number = 1 if guidance in (None, guided) else 2
     many = condition and LowRes(*(torch.cat([part] * number) for part in condition))
 
     def estimate(z: Tensor, logsnr: Tensor) -> Tensor:
         told = stage.told(logsnr).to(z.dtype).repeat(number)
         found = stage.network(torch.cat([z] * number), told, text, many).float()[:, :3]
-        if number == 2:
-            conditional, unconditional = found.chunk(2)
-            found = guide(conditional, unconditional, guidance)
+        if guidance is not None and number == 2:
+            found = guide_on(*found.chunk(2), guidance, guided)
         return thresholding(to_x(found, z, logsnr, stage.config.objective.prediction))
 
     return estimate

@@ -124,6 +124,18 @@ class Recipe:
                 f"adapter.rank = {self.adapter.rank} needs a model to adapt.",
                 'Name it in train.init: "scenes", a folder, or "hf:...".',
             )
+        if not self.distill.teacher and self.stage.guided != 1:
+            raise ConfigError(
+                f"The predictions of stage {self.stage.name!r} are guided already (stage.guided = "
+                f"{self.stage.guided}): learning from pictures would undo that, bit by bit.",
+                "Begin from a model that is not, such as its teacher; or name a distill.teacher.",
+            )
+        if self.distill.teacher and self.stage.guided != self.distill.guidance:
+            raise ConfigError(
+                f"stage.guided = {self.stage.guided} is not distill.guidance = "
+                f"{self.distill.guidance}.",
+                "Leave it out: it is what the student learns.",
+            )
         if self.adapter.rank and self.train.parallel == "fsdp":
             raise ConfigError(
                 'adapter.rank does not go with train.parallel = "fsdp".', 'Use "ddp".'
@@ -148,6 +160,9 @@ def read_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     init, stage = values.get("train", {}).get("init"), values.get("stage", {})
     if init and isinstance(stage, dict) and "resolution" not in stage:
         values = {**values, **_as_in(init, values, stage)}
+    stage, distill = values.get("stage"), values.get("distill")
+    if isinstance(stage, dict) and isinstance(distill, dict) and distill.get("teacher"):
+        values = {**values, "stage": {**stage, "guided": distill.get("guidance", 1.0)}}
     return parse(Recipe, values)
 
 
