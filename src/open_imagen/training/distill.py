@@ -163,7 +163,8 @@ def estimates(
         told = stage.told(logsnr).to(z.dtype).repeat(number)
         found = stage.network(torch.cat([z] * number), told, text, many).float()[:, :3]
         if guidance is not None and number == 2:
-            found = guide_on(*found.chunk(2), guidance, guided)
+            conditional, unconditional = found.chunk(2)
+            found = guide_on(conditional, unconditional, guidance, guided)
         return thresholding(to_x(found, z, logsnr, stage.config.objective.prediction))
 
     return estimate
