@@ -1,0 +1,73 @@
+"""The page of the miniature reproduction: its verdicts by hand, and every section from results."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("matplotlib")
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+import reproduce
+import reproduction_page as page
+
+from open_imagen.storage import write_json
+from open_imagen.training import read_recipe
+
+
+def share(right, of):
+    return {"right": right, "of": of, "share": right / of, "low": 0.0, "high": 1.0}
+
+
+def test_verdicts_by_hand():
+    gap = page.share_gap(share(80, 100), share(50, 100))
+    # 1.96 sqrt(0.8 0.2 / 100 + 0.5 0.5 / 100) = 0.1255
+    assert gap.value == pytest.approx(30.0)
+    assert gap.half == pytest.approx(12.55, abs=0.01)
+    assert gap.verdict == "holds"
+    assert page.share_gap(share(50, 100), share(80, 100)).verdict == "does not hold"
+    assert page.share_gap(share(55, 100), share(50, 100)).verdict == "cannot be told"
+    found = page.mean_gap({"value": 5.0, "error": 0.3}, {"value": 4.0, "error": 0.4})
+    assert found == pytest.approx((1.0, 0.98))
+
+
+def results_of(name):
+    recipe, differs = reproduce.MODELS[name]
+    facts = {"recipe": recipe, "differs": differs, "parameters": 10**6, "images": 100}
+    facts |= {"hours": 0.5 if name == "plain" else 0.2, "device": "cpu"}
+    facts["validation"] = [[50, 0.02], [100, 0.01]]
+    if recipe == reproduce.BASE:
+        number = {"sequence": 90, "half": 80, "words": 60, "narrow": 85}.get(name, 40)
+        return facts | {"scenes": {c: share(number, 100) for c in reproduce.CATEGORIES}}
+    residue = {"augmented": 5.0, "clean": 9.0}.get(name, 6.0)
+    levels = [float(word) for word in reproduce.NOISE_LEVELS.partition("=")[2].split(",")]
+    score = {"residue": {"value": residue, "error": 0.1}, "alignment": {"value": 80.0, "error": 1}}
+    return facts | {"noise_levels": [{"level": level} | score for level in levels]}
+
+
+def test_every_section_says_what_was_measured_or_that_nothing_was(tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    monkeypatch.setattr(page, "RESULTS", tmp_path / "reproduction.json")
+    monkeypatch.setattr(page, "PAGE", tmp_path / "reproduction.md")
+    monkeypatch.setattr(page, "PLOTS", tmp_path / "images")
+    page.write_page()
+    assert (tmp_path / "reproduction.md").read_text().count("Not measured yet") == 5
+    write_json(tmp_path / "reproduction.json", {n: results_of(n) for n in reproduce.MODELS})
+    page.write_page()
+    text = (tmp_path / "reproduction.md").read_text()
+    assert "Not measured" not in text
+    assert "two objects: **holds**, +50.0 +- 11.3 points" in text  # 90 against 40 of 100
+    assert "+30.0 by the encoder, +5.0 by the network" in text
+    assert "residue lower by 4.00 +- 0.28" in text
+    assert "2.50 times as fast; it reaches the plain one's last loss after 12.0 of 30.0" in text
+    pictures = {path.stem for path in (tmp_path / "images").iterdir()}
+    assert len(pictures) == 4
+    assert all(f"images/{name}.png" in text for name in pictures)
+
+
+@pytest.mark.parametrize("name", list(reproduce.MODELS))
+def test_every_model_is_a_recipe_that_can_be_read(name):
+    recipe, differs = reproduce.MODELS[name]
+    config = read_recipe(reproduce.RECIPES / f"{recipe}.toml", differs)
+    assert config.validation["seed"] != config.data["seed"]
+    used = {model for section in page.SECTIONS.values() for model in section.models}
+    assert name in used
