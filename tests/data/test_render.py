@@ -7,6 +7,7 @@ import torch
 
 from open_imagen.data.render import DISTANCES, HEART_HEIGHT, render
 from open_imagen.data.scenes import BACKGROUNDS, COLORS, SHAPES, Kind, Layout, Placed
+from open_imagen.data.signs import BOARD, FRAME, INK, Sign, half_width, letters
 
 SIN60 = math.sin(math.pi / 3)
 STAR = 2 / (1 + math.cos(math.pi / 5))  # the outer radius when the height is 2
@@ -84,6 +85,30 @@ def test_a_window_is_a_part_of_the_whole():
     part = render(layouts, 128, window=[(0.25, 0.5), (0.0, 0.25)], extent=0.5)
     assert torch.equal(part[0], whole[0, :, 128:256, 64:192])
     assert torch.equal(part[1], whole[1, :, 64:192, 0:128])
+
+
+@pytest.mark.parametrize("background", ["white", "gray", "black"])
+def test_a_sign_has_the_areas_of_its_parts(background):
+    """Board, frame and letters, of a sign all of whose edges lie on pixels."""
+    height = 32 / 256
+    sign = Sign("I", 0.5, 0.5, height)
+    [drawn] = render([Layout((), background, sign)], 256).float()
+    assert drawn[0].equal(drawn[2])
+    outer = 2 * 32 * 2 * 32 * half_width("I")
+    frame = outer - (2 * 32 * (1 - FRAME)) * (2 * 32 * (half_width("I") - FRAME))
+    ink = letters(sign, 256).sum()
+    shade = BACKGROUNDS[background]
+    wanted = 256**2 * shade + outer * (BOARD - shade) - (frame + ink) * (BOARD - INK)
+    assert drawn[0].sum().item() == pytest.approx(wanted.item(), rel=1e-3)
+    assert 0.02 < ink / outer < 0.05
+
+
+def test_a_window_on_a_sign_is_a_part_of_the_whole():
+    sign = Layout((), "gray", Sign("OK", 0.5, 0.5, 0.2))
+    [whole] = render([sign], 256).int()
+    [part] = render([sign], 128, window=[(0.25, 0.25)], extent=0.5).int()
+    # Letters are placed to a quarter of a pixel, from the corner of what is drawn.
+    assert (part - whole[:, 64:192, 64:192]).abs().float().mean() < 0.2
 
 
 def test_a_picture_does_not_depend_on_its_batch():

@@ -21,6 +21,8 @@ from open_imagen.data.scenes import (
     draw_scene,
     relation_holds,
 )
+from open_imagen.data.signs import half_width
+from open_imagen.data.words import SHOWN, UNSEEN
 
 SCENES = [draw_scene(random.Random(seed), Mixture()) for seed in range(2000)]
 
@@ -45,6 +47,27 @@ def test_every_sort_of_scene_comes():
     assert {scene.count for scene in SCENES} == {1, 2, 3, 4, 5}
     assert {scene.relation for scene in SCENES} == {"", *RELATIONS}
     assert {scene.background for scene in SCENES} == {"", "white", "gray", "black"}
+
+
+def test_signs_come_only_where_asked_for_and_never_with_a_word_kept_for_evaluation():
+    assert not any(scene.sign for scene in SCENES)
+    written = [draw_scene(random.Random(k), Mixture(sign=3.0)) for k in range(4000)]
+    words = {scene.sign for scene in written if scene.sign}
+    assert 700 < sum(bool(scene.sign) for scene in written) < 900  # 3 parts of 15
+    assert words <= set(SHOWN)
+    assert len(UNSEEN) == len(set(UNSEEN)) == 60
+    assert not words & set(UNSEEN)
+    assert all(1 <= len(word) <= 4 and word.isupper() for word in (*SHOWN, *UNSEEN))
+
+
+@pytest.mark.parametrize("word", ["A", "UP", "CAT", "MOON"])
+def test_signs_stay_inside(word):
+    for seed in range(50):
+        layout = draw_layout(Scene((), sign=word), random.Random(seed))
+        sign = layout.sign
+        assert (layout.objects, sign.word) == ((), word)
+        assert min(sign.y, 1 - sign.y) > sign.height
+        assert min(sign.x, 1 - sign.x) > sign.height * half_width(word)
 
 
 @pytest.mark.parametrize("seed", range(0, 2000, 10))

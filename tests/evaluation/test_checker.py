@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from open_imagen.data.render import render
-from open_imagen.data.scenes import Kind, Layout, Placed, Scene, draw_layout
+from open_imagen.data.scenes import BACKGROUNDS, Kind, Layout, Placed, Scene, draw_layout
+from open_imagen.data.signs import ALPHABET, Sign, half_width
 from open_imagen.evaluation.checker import components, look
-from open_imagen.evaluation.scene_suite import CATEGORIES, SAME_PICTURES, judge, make_items
+from open_imagen.evaluation.scene_suite import ALL, SAME_PICTURES, SIGNS, judge, make_items
 
 COUNT = 60
 CHANCE = {"color": 0.3, "shape": 0.3, "background": 0.6}
@@ -19,13 +20,13 @@ def truth(category, size, seed=3):
     items = make_items(category, COUNT, seed)
     rng = random.Random(seed)
     pictures = render([draw_layout(item.scene, rng) for item in items], size)
-    return items, [look(picture) for picture in pictures]
+    return items, [look(picture, category in SIGNS) for picture in pictures]
 
 
 @pytest.mark.parametrize("size", [64, 256])
 def test_rendered_truth_is_recognised_and_shuffled_captions_are_not(size):
     right = wrong = total = 0
-    for category in CATEGORIES:
+    for category in ALL:
         if category in SAME_PICTURES:
             continue
         items, seen = truth(category, size)
@@ -39,6 +40,26 @@ def test_rendered_truth_is_recognised_and_shuffled_captions_are_not(size):
             wrong += lucky
     assert right / total >= 0.99
     assert wrong / total < 0.2
+
+
+@pytest.mark.parametrize("size", [64, 256])
+def test_every_letter_is_read_and_a_wrong_one_is_seen(size):
+    for start in range(0, len(ALPHABET), 4):
+        word = ALPHABET[start : start + 4]
+        sign = Sign(word, 0.5, 0.45, 0.48 / half_width(word))
+        for background in BACKGROUNDS:
+            [drawn] = render([Layout((), background, sign)], size)
+            seen = look(drawn, read=True)
+            assert seen.sign == word
+            assert judge("signs", Scene((), sign=word), seen)
+            assert not judge("signs", Scene((), sign=word[::-1]), seen)
+
+
+def test_without_a_sign_there_is_nothing_to_read():
+    for background in BACKGROUNDS:  # a ring on white has a white patch inside
+        ring = picture(("red", "ring", 0.5, 0.5, 0.3), background=background)
+        assert look(ring, read=True).sign in ("", "?")
+        assert look(ring).sign == ""
 
 
 def picture(*things, background="gray"):

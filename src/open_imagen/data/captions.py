@@ -13,12 +13,21 @@ BACKGROUND_TEMPLATES = (
     "{objects}, {background} background",
 )
 PAIR_TEMPLATES = ("{a} and {b}", "{a} and {b}", "{a} with {b}", "{a} next to {b}")
+SIGN_TEMPLATES = (
+    'a sign that says "{word}"',
+    'a sign that says "{word}"',
+    'a sign that reads "{word}"',
+    'a sign with the word "{word}"',
+    'the word "{word}" on a sign',
+)
 IRREGULAR = {"box": "boxes", "cross": "crosses", "plus": "plus signs"}
 
 
 def caption(scene: Scene, rng: random.Random) -> str:
     """One way of saying what is in a scene."""
-    if len(scene.kinds) == 1:
+    if scene.sign:
+        objects = rng.choice(SIGN_TEMPLATES).format(word=scene.sign)
+    elif len(scene.kinds) == 1:
         objects = _several(scene) if scene.count > 1 else named(scene.kinds[0])
     elif scene.relation:
         objects = f"{named(scene.kinds[0])} {scene.relation} {named(scene.kinds[1])}"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from open_imagen.data.scenes import BACKGROUNDS, COLORS, Layout, Placed
+from open_imagen.data.signs import BOARD, FRAME, INK, Sign, half_width, letters
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
@@ -53,7 +54,23 @@ def render(
         rows = torch.tensor(owners, device=device)
         covered = torch.zeros_like(canvas[:, :1]).index_add_(0, rows, torch.cat(covers))
         canvas.mul_(1 - covered.clamp_(max=1)).index_add_(0, rows, torch.cat(paints))
+    for row, layout in enumerate(layouts):
+        if layout.sign is not None:
+            _paint_sign(canvas[row], layout.sign, corners[row], extent, grid)
     return canvas.add_(0.5).clamp_(0, 255).to(torch.uint8)
+
+
+def _paint_sign(
+    picture: Tensor, sign: Sign, corner: tuple[float, float], extent: float, grid: Tensor
+) -> None:
+    """Draw a sign over a picture [3, size, size], in place."""
+    size, height = len(grid), sign.height
+    x, y = (grid - (sign.x - corner[0])) / height, (grid - (sign.y - corner[1])) / height
+    d = _box(x[None, :], y[:, None], half_width(sign.word), 1.0)
+    outer, inner = ((0.5 - (d + f) * height * (size / extent)).clamp(0, 1) for f in (0.0, FRAME))
+    text = letters(sign, size, corner, extent).to(picture.device)
+    for cover, shade in ((outer, INK), (inner, BOARD), (text, INK)):
+        picture.lerp_(torch.full_like(picture, shade), cover.expand_as(picture))
 
 
 def _numbers(thing: Placed, corner: tuple[float, float]) -> list[float]:

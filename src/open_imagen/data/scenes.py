@@ -10,6 +10,9 @@ import random
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from open_imagen.data.signs import Sign, half_width
+from open_imagen.data.words import SHOWN
+
 SHAPES = (
     "circle",
     "square",
@@ -89,7 +92,7 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True)
 class Scene:
-    """What a caption says. Either ``count`` objects alike, or two different ones."""
+    """What a caption says. Either ``count`` objects alike, or two different ones, or a sign."""
 
     kinds: tuple[Kind, ...]
     count: int = 1
@@ -98,6 +101,8 @@ class Scene:
     """Where the first of two objects is, seen from the second; empty: anywhere."""
     background: str = ""
     """Empty: any."""
+    sign: str = ""
+    """The word on a sign, in capitals; there are then no objects."""
 
 
 class Placed(NamedTuple):
@@ -114,6 +119,7 @@ class Layout(NamedTuple):
 
     objects: tuple[Placed, ...]
     background: str
+    sign: Sign | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,13 +130,16 @@ class Mixture:
     alike: float = 3.0
     pair: float = 2.0
     related: float = 3.0
+    sign: float = 0.0
 
 
 def draw_scene(rng: random.Random, mixture: Mixture) -> Scene:
     """A random scene without the pairs that training never shows."""
-    sorts = ("single", "alike", "pair", "related")
+    sorts = ("single", "alike", "pair", "related", "sign")
     [sort] = rng.choices(sorts, [getattr(mixture, sort) for sort in sorts])
     background = rng.choice(("", *BACKGROUNDS))
+    if sort == "sign":
+        return Scene((), background=background, sign=rng.choice(SHOWN))
     if sort == "single":
         size = rng.choice(("", "", *SIZES))
         return Scene((draw_kind(rng, size),), background=background)
@@ -159,6 +168,8 @@ def draw_kind(rng: random.Random, size: str = "") -> Kind:
 def draw_layout(scene: Scene, rng: random.Random) -> Layout:
     """Place a scene's objects at random: inside, apart, and as its relation demands."""
     background = scene.background or rng.choice(sorted(BACKGROUNDS))
+    if scene.sign:
+        return Layout((), background, place_sign(scene.sign, rng))
     kinds = scene.kinds * scene.count if len(scene.kinds) == 1 else scene.kinds
     shrink = 1.0
     while True:
@@ -167,6 +178,14 @@ def draw_layout(scene: Scene, rng: random.Random) -> Layout:
             if objects and _holds(scene.relation, objects):
                 return Layout(objects, background)
         shrink *= 0.95
+
+
+def place_sign(word: str, rng: random.Random) -> Sign:
+    """A sign anywhere inside, as large as its word allows."""
+    wide = half_width(word)
+    height = rng.uniform(0.8, 1.0) * min(0.22, 0.48 / wide)
+    x, y = (rng.uniform(margin, 1 - margin) for margin in (height * wide + 0.01, height + 0.01))
+    return Sign(word, x, y, height)
 
 
 def _scatter(kinds: tuple[Kind, ...], shrink: float, rng: random.Random) -> tuple[Placed, ...]:

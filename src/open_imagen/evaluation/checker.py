@@ -13,6 +13,7 @@ from torch import Tensor
 
 from open_imagen.data.render import DISTANCES
 from open_imagen.data.scenes import BACKGROUNDS, COLORS
+from open_imagen.evaluation.sign_reader import WHITE, read_sign
 
 SIDE = 128
 """Pictures are brought to this side first: enough for the smallest shapes, and quick."""
@@ -44,10 +45,12 @@ class Seen(NamedTuple):
 
     objects: tuple[FoundObject, ...]
     background: str
+    sign: str = ""
+    """The word on a sign, where it was read."""
 
 
-def look(image: Tensor) -> Seen:
-    """What a picture uint8 [3, H, W] shows."""
+def look(image: Tensor, read: bool = False) -> Seen:
+    """What a picture uint8 [3, H, W] shows; with ``read``, also what stands on a sign in it."""
     pixels = image.float()[None]
     if image.shape[-1] > SIDE and image.shape[-1] % SIDE == 0:
         pixels = F.avg_pool2d(pixels, image.shape[-1] // SIDE)
@@ -66,7 +69,10 @@ def look(image: Tensor) -> Seen:
         patch = labels == label
         if label and int(patch.sum()) >= SMALLEST * SIDE**2:
             objects.append(_describe(pixels, ground, patch))
-    return Seen(tuple(objects), background)
+    if not read:
+        return Seen(tuple(objects), background)
+    clear = image.float() if image.shape[-1] < SIDE else pixels  # enlarged letters are blurred
+    return Seen(tuple(objects), background, read_sign(clear, components(clear.mean(0) > WHITE)))
 
 
 def components(mask: Tensor) -> Tensor:

@@ -39,7 +39,9 @@ def scene_of(metadata: dict[str, Any]) -> Scene:
             "Make the pictures with --suite scenes, or measure clip instead.",
         )
     kinds = tuple(Kind(*kind) for kind in facts["kinds"])
-    return Scene(kinds, facts["count"], facts["relation"], facts["background"])
+    return Scene(
+        kinds, facts["count"], facts["relation"], facts["background"], facts.get("sign", "")
+    )
 
 
 def judge_pictures(pictures: PictureSet, told: Told | None = None) -> list[Verdict]:
@@ -68,8 +70,9 @@ def _judged(pictures: PictureSet, told: Told | None) -> list[Verdict]:
     assert pictures.metadata is not None
     for file, metadata in zip(pictures.files, pictures.metadata, strict=True):
         pixels = torch.from_numpy(np.array(read_picture(file))).permute(2, 0, 1)
-        seen = look(pixels)
-        right = judge(metadata["tag"], scene_of(metadata), seen)
+        scene = scene_of(metadata)
+        seen = look(pixels, bool(scene.sign))
+        right = judge(metadata["tag"], scene, seen)
         verdicts.append(Verdict(metadata["tag"], right, residue(pixels, seen)))
         if told is not None:
             told("checking", len(verdicts), len(pictures))

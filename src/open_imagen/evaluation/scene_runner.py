@@ -13,7 +13,7 @@ from open_imagen.cascade.pipeline import Cascade, plain_sampling
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.errors import ConfigError, OutputError, UnknownName
 from open_imagen.evaluation.checker import look
-from open_imagen.evaluation.scene_suite import CATEGORIES, SAME_PICTURES, judge, make_items
+from open_imagen.evaluation.scene_suite import ALL, CATEGORIES, SAME_PICTURES, judge, make_items
 from open_imagen.storage import write_json
 
 Told = Callable[[str, int, int], None]
@@ -38,8 +38,8 @@ class SceneEvaluation:
         if self.count < 1:
             raise ConfigError(f"count = {self.count} must be at least 1.")
         for name in self.categories:
-            if name not in CATEGORIES:
-                raise UnknownName("category", name, CATEGORIES)
+            if name not in ALL:
+                raise UnknownName("category", name, ALL)
 
 
 def evaluate_scenes(
@@ -83,7 +83,15 @@ def evaluate_scenes(
                 batch_size=PART,
             )
             pictures = list(made.stages.values())[-1]
-            rows.add(name, [look(picture) for picture in pictures], part, start)
+            rows.add(
+                name,
+                [
+                    look(picture, bool(item.scene.sign))
+                    for item, picture in zip(part, pictures, strict=True)
+                ],
+                part,
+                start,
+            )
             if told is not None:
                 told(name, sum(rows.number(n) for n in sets), total)
     report = {**header, "categories": {n: rows.score(n) for n in config.categories}}
@@ -104,7 +112,8 @@ def scene_scores(
         items = make_items(name, count, seed)
         pictures = draw([item.prompt for item in items])
         pairs = zip(items, pictures, strict=True)
-        shares[name] = sum(judge(name, item.scene, look(one)) for item, one in pairs) / count
+        right = [judge(name, one.scene, look(made, bool(one.scene.sign))) for one, made in pairs]
+        shares[name] = sum(right) / count
     return shares
 
 
@@ -141,7 +150,7 @@ class Rows:
         return len(self.rows.get(name, []))
 
     def add(self, name: str, seen: Sequence[Any], items: Sequence[Any], start: int) -> None:
-        names = [c for c in CATEGORIES if SAME_PICTURES.get(c, c) == name]
+        names = [c for c in ALL if SAME_PICTURES.get(c, c) == name]
         new = [
             {
                 "set": name,
@@ -149,6 +158,7 @@ class Rows:
                 "prompt": item.prompt,
                 "found": [f"{o.color} {o.shape}" for o in what.objects],
                 "background": what.background,
+                **({"sign": what.sign} if item.scene.sign else {}),
                 "right": {c: judge(c, item.scene, what) for c in names},
             }
             for k, (item, what) in enumerate(zip(items, seen, strict=True))

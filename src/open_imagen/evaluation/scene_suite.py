@@ -17,6 +17,7 @@ from open_imagen.data.scenes import (
     draw_kind,
     relation_holds,
 )
+from open_imagen.data.words import SHOWN, UNSEEN
 from open_imagen.evaluation.checker import Seen
 
 CATEGORIES = {
@@ -31,8 +32,15 @@ CATEGORIES = {
     "unseen_pairs": "a colour and a shape never shown together in training",
     "unseen_words": "a word never shown in training",
 }
+SIGNS = {
+    "signs": "the word on a sign, letter by letter",
+    "unseen_signs": "a word on a sign that training never showed there",
+}
+"""Asked for by name alone: the shipped model has not learned to write."""
+ALL = {**CATEGORIES, **SIGNS}
 SAME_PICTURES = {"color": "single", "shape": "single"}
 """Categories that look at the pictures of another one."""
+SIGN_WORDS = {"signs": SHOWN, "unseen_signs": UNSEEN}
 LARGE = 0.18
 """Half heights above this share of the side are large; a lone object named small is below."""
 
@@ -52,6 +60,9 @@ def make_items(category: str, count: int, seed: int) -> list[Item]:
 
 def _item(category: str, rng: random.Random) -> Item:
     background = rng.choice(("", *BACKGROUNDS))
+    if category in SIGNS:
+        scene = Scene((), background=background, sign=rng.choice(SIGN_WORDS[category]))
+        return Item(caption(scene, rng), scene)
     if category == "unseen_words":
         return _unseen_words(rng, background)
     if category == "unseen_pairs":
@@ -93,6 +104,8 @@ def _unseen_words(rng: random.Random, background: str) -> Item:
 
 def judge(category: str, scene: Scene, seen: Seen) -> bool:
     """Whether a picture, as the checker sees it, does what a prompt of this category asks."""
+    if category in SIGNS:
+        return seen.sign == scene.sign
     found = seen.objects
     kinds = [(thing.color, thing.shape) for thing in found]
     wanted = [(kind.color, kind.shape) for kind in scene.kinds]
