@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from open_imagen.diffusion.samplers import GAMMA, SAMPLERS, scales, with_churn, with_gamma
@@ -21,7 +21,7 @@ from open_imagen.diffusion.schedules import Schedule, alpha_sigma
 from open_imagen.errors import UnknownName
 
 MEAN, STD = 0.3, 0.5
-ORDER = {"ddim": 1, "dpmpp_2m": 2, "heun": 2}
+ORDER = {"ddim": 1, "dpmpp_2m": 2, "unipc": 3, "heun": 2}
 STOCHASTIC = {"ddpm", "dpmpp_2m_sde", "heun_sde"}
 
 
@@ -123,7 +123,33 @@ def paper_heun(z, levels):
     return alpha[-1] * y
 
 
-PAPER = {"ddim": paper_ddim, "dpmpp_2m": paper_dpmpp_2m, "heun": paper_heun}
+def paper_unipc(x, levels):
+    """Algorithms 1 and 2 of Zhao et al. 2023 for a model of x, p = 2, their R and b solved."""
+    lam = levels / 2
+    alpha, sigma = alpha_sigma(levels)
+    D = [denoise(x, levels[0])]
+    for i in range(1, len(levels)):
+        h = lam[i] - lam[i - 1]
+        B = torch.expm1(-h)
+        linear = sigma[i] / sigma[i - 1] * x - alpha[i] * torch.expm1(-h) * D[i - 1]
+        p = min(i, 2)
+        r = [(lam[i - 1 - m] - lam[i - 1]) / h for m in range(1, p)]
+        past = [(D[i - 1 - m] - D[i - 1]) / r[m - 1] for m in range(1, p)]
+        predicted = linear - alpha[i] * B * sum(0.5 * difference for difference in past)
+        D.append(denoise(predicted, levels[i]))
+        differences = [*past, D[i] - D[i - 1]]
+        if p == 1:
+            weights = [0.5]
+        else:
+            phi_2 = torch.expm1(-h) / -h - 1
+            phi_3 = phi_2 / -h - 0.5
+            R = torch.stack([torch.ones(2, dtype=h.dtype), torch.stack([r[0], torch.ones_like(h)])])
+            weights = torch.linalg.solve(R, torch.stack([phi_2, 2 * phi_3]) / B)
+        x = linear - alpha[i] * B * sum(w * d for w, d in zip(weights, differences, strict=True))
+    return predicted  # the corrector of the last step would cost a call more
+
+
+PAPER = {"unipc": paper_unipc, "ddim": paper_ddim, "dpmpp_2m": paper_dpmpp_2m, "heun": paper_heun}
 
 
 @pytest.mark.parametrize("name", ORDER)
@@ -343,6 +369,21 @@ def test_dpmpp_2m_agrees_with_diffusers():
         z = theirs.step(eps_of(z.double(), levels[k]).float(), t, z).prev_sample
     ours = SAMPLERS["dpmpp_2m"](denoise, POINTS, levels, no_noise)
     torch.testing.assert_close(ours.float(), z, rtol=0, atol=2e-5)
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
+def test_unipc_agrees_with_diffusers():
+    theirs = UniPCMultistepScheduler(
+        1000, beta_schedule="squaredcos_cap_v2", solver_order=2, final_sigmas_type="zero"
+    )
+    theirs.set_timesteps(12)
+    theirs.sigmas = theirs.sigmas.double()
+    levels = -2 * theirs.sigmas.log()
+    z = POINTS[None, None]
+    for k, t in enumerate(theirs.timesteps):
+        z = theirs.step(eps_of(z, levels[k]), t, z).prev_sample
+    ours = SAMPLERS["unipc"](denoise, POINTS, levels, no_noise)
+    torch.testing.assert_close(ours, z[0, 0], rtol=0, atol=1e-11)
 
 
 def test_a_misspelt_name_is_met_with_a_suggestion():

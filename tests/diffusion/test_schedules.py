@@ -63,6 +63,7 @@ def test_chosen_steps_are_taken_as_they_are():
     "spacing, times",
     [
         ("even", [1, 0.75, 0.5, 0.25]),
+        ("late", [1 - (k / 4) ** 0.8 for k in range(4)]),
         ("leading", [0.75, 0.5, 0.25, 0]),
         ("linspace", [1, 2 / 3, 1 / 3, 0]),
     ],
@@ -70,6 +71,14 @@ def test_chosen_steps_are_taken_as_they_are():
 def test_times_are_spaced_by_name(spacing, times):
     wanted = Schedule().logsnr(torch.tensor(times, dtype=torch.float64)).tolist()
     assert Schedule().levels(4, spacing) == pytest.approx([*wanted, math.inf])
+
+
+def test_late_whole_steps_do_not_come_twice():
+    assert DISCRETE.step_of(torch.tensor(DISCRETE.levels(4, "late")[:-1])).tolist() == [
+        *(999, 669, 425, 205)
+    ]
+    with pytest.raises(ConfigError, match="too many for spacing"):
+        DISCRETE.levels(900, "late")
 
 
 def test_log_snr_can_be_spaced_evenly():

@@ -38,13 +38,13 @@ class Sampling:
     guidance_rescale: float | None = None
     """0 to 1: how far guided predictions are brought back to the spread of unguided ones."""
     sampler: str | None = None
-    """ddpm, ddim, dpmpp_2m, dpmpp_2m_sde, heun or heun_sde."""
+    """ddpm, ddim, dpmpp_2m, dpmpp_2m_sde, unipc, heun or heun_sde."""
     gamma: float | None = None
     """Of ddpm: 0 the smaller, 1 the larger of the two variances; a learned one has precedence."""
     churn: float | None = None
     """Of heun_sde: fresh noise over the whole way."""
     spacing: str | None = None
-    """Of the noise levels: even, leading, linspace or logsnr (see Schedule.levels)."""
+    """Of the noise levels: even, late, leading, linspace or logsnr (see Schedule.levels)."""
     logsnr_start: float | None = None
     """Begin no noisier than this; -10.2 is usual with DPM-Solver on a cosine schedule."""
     timesteps: tuple[int, ...] | None = None

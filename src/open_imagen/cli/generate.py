@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 Steps = typer.Option(None, "--steps", metavar="N|stage=N,..", help="Sampling steps.")
 Weight = typer.Option(None, "--guidance", metavar="W|stage=W,..", help="Guidance weight; 1 is off.")
 Sampler = typer.Option(
-    None, "--sampler", metavar="S", help="ddpm, ddim, dpmpp_2m, dpmpp_2m_sde, heun or heun_sde."
+    None,
+    "--sampler",
+    metavar="S",
+    help="ddpm, ddim, dpmpp_2m, dpmpp_2m_sde, unipc, heun or heun_sde.",
 )
 Thresholding = typer.Option(None, "--threshold", metavar="T", help="dynamic, static or none.")
 NoiseLevel = typer.Option(

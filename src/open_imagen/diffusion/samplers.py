@@ -133,6 +133,54 @@ def dpmpp_2m(
     return z
 
 
+@SAMPLERS.register("unipc")
+@torch.no_grad()
+def unipc(denoise: Denoise, z: Tensor, logsnrs: Sequence[float], noise: Noise) -> Tensor:
+    """UniPC of second order with B(h) = e^h - 1, predicting x (Zhao et al. 2023, algorithms 1, 2).
+
+    DPM-Solver++(2M), and each of its steps is made anew as soon as the estimate at its end is
+    there, which the next step needs anyhow: still one call per step.
+    """
+    start, x_last, x_before = z, None, None
+    last = before = -math.inf
+    for now, then in pairwise(map(float, logsnrs)):
+        x = image_of(denoise(z, now))
+        if x_last is not None and last > -math.inf:
+            z = corrected(start, x, x_last, x_before, now, last, before)
+        x_mid, step = x, (then - now) / 2
+        if x_last is not None and step < math.inf:
+            x_mid = x + step / (now - last) * (x - x_last)
+        (_, sigma), (alpha_then, sigma_then) = scales(now), scales(then)
+        start, x_before, x_last, before, last = z, x_last, x, last, now
+        z = sigma_then / sigma * z - alpha_then * math.expm1(-step) * x_mid
+    return z
+
+
+def corrected(
+    z: Tensor,
+    x: Tensor,
+    x_last: Tensor,
+    x_before: Tensor | None,
+    now: float,
+    last: float,
+    before: float,
+) -> Tensor:
+    """UniC: the step from z at ``last`` to ``now``, with the estimate x at its end and those at
+    its beginning and before."""
+    h = (now - last) / 2
+    change = math.expm1(-h)
+    slope = (x - x_last) / 2
+    if x_before is not None and before > -math.inf:
+        # The weights of both differences are exact where x is quadratic in log(alpha / sigma).
+        r = (before - last) / (now - last)
+        first = -1 / h - 1 / change
+        second = 2 / h**2 + (2 / h - 1) / change
+        weight = (first - second) / (1 - r)
+        slope = weight / r * (x_before - x_last) + (first - weight) * (x - x_last)
+    (_, sigma), (alpha_now, sigma_now) = scales(last), scales(now)
+    return sigma_now / sigma * z - alpha_now * change * (x_last + slope)
+
+
 SAMPLERS.register("dpmpp_2m")(dpmpp_2m)
 SAMPLERS.register("dpmpp_2m_sde")(partial(dpmpp_2m, stochastic=True))
 

@@ -20,7 +20,8 @@ CURVES: Registry[Curve] = Registry("schedule")
 DISCRETE = ("discrete_cosine",)
 
 
-SPACINGS = ("even", "leading", "linspace", "logsnr")
+SPACINGS = ("even", "late", "leading", "linspace", "logsnr")
+LATE = 0.8
 STEPS = 1000
 """Of discrete schedules."""
 
@@ -77,7 +78,8 @@ class Schedule:
 
         Args:
             spacing: of the others. even: times from 1 down to 1 / steps (appendix A; "trailing" to
-                others); leading: from 1 - 1 / steps to 0; linspace: from 1 to 0; logsnr: even in
+                others); late: 1 - (k / steps)^0.8, closer together towards the picture, for few
+                steps; leading: from 1 - 1 / steps to 0; linspace: from 1 to 0; logsnr: even in
                 log-SNR. On a discrete schedule times are whole steps.
             logsnr_start: begin no noisier than this (the lambda clip of DPM-Solver).
             chosen: these of the 1,000 steps and no others, in place of ``steps`` and ``spacing``.
@@ -131,6 +133,8 @@ def _fractions(steps: int, spacing: str) -> Tensor:
     """Times from late to early, of a continuous schedule."""
     if spacing == "linspace":
         return torch.linspace(1, 0, steps, dtype=torch.float64)
+    if spacing == "late":
+        return 1 - (torch.arange(steps, dtype=torch.float64) / steps) ** LATE
     ends = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
     return ends[:-1] if spacing == "even" else ends[1:]
 
@@ -141,6 +145,14 @@ def _whole_steps(steps: int, spacing: str, total: int) -> Tensor:
         return torch.arange(steps, dtype=torch.float64).flip(0) * (total // steps)
     if spacing == "linspace":
         return torch.linspace(total - 1, 0, steps, dtype=torch.float64).round()
+    if spacing == "late":
+        found = (total * _fractions(steps, spacing)).round().clamp(min=1) - 1
+        if len(found.unique()) < steps:
+            raise ConfigError(
+                f"steps = {steps} are too many for spacing = 'late' on {total:,} whole steps.",
+                "Use spacing = 'even', or fewer.",
+            )
+        return found
     return (total - torch.arange(steps, dtype=torch.float64) * total / steps).round() - 1
 
 
