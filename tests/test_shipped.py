@@ -5,6 +5,7 @@ import torch
 
 from open_imagen.cascade.folder import locate, read_header, shipped
 from open_imagen.cascade.pipeline import load
+from open_imagen.cascade.sampling import Sampling
 from open_imagen.evaluation.checker import look
 
 PROMPTS = [
@@ -15,6 +16,7 @@ PROMPTS = [
     "a large purple circle on a gray background",
     "a large orange square on a white background",
 ]
+MODELS = ("scenes-teacher", "scenes")
 COLORS = ["red", "blue", "yellow", "green", "purple", "orange"]
 
 
@@ -31,6 +33,28 @@ def test_it_is_small_and_has_a_card():
     trained = read_header(folder)["trained"]
     assert set(trained) == {"base", "sr256"}
     assert all(facts["images"] > 0 for facts in trained.values())
+
+
+@pytest.mark.parametrize("asked, sizes", [({}, {1}), ({"guidance": 3.0}, {2})])
+def test_a_call_is_of_one_picture_at_the_weight_that_the_base_has_learned(asked, sizes):
+    """At another weight it is of two."""
+    cascade = load("scenes", device="cpu")
+    calls = {name: [] for name in cascade.stages}
+    for name, stage in cascade.stages.items():
+        stage.network.register_forward_pre_hook(
+            lambda module, inputs, name=name: calls[name].append(len(inputs[0]))
+        )
+    cascade.generate(PROMPTS[0], settings={"base": Sampling(**asked)})
+    assert {name: len(made) for name, made in calls.items()} == {"base": 16, "sr256": 3}
+    assert set(calls["base"]) == sizes
+    assert set(calls["sr256"]) == {1}
+
+
+def test_its_teacher_is_there_to_go_on_training_from():
+    teacher, student = (load(name, device="cpu").stages["base"] for name in MODELS)
+    assert (teacher.config.guided, student.config.guided) == (1.0, 2.0)
+    assert teacher.config.network == student.config.network
+    assert read_header(locate("scenes"))["trained"]["base"]["distill"]["teacher"] == MODELS[0]
 
 
 def test_it_listens(made):
