@@ -133,9 +133,9 @@ def test_guidance_one_is_one_call_and_more_is_one_call_of_twice_the_batch():
     stage, text = make_stages()[0], text_of(2)
     sizes = []
     stage.network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
-    for guidance in (1.0, 3.0):
+    for guidance in (1.0, 3.0, 1):
         stage.sample(text, [torch.Generator()] * 2, Sampling(steps=2, guidance=guidance))
-    assert sizes == [2, 2, 4, 4]
+    assert sizes == [2, 2, 4, 4, 2, 2]
 
 
 def test_outside_the_guidance_interval_the_second_half_is_not_computed():

@@ -359,7 +359,7 @@ class Stage(nn.Module):
             found: Tensor = self.network(z.to(self.dtype), logsnr, read, condition)
             return found.float()
 
-        # Whether its own prediction is all that is asked for at the weight that it has.
+        # Whether the network's own prediction is all that is asked for at the weight that it has.
         enough = guided == 1 or (negative is None and not guidance.rescale)
 
         # What hangs on the text alone is worked out once, and not at every step.
@@ -386,7 +386,7 @@ class Stage(nn.Module):
             weight: float | Tensor = guidance.at(logsnr, bisect_left(levels, logsnr))
             if weights is not None and weight != 1:
                 weight = weights[:, None, None, None]
-            if enough and isinstance(weight, float) and weight == guided:
+            if enough and not isinstance(weight, Tensor) and weight == guided:
                 found = network(z, told(logsnr, len(z), z), alone(), condition)
                 prediction = found[:, :3]
             else:

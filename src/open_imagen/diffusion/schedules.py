@@ -22,6 +22,7 @@ DISCRETE = ("discrete_cosine",)
 
 SPACINGS = ("even", "late", "leading", "linspace", "logsnr")
 LATE = 0.8
+"""Power of `late`: below 1, less of few steps goes where there is little but noise."""
 STEPS = 1000
 """Of discrete schedules."""
 

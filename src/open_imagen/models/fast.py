@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from open_imagen.devices import has_bf16
 from open_imagen.models import kernels
 from open_imagen.models.kernels import Split
 from open_imagen.models.layers import Conv, NormAct, ResBlock, TextAttention
@@ -28,7 +29,7 @@ def hasten(network: nn.Module) -> None:
         network.compile(dynamic=False)
         return
     kernels.library()
-    packs, in_parts = can_pack(), set()
+    packs, in_parts = can_pack(parameter.dtype), set()
     for module in network.modules():
         if isinstance(module, Conv) and packs:
             module.quick = ConvInParts(module) if gains_in_parts(module) else PackedConv(module)
@@ -53,10 +54,12 @@ def slow(network: nn.Module) -> None:
             module.quick = None
 
 
-def can_pack() -> bool:
-    """Whether this torch packs weights as oneDNN wants them."""
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether this torch packs weights of this type as oneDNN wants them; bfloat16 only where the
+    CPU computes with it."""
     names = ("_reorder_convolution_weight", "_convolution_pointwise")
-    return all(hasattr(torch.ops.mkldnn, name) for name in names)
+    there = all(hasattr(torch.ops.mkldnn, name) for name in names)
+    return there and (dtype != torch.bfloat16 or has_bf16(torch.device("cpu")))
 
 
 def has_matrix_units() -> bool:
