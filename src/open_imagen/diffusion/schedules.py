@@ -148,7 +148,7 @@ def _whole_steps(steps: int, spacing: str, total: int) -> Tensor:
         return torch.linspace(total - 1, 0, steps, dtype=torch.float64).round()
     if spacing == "late":
         found = (total * _fractions(steps, spacing)).round().clamp(min=1) - 1
-        if len(found.unique()) < steps:
+        if len(set(found.tolist())) < steps:
             raise ConfigError(
                 f"steps = {steps} are too many for spacing = 'late' on {total:,} whole steps.",
                 "Use spacing = 'even', or fewer.",

@@ -33,9 +33,9 @@ def read_sign(pixels: Tensor, patches: Tensor) -> str:
     Unknown letters are "?".
     """
     side = pixels.shape[-1]
-    edge = torch.cat([patches[0], patches[-1], patches[:, 0], patches[:, -1]]).unique()
+    edge = torch.cat([patches[0], patches[-1], patches[:, 0], patches[:, -1]])
     boards = []
-    for label in patches.unique().tolist():
+    for label in torch.unique(patches).tolist():
         patch = patches == label
         if label and label not in edge and int(patch.sum()) >= SMALLEST * side**2:
             rows, columns = patch.any(1).nonzero().flatten(), patch.any(0).nonzero().flatten()
@@ -65,9 +65,10 @@ def cells(ink: Tensor, x: float, y: float, height: float) -> Tensor:
     scale, dx, dy = torch.meshgrid(*map(torch.tensor, (SCALES, SHIFTS, SHIFTS)), indexing="ij")
     half = (scale * (CELL / 2 * height)).flatten()[:, None, None]
     along = (torch.arange(SAMPLES) + 0.5) / SAMPLES * 2 - 1
-    at_x = x + dx.flatten()[:, None, None] + half * along[None, None, :]
-    at_y = y + dy.flatten()[:, None, None] + half * along[None, :, None]
-    grid = torch.stack(torch.broadcast_tensors(at_x, at_y), -1) / ink.shape[-1] * 2 - 1
+    square = (len(half), SAMPLES, SAMPLES)
+    at_x = (x + dx.flatten()[:, None, None] + half * along[None, None, :]).expand(square)
+    at_y = (y + dy.flatten()[:, None, None] + half * along[None, :, None]).expand(square)
+    grid = torch.stack([at_x, at_y], -1) / ink.shape[-1] * 2 - 1
     many = ink[None, None].expand(len(grid), 1, *ink.shape)
     return normed(F.grid_sample(many, grid, align_corners=False, padding_mode="border"))
 
