@@ -18,21 +18,18 @@ from typing import Any
 
 import torch
 from reproduction_page import RESULTS, SECTIONS, write_page
+from slices import train
 
 from open_imagen import Sampling, join
 from open_imagen.cascade.pipeline import load
-from open_imagen.data import open_source
 from open_imagen.devices import pick_device
 from open_imagen.evaluation.scene_runner import SceneEvaluation, evaluate_scenes
 from open_imagen.evaluation.scores import Protocol, Scorer, parse_measure
 from open_imagen.evaluation.suites import open_suite
 from open_imagen.evaluation.sweep import Sweep, parse_axis, run_sweep
+from open_imagen.models.survey import size_of
 from open_imagen.storage import read_json, write_json
-from open_imagen.text import load_encoder
-from open_imagen.training import Trainer, read_recipe
-from open_imagen.training.reporting import Log, Validation
 
-RECIPES = Path(__file__).parents[1] / "recipes"
 BASE, SR = "miniature-base", "miniature-sr256"
 MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sequence": (BASE, ()),
@@ -73,7 +70,8 @@ def main() -> int:
     wanted = dict.fromkeys(name for section in sections for name in SECTIONS[section].models)
     for name in () if options.report else wanted:
         folder = options.runs / name
-        if not train(name, folder, device, options.minutes):
+        recipe, differs = MODELS[name]
+        if not train(recipe, folder, device, options.minutes, differs):
             return 0
         measured = facts_of(name, folder) | measure(name, folder, device, options.count)
         write_json(RESULTS, (read_json(RESULTS) if RESULTS.is_file() else {}) | {name: measured})
@@ -82,33 +80,15 @@ def main() -> int:
     return 0
 
 
-def train(name: str, folder: Path, device: str, minutes: float) -> bool:
-    """Train a model, or go on with it; whether it is complete."""
-    if (folder / "model" / "cascade.json").is_file():
-        return True
-    recipe_name, differs = MODELS[name]
-    own = (f"out={folder}", f"train.minutes={minutes}", f"train.device={device}")
-    recipe = read_recipe(RECIPES / f"{recipe_name}.toml", (*own, *differs))
-    held_out = open_source(recipe.validation, device)
-    trainer = Trainer(
-        recipe,
-        open_source(recipe.data, device),
-        load_encoder(recipe.encoder, device),
-        [Log(folder), Validation(folder, held_out)],
-    )
-    complete = trainer.fit()
-    print(f"{name}: {trainer.seen:,} of {recipe.train.images:,} images", file=sys.stderr)
-    return complete
-
-
 def facts_of(name: str, folder: Path) -> dict[str, Any]:
     """How it was trained: recipe, size, images, hours, and the losses on the way."""
     recipe, differs = MODELS[name]
+    [stage] = load(folder / "model", "cpu").stages.values()
     [facts] = read_json(folder / "model" / "cascade.json")["trained"].values()
     return {
         "recipe": recipe,
         "differs": differs,
-        "parameters": parameters(folder / "model"),
+        "parameters": size_of(stage),
         **{key: facts[key] for key in ("images", "hours", "device")},
         "validation": [[row["images"], row["loss"]] for row in rows(folder / "validation.jsonl")],
     }
@@ -138,12 +118,6 @@ def measure(name: str, folder: Path, device: str, count: int) -> dict[str, Any]:
             for point in results["points"]
         ]
     }
-
-
-def parameters(model: Path) -> int:
-    """Of the one stage of a model."""
-    [stage] = load(model, "cpu").stages.values()
-    return sum(parameter.numel() for parameter in stage.parameters())
 
 
 def rows(path: Path) -> Iterable[dict[str, Any]]:

@@ -66,8 +66,8 @@ class Section:
     say: Callable[["Section", Results], list[str]]
 
 
-def scene_table(section: Section, results: Results) -> list[str]:
-    """A row for each base, a column for each category."""
+def scene_table(section: Section, results: Results, plot: str = "") -> list[str]:
+    """A row for each base, a column for each category; then the plot of them by this name."""
     first = results[next(iter(section.models))]["scenes"]
     lines = [
         "| | parameters | " + " | ".join(name.replace("_", " ") for name in first) + " |",
@@ -80,7 +80,10 @@ def scene_table(section: Section, results: Results) -> list[str]:
         ]
         millions = f"{facts['parameters'] / 1e6:.1f}M"
         lines.append(f"| {about} | {millions} | " + " | ".join(cells) + " |")
-    return lines
+    if plot:
+        plot_scenes(section, results, plot)
+        lines += ["", f"![Shares right](images/reproduction-{plot}.png)"]
+    return [*lines, ""]
 
 
 def compare(results: Results, first: str, second: str, categories: Sequence[str]) -> list[str]:
@@ -94,12 +97,8 @@ def compare(results: Results, first: str, second: str, categories: Sequence[str]
 
 
 def pooling(section: Section, results: Results) -> list[str]:
-    plot_scenes(section, results, "pooling")
     return [
-        *scene_table(section, results),
-        "",
-        "![Shares right](images/reproduction-pooling.png)",
-        "",
+        *scene_table(section, results, "pooling"),
         "Sequence better than pooled:",
         "",
         *compare(results, "sequence", "pooled", ("two_objects", "position", "counting")),
@@ -107,12 +106,8 @@ def pooling(section: Section, results: Results) -> list[str]:
 
 
 def encoder(section: Section, results: Results) -> list[str]:
-    plot_scenes(section, results, "encoder")
     return [
-        *scene_table(section, results),
-        "",
-        "![Shares right](images/reproduction-encoder.png)",
-        "",
+        *scene_table(section, results, "encoder"),
         "The frozen language model better than the one learned from scratch:",
         "",
         *compare(results, "sequence", "untrained", ("two_objects", "unseen_pairs", "unseen_words")),
@@ -124,7 +119,7 @@ def encoder(section: Section, results: Results) -> list[str]:
 
 
 def sizes(section: Section, results: Results) -> list[str]:
-    lines = [*scene_table(section, results), ""]
+    lines = scene_table(section, results)
     lines.append("What the encoder's size gains above what the network's size gains:")
     lines.append("")
     for category in ("two_objects", "position", "unseen_words"):

@@ -14,13 +14,10 @@ import sys
 from pathlib import Path
 
 import torch
+from slices import train
 
 from open_imagen import join
-from open_imagen.data import open_source
 from open_imagen.devices import pick_device
-from open_imagen.text import load_encoder
-from open_imagen.training import Trainer, read_recipe
-from open_imagen.training.reporting import Log, Samples
 
 ROOT = Path(__file__).parents[1]
 BEGINS_FROM = {
@@ -46,26 +43,12 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=SHIPPED, help="where the models go")
     options = parser.parse_args()
 
+    device = str(pick_device(options.device))
     for name, first in BEGINS_FROM.items():
-        settings = (
-            f"out={options.runs / name}",
-            f"train.minutes={options.minutes}",
-            f"train.device={options.device}",
-        )
-        if first:
-            settings += (f"train.init={options.runs / first / 'model'}",)
+        settings = (f"train.init={options.runs / first / 'model'}",) if first else ()
         if name == "scenes-base-distill":
             settings += (f"distill.teacher={options.runs / first / 'model'}",)
-        recipe = read_recipe(ROOT / "recipes" / f"{name}.toml", settings)
-        if (recipe.folder / "model" / "cascade.json").is_file():
-            continue
-        device = str(pick_device(options.device))
-        callbacks = [Log(recipe.folder), Samples(recipe.folder)]
-        source, encoder = open_source(recipe.data, device), load_encoder(recipe.encoder, device)
-        trainer = Trainer(recipe, source, encoder, callbacks)
-        complete = trainer.fit()
-        print(f"{name}: {trainer.seen:,} of {recipe.train.images:,} images", file=sys.stderr)
-        if not complete:
+        if not train(name, options.runs / name, device, options.minutes, settings):
             return 0
 
     for model, runs in MODELS.items():

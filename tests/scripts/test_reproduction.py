@@ -9,6 +9,7 @@ pytest.importorskip("matplotlib")
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import reproduce
 import reproduction_page as page
+import slices
 
 from open_imagen.storage import write_json
 from open_imagen.training import read_recipe
@@ -67,7 +68,7 @@ def test_every_section_says_what_was_measured_or_that_nothing_was(tmp_path, monk
 @pytest.mark.parametrize("name", list(reproduce.MODELS))
 def test_every_model_is_a_recipe_that_can_be_read(name):
     recipe, differs = reproduce.MODELS[name]
-    config = read_recipe(reproduce.RECIPES / f"{recipe}.toml", differs)
+    config = read_recipe(slices.RECIPES / f"{recipe}.toml", differs)
     assert config.validation["seed"] != config.data["seed"]
     used = {model for section in page.SECTIONS.values() for model in section.models}
     assert name in used

@@ -150,9 +150,8 @@ def unipc(denoise: Denoise, z: Tensor, logsnrs: Sequence[float], noise: Noise) -
         x_mid, step = x, (then - now) / 2
         if x_last is not None and step < math.inf:
             x_mid = x + step / (now - last) * (x - x_last)
-        (_, sigma), (alpha_then, sigma_then) = scales(now), scales(then)
         start, x_before, x_last, before, last = z, x_last, x, last, now
-        z = sigma_then / sigma * z - alpha_then * math.expm1(-step) * x_mid
+        z = straight(x_mid, z, now, then)
     return z
 
 
@@ -167,18 +166,16 @@ def corrected(
 ) -> Tensor:
     """UniC: the step from z at ``last`` to ``now``, with the estimate x at its end and those at
     its beginning and before."""
-    h = (now - last) / 2
-    change = math.expm1(-h)
     slope = (x - x_last) / 2
     if x_before is not None and before > -math.inf:
         # The weights of both differences are exact where x is quadratic in log(alpha / sigma).
-        r = (before - last) / (now - last)
+        h, r = (now - last) / 2, (before - last) / (now - last)
+        change = math.expm1(-h)
         first = -1 / h - 1 / change
         second = 2 / h**2 + (2 / h - 1) / change
         weight = (first - second) / (1 - r)
         slope = weight / r * (x_before - x_last) + (first - weight) * (x - x_last)
-    (_, sigma), (alpha_now, sigma_now) = scales(last), scales(now)
-    return sigma_now / sigma * z - alpha_now * change * (x_last + slope)
+    return straight(x_last + slope, z, last, now)
 
 
 SAMPLERS.register("dpmpp_2m")(dpmpp_2m)
