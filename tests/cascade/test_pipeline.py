@@ -171,6 +171,33 @@ def test_other_sizes_are_refused_with_the_nearest(cascade, size, stages, near):
     assert caught.value.hint == f"The nearest is {near}."
 
 
+def test_a_model_runs_its_default_stages_unless_a_number_or_a_size_asks_for_others(
+    cascade, encoder, tmp_path
+):
+    folder = tmp_path / "m"
+    Cascade("tiny", "minilm-l6", make_stages(), device="cpu", text=encoder, default_stages=1).save(
+        folder
+    )
+    again = load(folder, device="cpu")
+    assert again.default_stages == 1
+    again.text = Remembered(encoder)
+    small = again.generate("a red circle")
+    assert list(small.stages) == ["base"]
+    whole = again.generate("a red circle", stages=2)
+    assert list(whole.stages) == ["base", "sr256"]
+    assert torch.equal(small.stages["base"], whole.stages["base"])
+    asked = again.generate("a red circle", size=(256, 256))
+    assert torch.equal(asked.stages["sr256"], whole.stages["sr256"])
+    assert again.generate("a red circle", size=(32, 32)).images[0].size == (32, 32)
+    assert again.upscale(small.images[0], "a red circle").images[0].size == (256, 256)
+
+
+def test_default_stages_must_be_there():
+    for number in (0, 3):
+        with pytest.raises(CheckpointError, match=f"default_stages = {number} must be between 1"):
+            Cascade("odd", "words", make_stages(), default_stages=number)
+
+
 def test_an_encoder_of_another_width_is_refused():
     class Narrow(WordEncoder):
         width = 24

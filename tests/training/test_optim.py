@@ -1,5 +1,7 @@
 """The optimiser: its learning-rate curve by hand, Muon's step, clipping."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -80,6 +82,22 @@ def test_orthogonalized_keeps_the_directions_and_levels_the_singular_values():
         assert found.diagonal().max() < 1.3
         off = found - torch.diag(found.diagonal())
         assert off.abs().max() < 0.15
+
+
+@pytest.mark.parametrize("smallest", [1.0, 1e-2, 1e-5])
+def test_orthogonalized_is_the_quintic_of_each_singular_value(smallest):
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(12, 50, generator=generator, dtype=torch.float64)
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    values = torch.logspace(0, math.log10(smallest), 12, dtype=torch.float64)
+    wanted = values / values.norm()
+    for _ in range(5):
+        wanted = 3.4445 * wanted - 4.7750 * wanted**3 + 2.0315 * wanted**5
+    for one in (left @ values.diag() @ right, (left @ values.diag() @ right).T):
+        found = orthogonalized(one)
+        exact = left @ wanted.diag() @ right
+        exact = exact if one.shape == (12, 50) else exact.T
+        torch.testing.assert_close(found, exact, rtol=0, atol=1e-3)
 
 
 def test_muon_walks_downhill_on_a_convolution():

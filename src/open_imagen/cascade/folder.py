@@ -95,6 +95,8 @@ def read_header(folder: Path) -> dict[str, Any]:
     missing = {"name", "encoder", "stages"} - header.keys()
     if missing:
         raise CheckpointError(f"{folder / 'cascade.json'} lacks: {', '.join(sorted(missing))}.")
+    if not isinstance(header.get("default_stages", 1), int):
+        raise CheckpointError(f"{folder / 'cascade.json'}: default_stages must be a whole number.")
     return header
 
 
@@ -141,10 +143,13 @@ def write_folder(
     stages: Sequence[Stage],
     dtype: torch.dtype,
     trained: dict[str, Any] | None = None,
+    default_stages: int | None = None,
 ) -> None:
     """Write a model folder; cascade.json comes last, so that a broken write is no model.
 
-    ``trained`` says per stage what it has learned from.
+    Args:
+        trained: per stage, what it has learned from.
+        default_stages: how many stages run where nobody says; all if None.
     """
     for stage in stages:
         place = folder / stage.config.name
@@ -162,6 +167,8 @@ def write_folder(
         "defaults": {stage.config.name: plain(stage.config.sampling) for stage in stages},
         "trained": trained or {},
     }
+    if default_stages is not None:
+        header["default_stages"] = default_stages
     write_json(folder / "cascade.json", header)
 
 

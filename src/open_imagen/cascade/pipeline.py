@@ -81,6 +81,7 @@ class Cascade:
         one_at_a_time: bool | None = None,
         fast: bool = False,
         precision: str = "fp32",
+        default_stages: int | None = None,
     ) -> None:
         """
         Args:
@@ -93,9 +94,10 @@ class Cascade:
             fast: compute as fast as this device can, the same to 1e-4 (docs/speed.md).
             precision: of the networks, fp32 or bf16: half the memory, faster where the hardware
                 has it, and pictures a little different.
+            default_stages: how many stages run where nobody says; all if None.
 
         Raises:
-            CheckpointError: the stages do not follow each other.
+            CheckpointError: the stages do not follow each other, or are fewer than the default.
             MissingDependency: ``fast`` on a CPU, without a C++ compiler.
             UnknownName: no such precision.
         """
@@ -107,6 +109,12 @@ class Cascade:
                     f"Stage {above.config.name} enlarges {above.config.lowres}-pixel pictures, but "
                     f"{below.config.name} makes {below.config.resolution}-pixel ones."
                 )
+        if default_stages is not None and not 1 <= default_stages <= len(stages):
+            raise CheckpointError(
+                f"The model {name!r} has {len(stages)} stages; its default_stages = "
+                f"{default_stages} must be between 1 and that."
+            )
+        self.default_stages = default_stages
         self.name, self.encoder_name, self.model_hash = name, encoder, model_hash
         self.trained = trained or {}
         self.device = pick_device(device)
@@ -155,18 +163,19 @@ class Cascade:
         Args:
             seed: of the first picture, or one for each.
             negative: what guidance leads away from; without it, zeroed text.
-            stages: how many stages to run; all if None.
+            stages: how many stages to run; the model's default if None, which is mostly all.
             settings: per stage name, over the model's defaults.
             progress: told (stage, step, steps, estimate [B, 3, H, W]) while sampling.
             batch_size: pictures made together; no picture depends on it.
             size: width and height of the finished pictures: multiples of 8 for a base alone, of 64
-                with super-resolution. What the stages were trained for if None.
+                with super-resolution. What the stages were trained for if None. The resolution of
+                a stage, without ``stages``, means: up to that stage.
 
         Raises:
             ConfigError: an empty prompt, or a setting that is unknown or out of range.
         """
         sentences = [prompts] if isinstance(prompts, str) else list(prompts)
-        chosen = self.chosen(stages)
+        chosen, first = self.plan(stages, size)
         if chosen[0].config.lowres:
             raise ConfigError(
                 f"The model {self.name!r} begins with {chosen[0].config.name}, which enlarges "
@@ -176,7 +185,6 @@ class Cascade:
         if images_per_prompt < 1:
             raise ConfigError(f"images_per_prompt = {images_per_prompt} must be at least 1.")
         captions = [s for s in check_prompts(sentences) for _ in range(images_per_prompt)]
-        first = None if size is None else first_size(size, chosen)
         return self._run(
             captions, seed, negative, chosen, settings, progress, batch_size, size=first
         )
@@ -225,7 +233,7 @@ class Cascade:
         return chosen, torch.from_numpy(np.array(small)).permute(2, 0, 1)[None]
 
     def chosen(self, number: int | None) -> list[Stage]:
-        """The first stages, all if None.
+        """The first stages; as many as the model has by default if None.
 
         Raises:
             ConfigError: there are not as many.
@@ -236,7 +244,25 @@ class Cascade:
                 f"stages = {number}, but the model {self.name!r} has {len(stages)}: "
                 f"{', '.join(self.stages)}."
             )
-        return stages[:number]
+        return stages[: self.default_stages if number is None else number]
+
+    def plan(
+        self, number: int | None, size: tuple[int, int] | None
+    ) -> tuple[list[Stage], tuple[int, int] | None]:
+        """The stages to run for a number and a size, and the size of the first one's pictures,
+        None where it is what that stage was made for. See generate.
+
+        Raises:
+            ConfigError: there are not as many stages, or no such size can be made.
+        """
+        chosen = self.chosen(number)
+        if size is None:
+            return chosen, None
+        stages = list(self.stages.values())
+        for k, stage in enumerate(stages):
+            if number is None and size == (stage.config.resolution,) * 2:
+                return stages[: k + 1], None
+        return chosen, first_size(size, chosen)
 
     def complete_settings(
         self,
@@ -434,7 +460,15 @@ class Cascade:
         stages = list(self.stages.values())
         for stage in stages:
             stage.wake(self.device)
-        write_folder(Path(folder), self.name, self.encoder_name, stages, dtype, self.trained)
+        write_folder(
+            Path(folder),
+            self.name,
+            self.encoder_name,
+            stages,
+            dtype,
+            self.trained,
+            self.default_stages,
+        )
 
 
 def load(
@@ -475,6 +509,7 @@ def load(
         one_at_a_time=one_at_a_time,
         fast=fast,
         precision=precision,
+        default_stages=header.get("default_stages"),
     )
 
 
@@ -508,8 +543,16 @@ def published(
     )
 
 
-def join(name: str, folders: Sequence[str | Path], device: str = "auto") -> Cascade:
+def join(
+    name: str,
+    folders: Sequence[str | Path],
+    device: str = "auto",
+    default_stages: int | None = None,
+) -> Cascade:
     """One cascade from the stages of several model folders, lowest resolution first.
+
+    Args:
+        default_stages: how many of them run where nobody says; all if None.
 
     Raises:
         CheckpointError: they use different text encoders, or do not follow each other.
@@ -526,7 +569,14 @@ def join(name: str, folders: Sequence[str | Path], device: str = "auto") -> Casc
     trained: dict[str, Any] = {}
     for header in headers:
         trained |= header.get("trained", {})
-    return Cascade(name, encoders.pop(), stages, device=device, trained=trained)
+    return Cascade(
+        name,
+        encoders.pop(),
+        stages,
+        device=device,
+        trained=trained,
+        default_stages=default_stages,
+    )
 
 
 def first_size(size: tuple[int, int], chosen: Sequence[Stage]) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from open_imagen.cli.generate import (
     NoiseLevel,
     Precision,
     Sampler,
+    Stages,
     Steps,
     Thresholding,
     Weight,
@@ -56,7 +57,7 @@ def scenes(
     categories: str = typer.Option(
         None, "--categories", metavar="A,B", help="Only these; all without."
     ),
-    stages: int = typer.Option(None, "--stages", metavar="K", help="Run only the first K stages."),
+    stages: int = Stages,
     steps: str = Steps,
     guidance: str = Weight,
     sampler: str = Sampler,
@@ -115,7 +116,7 @@ def prompts(
     suite_seed: int = typer.Option(1, "--suite-seed", help="Of prompts that are drawn."),
     images: int = typer.Option(8, "--images", "-n", metavar="N", help="Pictures per prompt."),
     seed: int = typer.Option(0, "--seed", help="Of the first picture."),
-    stages: int = typer.Option(None, "--stages", metavar="K", help="Run only the first K stages."),
+    stages: int = Stages,
     batch_size: int = typer.Option(16, "--batch-size", help="Pictures made, and lost, together."),
     steps: str = Steps,
     guidance: str = Weight,

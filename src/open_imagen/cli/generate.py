@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from open_imagen.cascade.pipeline import Made, Progress
 
+Stages = typer.Option(
+    None, "--stages", metavar="K", help="How many stages to run, not the model's default number."
+)
 Steps = typer.Option(None, "--steps", metavar="N|stage=N,..", help="Sampling steps.")
 Weight = typer.Option(None, "--guidance", metavar="W|stage=W,..", help="Guidance weight; 1 is off.")
 Sampler = typer.Option(
@@ -73,7 +76,7 @@ def generate(
     sampler: str = Sampler,
     threshold: str = Thresholding,
     noise_level: str = NoiseLevel,
-    stages: int = typer.Option(None, "--stages", metavar="K", help="Run only the first K stages."),
+    stages: int = Stages,
     size: str = typer.Option(
         None, "--size", metavar="WxH", help="Of the finished pictures, in multiples of 64."
     ),

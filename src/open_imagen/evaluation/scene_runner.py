@@ -32,7 +32,7 @@ class SceneEvaluation:
     categories: tuple[str, ...] = tuple(CATEGORIES)
     """Which of them."""
     stages: int | None = None
-    """How many stages of the cascade; all if None."""
+    """How many stages of the cascade; the model's default if None."""
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -59,14 +59,15 @@ def evaluate_scenes(
     """
     wanted = [SAME_PICTURES.get(name, name) for name in config.categories]
     sets = list(dict.fromkeys(wanted))
+    chosen = cascade.chosen(config.stages)
     header = {
         **cascade.identity,
         "count": config.count,
         "seed": config.seed,
-        "stages": config.stages or len(cascade.stages),
+        "stages": len(chosen),
         "settings": {
-            name: plain_sampling(s.over(cascade.stages[name].config.sampling).complete())
-            for name, s in {n: (settings or {}).get(n, Sampling()) for n in cascade.stages}.items()
+            name: plain_sampling(one)
+            for name, one in cascade.complete_settings(chosen, settings).items()
         },
     }
     rows = Rows(out, header)

@@ -201,34 +201,34 @@ PRESETS.register("scenes-sr-256")(
     Preset(
         "efficient_unet",
         EfficientUNetConfig(
-            stem=48,
-            channels=(64, 128),
-            blocks=(2, 2),
-            attention=("none", "both"),
+            stem=24,
+            channels=(48, 64, 128),
+            blocks=(2, 2, 2),
+            attention=("none", "none", "both"),
             heads=4,
             text_width=384,
             embedding=256,
-            patch=4,
+            patch=2,
         ),
         resolution=256,
-        about="the super-resolution of the shipped model, folded to 64x64",
+        about="the super-resolution of the shipped model, folded to 128x128",
     )
 )
 PRESETS.register("scenes-sr-1024")(
     Preset(
         "efficient_unet",
         EfficientUNetConfig(
-            stem=64,
-            channels=(64, 128),
-            blocks=(2, 3),
-            attention=("none", "text"),
+            stem=32,
+            channels=(48, 64, 128),
+            blocks=(2, 2, 2),
+            attention=("none", "none", "text"),
             heads=4,
             text_width=384,
             embedding=256,
-            patch=8,
+            patch=4,
         ),
         resolution=1024,
-        about="the second super-resolution of the shipped model, folded to 128x128",
+        about="the second super-resolution of the shipped model, folded to 256x256",
     )
 )
 PRESETS.register("tiny-sr-1024")(

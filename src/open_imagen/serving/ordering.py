@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from open_imagen.cascade.pipeline import Cascade, first_size
+from open_imagen.cascade.pipeline import Cascade
 from open_imagen.cascade.sampling import Sampling, parse_sampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.data.images import Unusable, decode
@@ -57,25 +57,18 @@ def pictures_wanted(service: Service, body: Generation) -> Wanted:
     """
     name, cascade = service.cascade(body.model)
     try:
-        stages = cascade.chosen(body.stages)
-        if stages[0].config.lowres:
-            raise ConfigError("This model enlarges pictures; it makes none from text alone.")
-        size, chosen = None, stages
+        asked = None
         if body.size not in (None, "auto"):
             assert body.size is not None
-            width, height = (int(side) for side in body.size.split("x"))
+            width, height = (int(one) for one in body.size.split("x"))
             if width * height > service.most_pixels:
                 raise ConfigError(
                     f"size = {body.size} has more than {service.most_pixels:,} pixels."
                 )
-            # A size that a stage is made for, asked without "stages", means: up to that stage.
-            fits = [
-                k for k, s in enumerate(stages) if (width, height) == (s.config.resolution,) * 2
-            ]
-            if fits and body.stages is None:
-                chosen = stages[: fits[0] + 1]
-            else:
-                size = first_size((width, height), chosen)
+            asked = (width, height)
+        chosen, size = cascade.plan(body.stages, asked)
+        if chosen[0].config.lowres:
+            raise ConfigError("This model enlarges pictures; it makes none from text alone.")
     except ConfigError as error:
         param = "stages" if "stages" in str(error) else "size"
         raise Refusal(400, f"{error} {error.hint}".strip(), param, "invalid_value") from error
