@@ -25,13 +25,16 @@ BEGINS_FROM = {
     "scenes-base-relations": "scenes-base",
     "scenes-base-distill": "scenes-base-relations",
     "scenes-sr256": "",
+    "scenes-sr1024": "",
 }
 """The recipes in their order, and of whose model each makes its own."""
 MODELS = {
-    "scenes": ("scenes-base-distill", "scenes-sr256"),
+    "scenes": ("scenes-base-distill", "scenes-sr256", "scenes-sr1024"),
     "scenes-teacher": ("scenes-base-relations",),
 }
 """The shipped models and the runs that their stages come from."""
+DEFAULT_STAGES = {"scenes": 2}
+"""Pictures of 1024 pixels are made where they are asked for."""
 SHIPPED = ROOT / "src" / "open_imagen" / "shipped"
 
 
@@ -52,7 +55,8 @@ def main() -> int:
             return 0
 
     for model, runs in MODELS.items():
-        cascade = join(model, [options.runs / run / "model" for run in runs], device="cpu")
+        folders = [options.runs / run / "model" for run in runs]
+        cascade = join(model, folders, "cpu", DEFAULT_STAGES.get(model))
         cascade.save(options.out / model, torch.float16)
         shutil.copy(ROOT / "docs" / "model-card-scenes.md", options.out / model / "README.md")
     print(f"The models are complete: {options.out}")

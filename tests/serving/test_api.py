@@ -40,6 +40,7 @@ def test_the_official_client_makes_one_and_several(serve, tiny):
     with client_of(url) as client:
         assert [m.id for m in client.models.list()] == ["tiny"]
         assert client.models.retrieve("tiny").owned_by == "open_imagen"
+        assert client.models.retrieve("tiny").model_extra["default_stages"] == 2
         reply = client.images.generate(prompt="a red ring", extra_body={"seed": 5})
         assert picture_of(reply.data[0].b64_json).size == (256, 256)
         assert reply.output_format == "png"

@@ -103,6 +103,44 @@ def scenes(
 
 
 @app.command()
+def enlarging(
+    model: str = Model,
+    count: int = typer.Option(24, "--count", help="Prompts per category."),
+    seed: int = typer.Option(1, "--seed", help="Of prompts and pictures."),
+    stages: int = typer.Option(
+        None, "--stages", metavar="K", help="How many stages to run; all without."
+    ),
+    device: str = Device,
+    fast: bool = Fast,
+    precision: str = Precision,
+    as_json: bool = Json,
+) -> None:
+    """Measure super-resolution on scenes: are edges sharp, do colours stay?"""
+    from open_imagen.cascade.pipeline import load
+    from open_imagen.evaluation.enlarging import Enlarging, evaluate_enlarging
+
+    config = Enlarging(count=count, seed=seed, stages=stages)
+    cascade = load(model, device, fast=fast, precision=precision or "fp32")
+    with counting("pictures") as told:
+        report = evaluate_enlarging(cascade, config, told)
+    if as_json:
+        print(json.dumps(report))
+        return
+    print(f"{report['model']} {report['model_hash']}, {count} prompts per category, seed {seed}")
+    for name, row in report["stages"].items():
+        print(f"{name}, {row['pictures']} pictures")
+        if "edge" in row:
+            print(
+                f"  width of edges  {row['edge']['value']:.2f} pixels +- {row['edge']['error']:.2f}"
+                f"   drawn exactly {row['drawn_edge']['value']:.2f}"
+            )
+        print(
+            f"  colour shift    {row['color_shift']['value']:.2f} % +- "
+            f"{row['color_shift']['error']:.2f}   at most {row['largest_color_shift']:.2f} %"
+        )
+
+
+@app.command()
 def prompts(
     system: str = typer.Argument(
         "scenes",

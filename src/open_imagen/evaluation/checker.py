@@ -51,28 +51,38 @@ class Seen(NamedTuple):
 
 def look(image: Tensor, read: bool = False) -> Seen:
     """What a picture uint8 [3, H, W] shows; with ``read``, also what stands on a sign in it."""
+    pixels = reduced(image)
+    ground = ground_of(pixels)
+    shades = {name: torch.full((3,), float(shade)) for name, shade in BACKGROUNDS.items()}
+    background = min(shades, key=lambda name: float((shades[name] - ground).norm()))
+    objects = tuple(_describe(pixels, ground, patch) for patch in patches_of(pixels, ground))
+    if not read:
+        return Seen(objects, background)
+    clear = image.float() if image.shape[-1] < SIDE else pixels  # enlarged letters are blurred
+    return Seen(objects, background, read_sign(clear, components(clear.mean(0) > WHITE)))
+
+
+def reduced(image: Tensor) -> Tensor:
+    """A picture uint8 [3, H, W] at the checker's side, float32 [3, SIDE, SIDE]."""
     pixels = image.float()[None]
     if image.shape[-1] > SIDE and image.shape[-1] % SIDE == 0:
         pixels = F.avg_pool2d(pixels, image.shape[-1] // SIDE)
     elif image.shape[-1] != SIDE:
         pixels = F.interpolate(pixels, (SIDE, SIDE), mode="bilinear", antialias=True)
-    pixels = pixels[0]
-    border = torch.cat([pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]], dim=1)
-    ground = border.median(dim=1).values
-    shades = {name: torch.full((3,), float(shade)) for name, shade in BACKGROUNDS.items()}
-    background = min(shades, key=lambda name: float((shades[name] - ground).norm()))
+    return pixels[0]
 
-    away = (pixels - ground[:, None, None]).norm(dim=0)
-    labels = components(away > CONTRAST)
-    objects = []
-    for label in torch.unique(labels).tolist():
-        patch = labels == label
-        if label and int(patch.sum()) >= SMALLEST * SIDE**2:
-            objects.append(_describe(pixels, ground, patch))
-    if not read:
-        return Seen(tuple(objects), background)
-    clear = image.float() if image.shape[-1] < SIDE else pixels  # enlarged letters are blurred
-    return Seen(tuple(objects), background, read_sign(clear, components(clear.mean(0) > WHITE)))
+
+def ground_of(pixels: Tensor) -> Tensor:
+    """The colour of the background [3]: the median of the border."""
+    border = torch.cat([pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]], dim=1)
+    return border.median(dim=1).values
+
+
+def patches_of(pixels: Tensor, ground: Tensor) -> list[Tensor]:
+    """The connected patches that differ from the background, bool [H, W] each, without dust."""
+    labels = components((pixels - ground[:, None, None]).norm(dim=0) > CONTRAST)
+    found = [labels == label for label in torch.unique(labels).tolist() if label]
+    return [patch for patch in found if int(patch.sum()) >= SMALLEST * labels.numel()]
 
 
 def components(mask: Tensor) -> Tensor:

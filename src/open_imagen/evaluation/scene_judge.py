@@ -89,14 +89,18 @@ def residue(picture: Tensor, seen: Seen) -> float:
     pixels = picture[None].float()
     if side != SIDE:
         pixels = F.interpolate(pixels, (SIDE, SIDE), mode="bilinear", antialias=True)
+    return float((drawing_of(seen, SIDE).float() - pixels[0]).square().mean().sqrt())
+
+
+def drawing_of(seen: Seen, side: int) -> Tensor:
+    """An exact drawing uint8 [3, side, side] of what is seen in a picture and known."""
     known = tuple(
         Placed(Kind(o.color, o.shape), o.x, o.y, o.radius)
         for o in seen.objects
         if o.color and o.shape
     )
     background = seen.background or next(iter(BACKGROUNDS))
-    drawn = render([Layout(known, background)], SIDE).float()
-    return float((drawn - pixels).square().mean().sqrt())
+    return render([Layout(known, background)], side)[0]
 
 
 def alignment(verdicts: list[Verdict]) -> tuple[Score, dict[str, float]]:

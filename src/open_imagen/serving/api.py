@@ -185,7 +185,7 @@ def _model(name: str, cascade: Cascade) -> ModelReply:
         for stage in cascade.stages.values()
     ]
     return ModelReply(id=name, created=0, owned_by="open_imagen", hash=cascade.model_hash,
-                      stages=stages)  # fmt: skip
+                      stages=stages, default_stages=len(cascade.chosen(None)))  # fmt: skip
 
 
 def _shown(request: Request, kept: Kept) -> KeptReply:

@@ -193,6 +193,8 @@ class ModelReply(BaseModel):
     owned_by: str
     hash: str
     stages: list[dict[str, Any]]
+    default_stages: int
+    """How many of them run where a request does not say."""
 
 
 class ModelsReply(BaseModel):
