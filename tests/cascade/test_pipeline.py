@@ -2,15 +2,18 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 
+from open_imagen.cascade.augmentation import Augmentation
 from open_imagen.cascade.folder import FORMAT
 from open_imagen.cascade.pipeline import Cascade, join, load
 from open_imagen.cascade.records import open_image, parameters, read_record, save_png
 from open_imagen.cascade.sampling import Sampling
+from open_imagen.cascade.stage import Stage
 from open_imagen.errors import CheckpointError, ConfigError, DataError, UnknownName
 from open_imagen.text.cache import Remembered
 from standins import WordEncoder, make_stages
@@ -190,6 +193,15 @@ def test_a_model_runs_its_default_stages_unless_a_number_or_a_size_asks_for_othe
     assert torch.equal(asked.stages["sr256"], whole.stages["sr256"])
     assert again.generate("a red circle", size=(32, 32)).images[0].size == (32, 32)
     assert again.upscale(small.images[0], "a red circle").images[0].size == (256, 256)
+
+
+def test_more_noise_than_was_trained_is_warned_of(encoder):
+    base, above = make_stages()
+    modest = replace(above.config, augmentation=Augmentation(highest=0.3))
+    cascade = Cascade("tiny", "words", [base, Stage(modest)], device="cpu", text=encoder)
+    cascade.generate("a", settings={"sr256": Sampling(steps=1, noise_level=0.3)})
+    with pytest.warns(UserWarning, match="noise_level = 0.4, but sr256 of 'tiny' has learned"):
+        cascade.generate("a", settings={"sr256": Sampling(steps=1, noise_level=0.4)})
 
 
 def test_default_stages_must_be_there():

@@ -1,5 +1,6 @@
 """A cascade: sentences -> 64 -> 256 -> 1024. generate(), upscale(), save(), load()."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -286,6 +287,14 @@ class Cascade:
             .complete()
             for stage in chosen
         }
+        for stage in chosen:
+            name, highest = stage.config.name, stage.config.augmentation.highest
+            if (level := complete[name].noise_level) is not None and level > highest:
+                warnings.warn(
+                    f"noise_level = {level}, but {name} of {self.name!r} has learned to enlarge "
+                    f"pictures with noise up to {highest}: these may turn out rough.",
+                    stacklevel=4,
+                )
         if negative and all(one.guidance == 1 for one in complete.values()):
             raise ConfigError(
                 f"The negative prompt {negative!r} would change nothing: only guidance leads away "

@@ -110,8 +110,9 @@ def write_page(results: Mapping[str, Any], pairs: Sequence[tuple[str, str]], out
     parts = [
         f"<h1>Sweep of {html.escape(str(results['model']))}</h1>",
         f'<p class="about">{results["prompts"]["count"]} prompts of '
-        f"{html.escape(str(results['prompts']['suite']))}, {results['images_per_prompt']} pictures "
-        f"each; error bars are one standard error. Points of the front are bold.</p>",
+        f"{html.escape(str(results['prompts']['suite']))}, pictures of each: "
+        f"{results['images_per_prompt']}; error bars are one standard error. Points of the "
+        f"front are bold.</p>",
     ]
     fronts: set[int] = set()
     for x, y in pairs:
