@@ -25,16 +25,14 @@ BEGINS_FROM = {
     "scenes-base-relations": "scenes-base",
     "scenes-base-distill": "scenes-base-relations",
     "scenes-sr256": "",
-    "scenes-sr1024": "",
+    "scenes-sr256-whole": "scenes-sr256",
 }
 """The recipes in their order, and of whose model each makes its own."""
 MODELS = {
-    "scenes": ("scenes-base-distill", "scenes-sr256", "scenes-sr1024"),
+    "scenes": ("scenes-base-distill", "scenes-sr256-whole"),
     "scenes-teacher": ("scenes-base-relations",),
 }
 """The shipped models and the runs that their stages come from."""
-DEFAULT_STAGES = {"scenes": 2}
-"""Pictures of 1024 pixels are made where they are asked for."""
 SHIPPED = ROOT / "src" / "open_imagen" / "shipped"
 
 
@@ -55,8 +53,7 @@ def main() -> int:
             return 0
 
     for model, runs in MODELS.items():
-        folders = [options.runs / run / "model" for run in runs]
-        cascade = join(model, folders, "cpu", DEFAULT_STAGES.get(model))
+        cascade = join(model, [options.runs / run / "model" for run in runs], device="cpu")
         cascade.save(options.out / model, torch.float16)
         shutil.copy(ROOT / "docs" / "model-card-scenes.md", options.out / model / "README.md")
     print(f"The models are complete: {options.out}")

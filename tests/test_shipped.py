@@ -7,6 +7,7 @@ from open_imagen.cascade.folder import locate, read_header, shipped
 from open_imagen.cascade.pipeline import load
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.evaluation.checker import look
+from open_imagen.evaluation.enlarging import color_shift, edge_width
 
 PROMPTS = [
     "a large red circle on a white background",
@@ -70,3 +71,10 @@ def test_super_resolution_keeps_what_the_base_drew(made):
     base, fine = (made.stages[name].float() for name in ("base", "sr256"))
     pooled = torch.nn.functional.avg_pool2d(fine, 4)
     assert (pooled - base).abs().mean() < 12  # of 255
+
+
+def test_super_resolution_is_sharper_than_enlarging_and_keeps_the_colors(made):
+    large = torch.nn.functional.interpolate(made.stages["base"].float(), (256, 256))
+    for enlarged, fine, base in zip(large, made.stages["sr256"], made.stages["base"], strict=True):
+        assert edge_width(fine) < 0.75 * edge_width(enlarged.to(torch.uint8))
+        assert color_shift(base, fine) < 4

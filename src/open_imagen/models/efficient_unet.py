@@ -228,7 +228,7 @@ PRESETS.register("scenes-sr-1024")(
             patch=4,
         ),
         resolution=1024,
-        about="the second super-resolution of the shipped model, folded to 256x256",
+        about="a second super-resolution for the shipped model, folded to 256x256",
     )
 )
 PRESETS.register("tiny-sr-1024")(
