@@ -259,10 +259,9 @@ class Cascade:
         chosen = self.chosen(number)
         if size is None:
             return chosen, None
-        stages = list(self.stages.values())
-        for k, stage in enumerate(stages):
-            if number is None and size == (stage.config.resolution,) * 2:
-                return stages[: k + 1], None
+        sides = [stage.config.resolution for stage in self.stages.values()]
+        if number is None and size[0] == size[1] and size[0] in sides:
+            return self.chosen(sides.index(size[0]) + 1), None
         return chosen, first_size(size, chosen)
 
     def complete_settings(

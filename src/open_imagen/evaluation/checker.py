@@ -99,21 +99,25 @@ def components(mask: Tensor) -> Tensor:
         labels = spread
 
 
+def grown(patch: Tensor, by: int) -> Tensor:
+    """A patch bool [H, W] and what is nearer to it than this many pixels and a half."""
+    return F.max_pool2d(patch.float()[None, None], 2 * by + 1, stride=1, padding=by)[0, 0] > 0
+
+
 def _describe(pixels: Tensor, ground: Tensor, patch: Tensor) -> FoundObject:
     color = _color(pixels, ground, patch)
     tint = pixels[:, patch].median(dim=1).values
     axis = tint - ground
     # How much of a pixel the object covers, from its place between background and tint.
-    grown = F.max_pool2d(patch.float()[None, None], 3, stride=1, padding=1)[0, 0] > 0
     cover = torch.einsum("chw,c->hw", pixels - ground[:, None, None], axis) / axis.square().sum()
-    cover = cover.clamp(0, 1) * grown
+    cover = cover.clamp(0, 1) * grown(patch, 1)
     shape, x, y, radius, fit = _fit_shape(cover)
     return FoundObject(color, shape if fit >= FIT else "", x, y, radius, fit)
 
 
 def _color(pixels: Tensor, ground: Tensor, patch: Tensor) -> str:
     """The palette's colour of most inner pixels; edges, which blend, are left out if possible."""
-    inner = -F.max_pool2d(-patch.float()[None, None], 3, stride=1, padding=1)[0, 0] > 0
+    inner = ~grown(~patch, 1)
     chosen = pixels[:, inner if inner.any() else patch].T  # [N, 3]
     palette = torch.tensor(list(COLORS.values()), dtype=torch.float32)
     distance, nearest = torch.cdist(chosen, palette).min(dim=1)

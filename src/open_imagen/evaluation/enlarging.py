@@ -11,7 +11,7 @@ from torch import Tensor
 
 from open_imagen.cascade.pipeline import Cascade
 from open_imagen.errors import ConfigError
-from open_imagen.evaluation.checker import ground_of, look, patches_of, reduced
+from open_imagen.evaluation.checker import ground_of, grown, look, patches_of, reduced
 from open_imagen.evaluation.metrics import Array, mean_score
 from open_imagen.evaluation.scene_judge import drawing_of
 from open_imagen.evaluation.scene_suite import make_items
@@ -111,7 +111,7 @@ def edge_width(picture: Tensor) -> float:
         axis = pixels[:, tint].median(dim=1).values
         cover = torch.einsum("chw,c->hw", pixels, axis) / axis.square().sum()
         cover = cover.clamp(LOW, HIGH)
-        near = _enlarged(_grown(patch, 3), pixels)
+        near = _enlarged(grown(patch, 3), pixels)
         area += float(((cover > LOW) & (cover < HIGH) & near).sum())
         length += float(torch.hypot(*torch.gradient(cover))[near].sum()) / (HIGH - LOW)
     return area / length if length else float("nan")
@@ -125,15 +125,10 @@ def color_shift(small: Tensor, large: Tensor) -> float:
     ground = ground_of(here)
     apart = [ground - ground_of(there)]
     for patch in patches_of(here, ground):
-        inner = ~_grown(~patch, 2)
+        inner = ~grown(~patch, 2)
         if inner.any():
             apart.append(here[:, inner].median(1).values - there[:, inner].median(1).values)
     return 100 * float(torch.stack(apart).abs().max()) / 255
-
-
-def _grown(patch: Tensor, by: int) -> Tensor:
-    """A patch bool [H, W] and what is nearer to it than this many pixels."""
-    return F.max_pool2d(patch.float()[None, None], 2 * by + 1, stride=1, padding=by)[0, 0] > 0
 
 
 def _enlarged(patch: Tensor, picture: Tensor) -> Tensor:
