@@ -42,11 +42,17 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         (503, "The server is stopping, or the picture was not finished in time."),
     )
 }
+EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["event", "data"],
+}
+"""One of a stream; its data is JSON."""
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {
         "model": ImagesReply,
         "description": "The pictures; with stream, events as they are made.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": EVENT}},
     }
 }
 PAGE_HEADERS = {
