@@ -1,11 +1,13 @@
 """A stage: its loss, its random draws, and sampling that is the same alone or in company."""
 
 import dataclasses
+import math
 
+import numpy as np
 import pytest
 import torch
 
-from open_imagen.cascade.augmentation import Augmentation
+from open_imagen.cascade.augmentation import Augmentation, blurred
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Draws, Stage, StageConfig
 from open_imagen.diffusion.losses import Objective
@@ -90,6 +92,48 @@ def test_training_draws_no_noise_level_above_the_highest(highest):
     torch.testing.assert_close(other.loss(images, text, draws, lowres), wanted)
     with pytest.raises(ConfigError, match=r"augmentation\.highest = 1.5"):
         Augmentation(highest=1.5)
+
+
+def test_each_image_is_blurred_by_its_own_gaussian():
+    """A wave exp(ikx) comes out times the sum of w_n cos(kn), which is exp(-(k sigma)^2 / 2) but
+    for the cut; a point as the product of two bells."""
+    k, places = 2 * torch.pi / 16, torch.arange(48)
+    wave = torch.cos(k * places).expand(3, 3, 48, 48)
+    found = blurred(wave, torch.tensor([0.0, 0.7, 2.0]))
+    assert torch.equal(found[0], wave[0])
+    for one, sigma in ((found[1], 0.7), (found[2], 2.0)):
+        inner = np.s_[:, 16:32, 16:32]  # borders are repeated
+        exact = wave[0] * math.exp(-((k * sigma) ** 2) / 2)
+        torch.testing.assert_close(one[inner], exact[inner], atol=3e-3, rtol=0)
+        torch.testing.assert_close(blurred(one[None].mT, torch.zeros(1)), one[None].mT)
+    point = torch.zeros(1, 3, 21, 21)
+    point[:, :, 10, 10] = 1
+    bell = torch.exp(-((torch.arange(21) - 10) ** 2) / (2 * 1.5**2))
+    bell[:5], bell[16:] = 0, 0  # 3 sigma, upwards: 5 pixels
+    bell = bell / bell.sum()
+    torch.testing.assert_close(blurred(point, torch.tensor([1.5]))[0, 1], bell[:, None] * bell)
+    flat = torch.full((1, 3, 7, 5), 0.3)
+    torch.testing.assert_close(blurred(flat, torch.tensor([2.0])), flat)
+
+
+def test_training_blurs_the_small_picture_and_sampling_does_not():
+    stage = make_stages()[1]
+    blurring = Augmentation(highest=0.0, blur=2.0)
+    stage.config = dataclasses.replace(stage.config, augmentation=blurring)
+    images, lowres, text = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 16, 16), text_of(2)
+    draws = draws_of(2, lowres=True)
+    loss = stage.loss(images, text, draws, lowres)
+    given = stage.condition(lowres, draws.level * 0, draws.lowres_noise, (64, 64))
+    softer = stage.condition(
+        blurred(lowres, 2 * draws.blur), draws.level * 0, draws.lowres_noise, (64, 64)
+    )
+    learned = stage.condition_drawn(lowres, draws, (64, 64))
+    assert torch.equal(learned.image, softer.image)
+    assert not torch.allclose(learned.image, given.image, atol=0.01)
+    still = stage.loss(images, text, draws._replace(blur=draws.blur * 0), lowres)
+    assert not torch.allclose(loss, still)
+    with pytest.raises(ConfigError, match=r"augmentation\.blur = -1"):
+        Augmentation(blur=-1)
 
 
 def test_augmentation_is_diffusion_and_level_zero_is_clean():

@@ -23,25 +23,25 @@ def a_map(*shape, seed=0):
     return (3 * x + 1).to(memory_format=torch.channels_last)
 
 
-def a_norm(channels, activation):
-    norm = NormAct(channels, activation)
+def a_norm(channels, activation, over="groups"):
+    norm = NormAct(channels, activation, over)
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
     return norm.requires_grad_(False)
 
 
 def fast_pass(norm, x, *given):
-    return kernels.norm_act(
-        x, norm.num_groups, norm.eps, norm.weight, norm.bias, norm.activation, *given
-    )
+    groups = kernels.EACH_PIXEL if norm.over == "pixel" else norm.num_groups
+    return kernels.norm_act(x, groups, norm.eps, norm.weight, norm.bias, norm.activation, *given)
 
 
 @pytest.mark.parametrize("activation", ["", "silu", "gelu"])
 @pytest.mark.parametrize("shape", [(2, 64, 8, 8), (3, 20, 5, 7), (1, 96, 1, 130)])
 @pytest.mark.parametrize("scaled", [False, True])
-def test_one_pass_is_norm_scale_shift_and_activation(activation, shape, scaled):
+@pytest.mark.parametrize("over", ["groups", "pixel"])
+def test_one_pass_is_norm_scale_shift_and_activation(activation, shape, scaled, over):
     torch.manual_seed(0)
-    x, norm = a_map(*shape), a_norm(shape[1], activation)
+    x, norm = a_map(*shape), a_norm(shape[1], activation, over)
     scale_shift = torch.randn(shape[0], 2 * shape[1]) if scaled else None
     found = fast_pass(norm, x, scale_shift)
     torch.testing.assert_close(found, norm(x, scale_shift), rtol=1e-5, atol=5e-6)
@@ -66,9 +66,10 @@ def test_a_large_mean_costs_no_precision():
     assert (fast_pass(norm, x) - exact).abs().max() < 1e-3
 
 
-def test_half_maps_stay_half():
+@pytest.mark.parametrize("over", ["groups", "pixel"])
+def test_half_maps_stay_half(over):
     torch.manual_seed(0)
-    x, norm = a_map(2, 32, 4, 4), a_norm(32, "silu")
+    x, norm = a_map(2, 32, 4, 4), a_norm(32, "silu", over)
     found = fast_pass(norm, x.bfloat16())
     assert found.dtype == torch.bfloat16
     exact = norm(x.bfloat16().float())
@@ -186,10 +187,24 @@ def networks():
             )
         ),
     )
+    yield (
+        "norms of pixels",
+        EfficientUNet(
+            EfficientUNetConfig(
+                stem=32,
+                channels=(32,),
+                blocks=(1,),
+                attention=("text",),
+                text_width=24,
+                embedding=64,
+                norm="pixel",
+            )
+        ),
+    )
 
 
 @pytest.mark.parametrize(
-    "name,network", list(networks()), ids=["shipped base", "DeepFloyd", "Efficient"]
+    "name,network", list(networks()), ids=lambda given: given if isinstance(given, str) else ""
 )
 def test_whole_networks_are_the_same(name, network):
     torch.manual_seed(1)

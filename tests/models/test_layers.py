@@ -7,6 +7,7 @@ import torch
 
 from open_imagen.models.layers import (
     LevelEmbedding,
+    NormAct,
     PooledText,
     Positions,
     ResBlock,
@@ -31,6 +32,17 @@ def garbage_in_padding(text):
         torch.where(text.mask[..., None], text.tokens, torch.full_like(text.tokens, 9.0)),
         text.mask,
     )
+
+
+def test_a_norm_of_pixels_is_the_layer_norm_of_each():
+    torch.manual_seed(0)
+    norm, x, scale_shift = NormAct(6, "silu", "pixel"), torch.randn(2, 6, 3, 4), torch.randn(2, 12)
+    torch.nn.init.normal_(norm.weight)
+    found = norm(x, scale_shift)
+    pixel = x[1, :, 2, 3]
+    normed = (pixel - pixel.mean()) / (pixel.var(correction=0) + norm.eps).sqrt() * norm.weight
+    wanted = normed * (1 + scale_shift[1, :6]) + scale_shift[1, 6:]
+    torch.testing.assert_close(found[1, :, 2, 3], wanted * torch.sigmoid(wanted))
 
 
 @pytest.mark.parametrize("pixels", [16, 4096], ids=["small", "large"])

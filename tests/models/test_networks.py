@@ -1,5 +1,6 @@
 """Both U-Nets: shapes, gradients everywhere, sensitivity to every condition, the paper's sizes."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -149,6 +150,30 @@ def test_a_network_has_an_activation(name):
 def test_a_way_that_there_is_not_is_refused(how):
     with pytest.raises(UnknownName, match=how):
         build("tiny-base-64", **{how: "nonsense"})
+
+
+@pytest.mark.parametrize("norm,same", [("pixel", True), ("groups", False)])
+def test_with_norms_of_pixels_a_crop_is_taken_as_the_whole_is(norm, same):
+    shape = {"patch": 1, "channels": (16,), "blocks": (1,), "attention": ("text",), "norm": norm}
+    network = awake(build("tiny-sr-256", **shape)).eval()
+    _, level, text, _ = inputs(network)
+    z, image = (torch.randn(2, 3, 96, 96) + torch.linspace(-2, 2, 96) for _ in range(2))
+
+    def shown(place, inner):
+        crop = network(z[place], level, text, LowRes(image[place], level))
+        return crop[inner]
+
+    # Nothing reaches further than 16 pixels.
+    with torch.no_grad():
+        whole = shown(np.s_[...], np.s_[:, :, 32:64, 32:64])
+        crop = shown(np.s_[:, :, 16:80, 16:80], np.s_[:, :, 16:48, 16:48])
+    assert whole.std() > 0.1
+    assert torch.allclose(crop, whole, atol=1e-5) == same
+
+
+def test_a_norm_that_there_is_not_is_refused():
+    with pytest.raises(UnknownName, match="norm"):
+        build("tiny-sr-256", norm="pixels")
 
 
 def millions(name, **overrides):

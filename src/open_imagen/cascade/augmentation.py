@@ -1,5 +1,6 @@
-"""Noise conditioning augmentation for super-resolution stages (section 2.4, figure A.32)."""
+"""Noise conditioning augmentation for super-resolution (section 2.4, figure A.32), and blur."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 from open_imagen.diffusion.parameterization import diffuse
 from open_imagen.diffusion.schedules import STEPS, Schedule
 from open_imagen.errors import ConfigError
+
+WIDEST_BLUR = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +23,20 @@ class Augmentation:
     advice of 0.1 to 0.3 means a little to some noise (sigma 0.17 to 0.46)."""
     highest: float = 1.0
     """Training draws noise levels from 0 to this; 0 for a stage without augmentation."""
+    blur: float = 0.0
+    """Training blurs the low-resolution image by a Gaussian whose sigma, in that image's pixels, is
+    drawn from 0 to this: a stage below draws softer edges than scaled pictures have, and what has
+    only seen the sharp leaves the soft as they are (Ho et al. 2021, section 4.2)."""
     align_corners: bool = False
     """Enlarge corner to corner (DeepFloyd IF), not with pixel centres aligned."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.highest <= 1:
             raise ConfigError(f"augmentation.highest = {self.highest} must be between 0 and 1.")
+        if not 0 <= self.blur <= WIDEST_BLUR:
+            raise ConfigError(
+                f"augmentation.blur = {self.blur} must be between 0 and {WIDEST_BLUR:g} pixels."
+            )
 
     def logsnr(self, level: Tensor) -> Tensor:
         """Log-SNR of noise levels in [0, 1]; on a discrete schedule, of the nearest whole step."""
@@ -55,6 +66,22 @@ class Augmentation:
         if self.schedule.discrete:
             return noised, logsnr
         return torch.where((level == 0)[:, None, None, None], enlarged, noised), logsnr
+
+
+def blurred(image: Tensor, sigma: Tensor) -> Tensor:
+    """Each image through a Gaussian of its own, cut off at 3 of the widest; edges are repeated.
+
+    Args:
+        image: [B, 3, h, w].
+        sigma: standard deviations in pixels, [B]; 0 leaves an image as it is.
+    """
+    radius = math.ceil(3 * float(sigma.max()))
+    places = torch.arange(-radius, radius + 1, device=image.device, dtype=torch.float32)
+    taps = torch.exp(-((places / sigma.float().clamp(min=1e-3)[:, None]) ** 2) / 2)
+    taps = (taps / taps.sum(1, keepdim=True)).to(image.dtype).repeat_interleave(3, dim=0)
+    rows = F.pad(image, (radius,) * 4, mode="replicate").flatten(0, 1)[None]  # [1, 3B, H, W]
+    rows = F.conv2d(rows, taps[:, None, :, None], groups=len(taps))
+    return F.conv2d(rows, taps[:, None, None, :], groups=len(taps)).view_as(image)
 
 
 def check_noise_level(level: float) -> None:

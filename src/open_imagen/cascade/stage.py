@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from open_imagen.cascade.augmentation import Augmentation
+from open_imagen.cascade.augmentation import Augmentation, blurred
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.config import plain
 from open_imagen.diffusion.guidance import guide_on, rescaled
@@ -92,6 +92,8 @@ class Draws(NamedTuple):
     """Noise conditioning levels in [0, 1], [B]."""
     lowres_noise: Tensor
     """Noise for the low-resolution image; empty for base stages."""
+    blur: Tensor
+    """How far the low-resolution image is blurred, 0 to 1, [B]."""
 
     def select(self, rows: slice) -> "Draws":
         """Those of some of the images."""
@@ -116,7 +118,7 @@ class Draws(NamedTuple):
         device = torch.device(device)
         generator = torch.Generator(device)
         start = scrambled(seed) / 2**64
-        t, scalars, eps, noise = [], [], [], []
+        t, scalars, eps, noise, blur = [], [], [], [], []
         for k in range(index, index + shape[0]):
             generator.manual_seed(scrambled(seed, k) % 2**63)
             t.append((start + k * GOLDEN) % 1)
@@ -124,6 +126,7 @@ class Draws(NamedTuple):
             eps.append(torch.randn(list(shape[1:]), generator=generator, device=device))
             if lowres:
                 noise.append(torch.randn(list(shape[1:]), generator=generator, device=device))
+            blur.append(torch.rand((), generator=generator, device=device))
         drop, level = torch.stack(scalars).unbind(1)
         return cls(
             torch.tensor(t, device=device),
@@ -131,6 +134,7 @@ class Draws(NamedTuple):
             drop < text_drop,
             level,
             torch.stack(noise) if lowres else torch.empty(0, device=device),
+            torch.stack(blur),
         )
 
 
@@ -272,8 +276,10 @@ class Stage(nn.Module):
 
     def condition_drawn(self, lowres: Tensor, draws: Draws, size: tuple[int, int]) -> LowRes:
         """The same as training draws it."""
-        level = draws.level * self.config.augmentation.highest
-        return self.condition(lowres, level, draws.lowres_noise, size)
+        how = self.config.augmentation
+        if how.blur:
+            lowres = blurred(lowres, draws.blur * how.blur)
+        return self.condition(lowres, draws.level * how.highest, draws.lowres_noise, size)
 
     @torch.inference_mode()
     def sample(

@@ -28,6 +28,7 @@ from open_imagen.models.registry import NETWORKS, PRESETS, Preset
 from open_imagen.types import LowRes, ReadText, TextEmbedding
 
 ATTENTION = ("both", "none", "text")
+NORMS = ("groups", "pixel")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,9 @@ class EfficientUNetConfig:
     """Width of the time embedding."""
     patch: int = 1
     """Fold patches of this side into channels before the stem, to save computation."""
+    norm: str = "groups"
+    """Over what norms are taken: groups, of channels over the whole map, or pixel, the channels of
+    each. With pixel, and no attention over pixels, what is learned on crops holds for the whole."""
     lowres: bool = True
     """Whether the low-resolution image is an input; always, but for ablations."""
     dropout: float = 0.0
@@ -64,6 +68,8 @@ class EfficientUNetConfig:
         for kind in self.attention:
             if kind not in ATTENTION:
                 raise UnknownName("attention", kind, ATTENTION)
+        if self.norm not in NORMS:
+            raise UnknownName("norm", self.norm, NORMS)
 
     @property
     def divisor(self) -> int:
@@ -91,7 +97,7 @@ class EfficientUNet(nn.Module):
             self.up.insert(0, UBlock(config, level, above))
             above = width
 
-        self.norm = NormAct(config.stem, "silu")
+        self.norm = NormAct(config.stem, "silu", config.norm)
         self.head = zeroed(conv3x3(config.stem, 3 * config.patch**2))
         number_attentions(self)
 
@@ -137,12 +143,12 @@ class Blocks(nn.Module):
         super().__init__()
         width = config.channels[level]
         self.blocks = nn.ModuleList(
-            ResBlock(width, width, config.embedding, dropout=config.dropout)
+            ResBlock(width, width, config.embedding, dropout=config.dropout, norm=config.norm)
             for _ in range(config.blocks[level])
         )
         kind = config.attention[level]
         self.attention = (
-            TextAttention(width, config.text_width, width // config.heads, kind)
+            TextAttention(width, config.text_width, width // config.heads, kind, norm=config.norm)
             if kind != "none"
             else None
         )
@@ -218,17 +224,18 @@ PRESETS.register("scenes-sr-1024")(
     Preset(
         "efficient_unet",
         EfficientUNetConfig(
-            stem=32,
-            channels=(48, 64, 128),
-            blocks=(2, 2, 2),
-            attention=("none", "none", "text"),
+            stem=24,
+            channels=(48, 64),
+            blocks=(2, 3),
+            attention=("none", "text"),
             heads=4,
             text_width=384,
             embedding=256,
-            patch=4,
+            patch=2,
+            norm="pixel",
         ),
         resolution=1024,
-        about="a second super-resolution for the shipped model, folded to 256x256",
+        about="a second super-resolution for the shipped model, folded to 512x512",
     )
 )
 PRESETS.register("tiny-sr-1024")(

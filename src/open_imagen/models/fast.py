@@ -87,7 +87,8 @@ class QuickNorm:
 
     def __init__(self, norm: NormAct, in_parts: bool) -> None:
         weight, bias = norm.weight.detach().float(), norm.bias.detach().float()
-        self.norm = (norm.num_groups, norm.eps, weight, bias, norm.activation)
+        groups = norm.num_groups if norm.over == "groups" else kernels.EACH_PIXEL
+        self.norm = (groups, norm.eps, weight, bias, norm.activation)
         self.in_parts = in_parts
 
     def __call__(self, x: Tensor, scale_shift: Tensor | None) -> Tensor | Split:

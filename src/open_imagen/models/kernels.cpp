@@ -125,13 +125,55 @@ void rows_of(const In *x, const float *a, const float *d, int64_t batch, int64_t
     }
 }
 
-template <int OUT, typename In>
-void chosen(int act, const In *x, const float *a, const float *d, int64_t batch, int64_t rows,
+// The same after a norm over each row: activation of a * (x - mean) / deviation + d.
+template <int OUT, int ACT, typename In>
+void normed_rows_of(const In *x, const float *a, const float *d, double eps, int64_t batch,
+                    int64_t rows, int64_t channels, void *out, uint16_t *three, int threads) {
+    const int64_t size = OUT == FLOAT ? 4 : 2;
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<float> times(channels), plus(channels);
+#pragma omp for
+        for (int64_t k = 0; k < batch * rows; k++) {
+            const int64_t of = k / rows * channels, at = k * channels;
+            float sum = 0, square = 0;
+#pragma omp simd reduction(+ : sum)
+            for (int64_t c = 0; c < channels; c++) sum += wide(x[at + c]);
+            const float mean = sum / channels;
+#pragma omp simd reduction(+ : square)
+            for (int64_t c = 0; c < channels; c++) {
+                const float off = wide(x[at + c]) - mean;
+                square += off * off;
+            }
+            const float inverse = 1 / std::sqrt(square / channels + float(eps));
+#pragma omp simd
+            for (int64_t c = 0; c < channels; c++) {
+                times[c] = a[of + c] * inverse;
+                plus[c] = d[of + c] - mean * times[c];
+            }
+            row<OUT, ACT>(x + at, times.data(), plus.data(), channels,
+                          static_cast<char *>(out) + at * size, three + 3 * at);
+        }
+    }
+}
+
+// `eps` below 0: rows as they are; else each is normed first.
+template <int OUT, int ACT, typename In>
+void passed(const In *x, const float *a, const float *d, double eps, int64_t batch, int64_t rows,
             int64_t channels, void *out, uint16_t *three, int threads) {
-    auto pass = act == SILU   ? rows_of<OUT, SILU, In>
-                : act == GELU ? rows_of<OUT, GELU, In>
-                              : rows_of<OUT, NONE, In>;
-    pass(x, a, d, batch, rows, channels, out, three, threads);
+    if (eps < 0)
+        rows_of<OUT, ACT>(x, a, d, batch, rows, channels, out, three, threads);
+    else
+        normed_rows_of<OUT, ACT>(x, a, d, eps, batch, rows, channels, out, three, threads);
+}
+
+template <int OUT, typename In>
+void chosen(int act, const In *x, const float *a, const float *d, double eps, int64_t batch,
+            int64_t rows, int64_t channels, void *out, uint16_t *three, int threads) {
+    auto pass = act == SILU   ? passed<OUT, SILU, In>
+                : act == GELU ? passed<OUT, GELU, In>
+                              : passed<OUT, NONE, In>;
+    pass(x, a, d, eps, batch, rows, channels, out, three, threads);
 }
 
 // Sums and sums of squares over all rows, for each image and channel.
@@ -162,37 +204,45 @@ void sums(const In *x, int64_t batch, int64_t rows, int64_t channels, double *su
         }
 }
 
+// Mean and inverse deviation of each group, told for each of its channels.
+template <typename In>
+void statistics(const In *x, int64_t batch, int64_t rows, int64_t channels, int64_t groups,
+                double eps, std::vector<double> &means, std::vector<double> &inverses,
+                int threads) {
+    std::vector<double> sum(batch * channels, 0.0), square(batch * channels, 0.0);
+    sums(x, batch, rows, channels, sum.data(), square.data(), threads);
+    const int64_t width = channels / groups;
+    for (int64_t first = 0; first < batch * channels; first += width) {
+        double total = 0, squares = 0;
+        for (int64_t c = first; c < first + width; c++) total += sum[c], squares += square[c];
+        const double number = double(width) * rows, mean = total / number;
+        const double variance = squares / number - mean * mean;
+        const double inverse = 1 / std::sqrt((variance > 0 ? variance : 0) + eps);
+        for (int64_t c = first; c < first + width; c++) means[c] = mean, inverses[c] = inverse;
+    }
+}
+
 template <typename In>
 void normalised(const In *x, int64_t batch, int64_t rows, int64_t channels, int64_t groups,
                 double eps, const float *weight, const float *bias, const float *scale,
                 const float *shift, int64_t stride, int act, int kind, void *out, uint16_t *three,
                 int threads) {
-    std::vector<double> sum(batch * channels, 0.0), square(batch * channels, 0.0);
-    sums(x, batch, rows, channels, sum.data(), square.data(), threads);
+    // What is taken off each channel, and what it is divided by; with no groups, of each row later.
+    std::vector<double> means(batch * channels, 0.0), inverses(batch * channels, 1.0);
+    if (groups) statistics(x, batch, rows, channels, groups, eps, means, inverses, threads);
 
     // norm, scale and shift are one multiplication and one addition: a x + d.
     std::vector<float> a(batch * channels), d(batch * channels);
-    const int64_t width = channels / groups;
-    for (int64_t b = 0; b < batch; b++)
-        for (int64_t g = 0; g < groups; g++) {
-            const int64_t first = b * channels + g * width;
-            double total = 0, squares = 0;
-            for (int64_t c = first; c < first + width; c++) total += sum[c], squares += square[c];
-            const double number = double(width) * rows, mean = total / number;
-            const double variance = squares / number - mean * mean;
-            const double inverse = 1 / std::sqrt((variance > 0 ? variance : 0) + eps);
-            for (int64_t c = first; c < first + width; c++) {
-                const int64_t channel = c - b * channels, at = b * stride + channel;
-                const double factor = scale ? 1.0 + scale[at] : 1.0;
-                const double times = inverse * weight[channel];
-                a[c] = float(times * factor);
-                d[c] = float((bias[channel] - mean * times) * factor + (shift ? shift[at] : 0.0f));
-            }
-        }
+    for (int64_t k = 0; k < batch * channels; k++) {
+        const int64_t channel = k % channels, at = k / channels * stride + channel;
+        const double factor = scale ? 1.0 + scale[at] : 1.0, times = inverses[k] * weight[channel];
+        a[k] = float(times * factor);
+        d[k] = float((bias[channel] - means[k] * times) * factor + (shift ? shift[at] : 0.0f));
+    }
     auto pass = kind == FLOAT  ? chosen<FLOAT, In>
                 : kind == HALF ? chosen<HALF, In>
                                : chosen<SPLIT, In>;
-    pass(act, x, a.data(), d.data(), batch, rows, channels, out, three, threads);
+    pass(act, x, a.data(), d.data(), groups ? -1.0 : eps, batch, rows, channels, out, three, threads);
 }
 
 #ifdef __AMX_BF16__
@@ -405,8 +455,9 @@ void attention(const float *query, const float *key_value, const uint8_t *seen, 
 #endif
 }
 
-// act(group_norm(x) * (1 + scale) + shift); scale and shift, [batch, channels] with a stride between
-// images, may be null. `three` is used if kind is SPLIT: high, low, high side by side.
+// act(norm(x) * (1 + scale) + shift); the norm over groups, or over each pixel's channels if `groups`
+// is 0. scale and shift, [batch, channels] with a stride between images, may be null. `three` is used
+// if kind is SPLIT: high, low, high side by side.
 void norm_act(const void *x, int half, int64_t batch, int64_t rows, int64_t channels,
               int64_t groups, double eps, const float *weight, const float *bias,
               const float *scale, const float *shift, int64_t stride, int act, int kind, void *out,

@@ -26,6 +26,8 @@ FLAGS = (
 )
 ACTIVATIONS = {"": 0, "silu": 1, "gelu": 2}
 FLOAT, HALF, SPLIT = range(3)
+EACH_PIXEL = 0
+"""In place of a number of groups: norms over the channels of each pixel."""
 
 
 class Split(NamedTuple):
@@ -118,9 +120,10 @@ def norm_act(
     scale_shift: Tensor | None = None,
     in_parts: bool = False,
 ) -> Tensor | Split:
-    """act(group_norm(x) * (1 + scale) + shift) in the type of x, or in two parts. [B, C, H, W].
+    """act(norm(x) * (1 + scale) + shift) in the type of x, or in two parts. [B, C, H, W].
 
     Args:
+        groups: of channels, over the whole map; or `EACH_PIXEL`.
         weight, bias: float32 [C].
         scale_shift: [B, 2C], scale and then shift.
     """

@@ -19,20 +19,30 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.
 
 
 class NormAct(nn.GroupNorm):
-    """act(norm(x) * (1 + scale) + shift), with 32 groups, or as many as divide the width."""
+    """act(norm(x) * (1 + scale) + shift).
+
+    ``over`` what mean and variance are taken:
+    groups  32 groups of channels, or as many as divide the width, over the whole map
+    pixel   the channels of each pixel alone, so that a place looks the same in any surroundings
+    """
 
     quick: Callable[..., Any] | None = None
     """What does the same faster, if anything; see fast.py."""
 
-    def __init__(self, channels: int, activation: str = "") -> None:
+    def __init__(self, channels: int, activation: str = "", over: str = "groups") -> None:
         super().__init__(math.gcd(32, channels), channels)
-        self.activation = activation
+        self.activation, self.over = activation, over
 
     def forward(self, x: Tensor, scale_shift: Tensor | None = None) -> Any:
         """[B, C, H, W] -> the same, for a convolution. ``scale_shift``: [B, 2C], in this order."""
         if self.quick is not None and not torch.is_grad_enabled():
             return self.quick(x, scale_shift)
-        x = super().forward(x)
+        if self.over == "pixel":
+            last = x.permute(0, 2, 3, 1)
+            normed = F.layer_norm(last, last.shape[-1:], self.weight, self.bias, self.eps)
+            x = normed.permute(0, 3, 1, 2)
+        else:
+            x = super().forward(x)
         if scale_shift is not None:
             scale, shift = scale_shift[..., None, None].chunk(2, dim=1)
             x = x * (1 + scale) + shift
@@ -198,17 +208,17 @@ class TextAttention(nn.Module):
         head_width: int,
         over: str = "both",
         text_norm: str = "layer",
+        norm: str = "groups",
     ) -> None:
         super().__init__()
         self.heads = max(1, channels // head_width)
         self.over = over
-        self.norm = NormAct(channels)
+        self.norm = NormAct(channels, over=norm)
         self.query = nn.Linear(channels, channels)
         if over != "text":
             self.keys_values = nn.Linear(channels, 2 * channels)
         if over != "pixels":
-            norm = nn.LayerNorm if text_norm == "layer" else TokenGroupNorm
-            self.norm_text = norm(text_width)
+            self.norm_text = (nn.LayerNorm if text_norm == "layer" else TokenGroupNorm)(text_width)
             self.text_keys_values = nn.Linear(text_width, 2 * channels)
         self.out = zeroed(nn.Linear(channels, channels))
         self.number = 0
@@ -293,13 +303,14 @@ class ResBlock(nn.Module):
         dropout: float = 0.0,
         activation: str = "silu",
         divide: float = 1.0,
+        norm: str = "groups",
     ) -> None:
         super().__init__()
         self.resample, self.divide = resample, divide
-        self.norm_in = NormAct(inside, activation)
+        self.norm_in = NormAct(inside, activation, norm)
         self.conv_in = conv3x3(inside, outside)
         self.scale_shift = nn.Linear(embedding, 2 * outside)
-        self.norm_out = NormAct(outside, activation)
+        self.norm_out = NormAct(outside, activation, norm)
         self.dropout = nn.Dropout(dropout)
         self.conv_out = zeroed(conv3x3(outside, outside))
         self.shortcut = Conv(inside, outside, 1) if inside != outside else nn.Identity()
