@@ -26,13 +26,17 @@ BEGINS_FROM = {
     "scenes-base-distill": "scenes-base-relations",
     "scenes-sr256": "",
     "scenes-sr256-whole": "scenes-sr256",
+    "scenes-sr1024": "",
+    "scenes-sr1024-longer": "scenes-sr1024",
 }
 """The recipes in their order, and of whose model each makes its own."""
 MODELS = {
-    "scenes": ("scenes-base-distill", "scenes-sr256-whole"),
+    "scenes": ("scenes-base-distill", "scenes-sr256-whole", "scenes-sr1024-longer"),
     "scenes-teacher": ("scenes-base-relations",),
 }
 """The shipped models and the runs that their stages come from."""
+BY_DEFAULT = {"scenes": 2}
+"""How many stages run unless more are asked for, where that is not all."""
 SHIPPED = ROOT / "src" / "open_imagen" / "shipped"
 
 
@@ -53,7 +57,12 @@ def main() -> int:
             return 0
 
     for model, runs in MODELS.items():
-        cascade = join(model, [options.runs / run / "model" for run in runs], device="cpu")
+        cascade = join(
+            model,
+            [options.runs / run / "model" for run in runs],
+            device="cpu",
+            default_stages=BY_DEFAULT.get(model),
+        )
         cascade.save(options.out / model, torch.float16)
         shutil.copy(ROOT / "docs" / "model-card-scenes.md", options.out / model / "README.md")
     print(f"The models are complete: {options.out}")

@@ -32,7 +32,7 @@ def test_it_is_small_and_has_a_card():
     assert sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) < 40 * 2**20
     assert "Limits" in (folder / "README.md").read_text()
     trained = read_header(folder)["trained"]
-    assert set(trained) == {"base", "sr256"}
+    assert set(trained) == {"base", "sr256", "sr1024"}
     assert all(facts["images"] > 0 for facts in trained.values())
 
 
@@ -46,7 +46,8 @@ def test_a_call_is_of_one_picture_at_the_weight_that_the_base_has_learned(asked,
             lambda module, inputs, name=name: calls[name].append(len(inputs[0]))
         )
     cascade.generate(PROMPTS[0], settings={"base": Sampling(**asked)})
-    assert {name: len(made) for name, made in calls.items()} == {"base": 16, "sr256": 3}
+    counts = {name: len(made) for name, made in calls.items()}
+    assert counts == {"base": 16, "sr256": 3, "sr1024": 0}  # the last only where it is asked for
     assert set(calls["base"]) == sizes
     assert set(calls["sr256"]) == {1}
 
@@ -78,3 +79,12 @@ def test_super_resolution_is_sharper_than_enlarging_and_keeps_the_colors(made):
     for enlarged, fine, base in zip(large, made.stages["sr256"], made.stages["base"], strict=True):
         assert edge_width(fine) < 0.75 * edge_width(enlarged.to(torch.uint8))
         assert color_shift(base, fine) < 4
+
+
+def test_1024_pixels_are_sharper_than_those_of_256_enlarged():
+    made = load("scenes", device="cpu").generate(PROMPTS[0], seed=1, stages=3)
+    below, found = made.stages["sr256"][0], made.stages["sr1024"][0]
+    assert found.shape == (3, 1024, 1024)
+    large = torch.nn.functional.interpolate(below[None].float(), (1024, 1024), mode="bilinear")[0]
+    assert edge_width(found) < 0.6 * edge_width(large.round().to(torch.uint8))
+    assert color_shift(below, found) < 4
