@@ -11,17 +11,21 @@ docs/reproduction.json, and the page is written from that.
 
 import argparse
 import json
+import statistics
 import sys
+import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from reproduction_page import RESULTS, SECTIONS, write_page
-from slices import train
+from slices import RECIPES, train
 
 from open_imagen import Sampling, join
 from open_imagen.cascade.pipeline import load
+from open_imagen.data import open_source
 from open_imagen.devices import pick_device
 from open_imagen.evaluation.scene_runner import SceneEvaluation, evaluate_scenes
 from open_imagen.evaluation.scores import Protocol, Scorer, parse_measure
@@ -29,6 +33,8 @@ from open_imagen.evaluation.suites import open_suite
 from open_imagen.evaluation.sweep import Sweep, parse_axis, run_sweep
 from open_imagen.models.survey import size_of
 from open_imagen.storage import read_json, write_json
+from open_imagen.text import load_encoder
+from open_imagen.training import Trainer, read_recipe
 
 BASE, SR = "miniature-base", "miniature-sr256"
 MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -76,6 +82,11 @@ def main() -> int:
         measured = facts_of(name, folder) | measure(name, folder, device, options.count)
         write_json(RESULTS, (read_json(RESULTS) if RESULTS.is_file() else {}) | {name: measured})
         write_page()
+    if "efficient" in sections and not options.report:
+        results = read_json(RESULTS)
+        for name, seconds in image_seconds(SECTIONS["efficient"].models, device).items():
+            results[name]["image_seconds"] = seconds
+        write_json(RESULTS, results)
     write_page()
     return 0
 
@@ -118,6 +129,27 @@ def measure(name: str, folder: Path, device: str, count: int) -> dict[str, Any]:
             for point in results["points"]
         ]
     }
+
+
+def image_seconds(names: Iterable[str], device: str, rounds: int = 9) -> dict[str, float]:
+    """Seconds of a training step for each image, models in turns, medians: the hours of whole runs
+    hold what else the machine did."""
+    trainers = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            recipe_name, differs = MODELS[name]
+            settings = (f"out={folder}", f"train.device={device}", *differs)
+            recipe = read_recipe(RECIPES / f"{recipe_name}.toml", settings)
+            source, encoder = open_source(recipe.data, device), load_encoder(recipe.encoder, device)
+            trainers[name] = Trainer(recipe, source, encoder)
+        batch = source.batch(0, recipe.train.batch_size)
+        taken: dict[str, list[float]] = {name: [] for name in trainers}
+        for _ in range(rounds + 1):
+            for name, trainer in trainers.items():
+                begun = time.perf_counter()
+                trainer.step(batch)
+                taken[name].append((time.perf_counter() - begun) / batch.size)
+    return {name: statistics.median(times[1:]) for name, times in taken.items()}
 
 
 def rows(path: Path) -> Iterable[dict[str, Any]]:
