@@ -83,10 +83,8 @@ def main() -> int:
         write_json(RESULTS, (read_json(RESULTS) if RESULTS.is_file() else {}) | {name: measured})
         write_page()
     if "efficient" in sections and not options.report:
-        results = read_json(RESULTS)
-        for name, seconds in image_seconds(SECTIONS["efficient"].models, device).items():
-            results[name]["image_seconds"] = seconds
-        write_json(RESULTS, results)
+        seconds = image_seconds(SECTIONS["efficient"].models, device)
+        write_json(RESULTS, read_json(RESULTS) | {"image_seconds": seconds})
     write_page()
     return 0
 
