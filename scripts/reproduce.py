@@ -27,6 +27,8 @@ from open_imagen import Sampling, join
 from open_imagen.cascade.pipeline import load
 from open_imagen.data import open_source
 from open_imagen.devices import pick_device
+from open_imagen.evaluation.pictures import open_pictures
+from open_imagen.evaluation.scene_judge import judge_pictures
 from open_imagen.evaluation.scene_runner import SceneEvaluation, evaluate_scenes
 from open_imagen.evaluation.scores import Protocol, Scorer, parse_measure
 from open_imagen.evaluation.suites import open_suite
@@ -120,13 +122,13 @@ def measure(name: str, folder: Path, device: str, count: int) -> dict[str, Any]:
     results = run_sweep(
         cascade, suite, sweep, scorer, folder / "sweep", {"base": Sampling(steps=8)}
     )
-    return {
-        "noise_levels": [
-            {"level": point["values"]["sr256.noise_level"]}
-            | {m: {k: one[k] for k in ("value", "error")} for m, one in point["scores"].items()}
-            for point in results["points"]
-        ]
-    }
+    levels = []
+    for point in results["points"]:
+        scores = {m: {k: s[k] for k in ("value", "error")} for m, s in point["scores"].items()}
+        verdicts = judge_pictures(open_pictures(folder / "sweep" / point["folder"]))
+        residues = {"residues": [round(verdict.residue, 2) for verdict in verdicts]}
+        levels.append({"level": point["values"]["sr256.noise_level"]} | scores | residues)
+    return {"noise_levels": levels}
 
 
 def image_seconds(names: Iterable[str], device: str, rounds: int = 9) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """docs/reproduction.md: what the paper claims, and what the small models here show."""
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ this page; no figure here is written by hand. What a model is, is its recipe
 Brackets are 95 % intervals of one training run each: they hold the chance of prompts and noise, not
 that of another seed of training.
 
-A verdict compares two shares or means: it *holds* or *does not hold* where the 95 % interval of the
+A verdict compares two shares, or two means by pairs: it *holds* or *does not hold* where the 95 % interval of the
 difference is on one side of zero, and else *cannot be told*.
 """
 
@@ -49,10 +50,11 @@ def share_gap(first: Mapping[str, Any], second: Mapping[str, Any]) -> Gap:
     return Gap(100 * (first["share"] - second["share"]), 196 * math.sqrt(variance))
 
 
-def mean_gap(first: Mapping[str, float], second: Mapping[str, float]) -> Gap:
-    """Between two means with standard errors."""
-    half = 1.96 * math.hypot(first["error"], second["error"])
-    return Gap(first["value"] - second["value"], half)
+def paired_gap(first: Sequence[float], second: Sequence[float]) -> Gap:
+    """Between the means of two models on the same prompts and seeds, by the pairs' differences."""
+    apart = [a - b for a, b in zip(first, second, strict=True)]
+    half = 1.96 * statistics.stdev(apart) / math.sqrt(len(apart))
+    return Gap(statistics.fmean(apart), half)
 
 
 @dataclass(frozen=True)
@@ -148,10 +150,8 @@ def augmentation(section: Section, results: Results) -> list[str]:
             for p in points
         ]
         lines.append(f"| {points[0]['level']:g} | " + " | ".join(cells) + " |")
-    best = {
-        n: min((p["residue"] for p in ps), key=lambda r: r["value"]) for n, ps in levels.items()
-    }
-    gap = mean_gap(best["clean"], best["augmented"])
+    best = {n: min(ps, key=lambda point: point["residue"]["value"]) for n, ps in levels.items()}
+    gap = paired_gap(best["clean"]["residues"], best["augmented"]["residues"])
     plot = Figure(figsize=(6.4, 4.0), dpi=150, layout="constrained")
     axes = plot.add_subplot()
     for k, (name, points) in enumerate(levels.items()):

@@ -27,8 +27,8 @@ def test_verdicts_by_hand():
     assert gap.verdict == "holds"
     assert page.share_gap(share(50, 100), share(80, 100)).verdict == "does not hold"
     assert page.share_gap(share(55, 100), share(50, 100)).verdict == "cannot be told"
-    found = page.mean_gap({"value": 5.0, "error": 0.3}, {"value": 4.0, "error": 0.4})
-    assert found == pytest.approx((1.0, 0.98))
+    # Differences 3, 1, 2: of deviation 1, so 1.96 / sqrt(3).
+    assert page.paired_gap([5, 8, 4], [2, 7, 2]) == pytest.approx((2.0, 1.1316), abs=1e-4)
 
 
 def results_of(name):
@@ -42,6 +42,7 @@ def results_of(name):
     residue = {"augmented": 5.0, "clean": 9.0}.get(name, 6.0)
     levels = [float(word) for word in reproduce.NOISE_LEVELS.partition("=")[2].split(",")]
     score = {"residue": {"value": residue, "error": 0.1}, "alignment": {"value": 80.0, "error": 1}}
+    score["residues"] = [residue, residue + (0.2 if name == "clean" else 0.0)]
     return facts | {"noise_levels": [{"level": level} | score for level in levels]}
 
 
@@ -63,7 +64,8 @@ def test_every_section_says_what_was_measured_or_that_nothing_was(tmp_path, monk
     assert "Not measured" not in text
     assert "two objects: **holds**, +50.0 +- 11.3 points" in text  # 90 against 40 of 100
     assert "+30.0 by the encoder, +5.0 by the network" in text
-    assert "residue lower by 4.00 +- 0.28" in text
+    # 4 and 4.2: 0.2 / sqrt(2) is their deviation, and half of the interval 1.96 times 0.1.
+    assert "residue lower by 4.10 +- 0.20" in text
     assert "2.50 times as fast; it reaches the plain one's last loss after 12.0 of 30.0" in text
     pictures = {path.stem for path in (tmp_path / "images").iterdir()}
     assert len(pictures) == 4
