@@ -25,8 +25,8 @@ this page; no figure here is written by hand. What a model is, is its recipe
 Brackets are 95 % intervals of one training run each: they hold the chance of prompts and noise, not
 that of another seed of training.
 
-A verdict compares two shares, or two means by pairs: it *holds* or *does not hold* where the 95 % interval of the
-difference is on one side of zero, and else *cannot be told*.
+A verdict compares two shares, or two means by pairs: it *holds* or *does not hold* where the 95 %
+interval of the difference is on one side of zero, and else *cannot be told*.
 """
 
 
