@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 
 from open_imagen.cascade.folder import locate, read_header, shipped
 from open_imagen.cascade.pipeline import load
@@ -88,3 +89,12 @@ def test_1024_pixels_are_sharper_than_those_of_256_enlarged():
     large = torch.nn.functional.interpolate(below[None].float(), (1024, 1024), mode="bilinear")[0]
     assert edge_width(found) < 0.6 * edge_width(large.round().to(torch.uint8))
     assert color_shift(below, found) < 4
+
+
+@pytest.mark.parametrize(
+    "side, above", [(64, "sr256"), (255, "sr256"), (256, "sr1024"), (2000, "sr1024")]
+)
+def test_upscaling_leads_to_the_default_size_and_from_there_to_the_next(side, above):
+    stages, start = load("scenes", device="cpu").start_of(Image.new("RGB", (side, side)))
+    assert [stage.config.name for stage in stages] == [above]
+    assert start.shape[-1] == stages[0].config.lowres

@@ -201,7 +201,8 @@ class Cascade:
     ) -> Made:
         """Enlarge a picture with the super-resolution stages alone.
 
-        Its centre square is scaled to the input of the largest stage that it can feed.
+        Its centre square is scaled to the input of the largest stage that it can feed, and made as
+        large as the model's pictures are by default, or, if it is that already, a stage larger.
 
         Raises:
             ConfigError: the model has no such stage, or the picture is too small for it.
@@ -227,7 +228,8 @@ class Cascade:
                 f"The picture is {image.width}x{image.height}; {enlarging[0].config.name} needs "
                 f"at least {enlarging[0].config.lowres}x{enlarging[0].config.lowres}."
             )
-        chosen = enlarging[fitting[-1] :]
+        first, usual = fitting[-1], sum(bool(stage.config.lowres) for stage in self.chosen(None))
+        chosen = enlarging[first : max(usual, first + 1)]
         small = ImageOps.fit(
             image.convert("RGB"), (chosen[0].config.lowres,) * 2, Image.Resampling.BOX
         )
