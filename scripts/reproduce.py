@@ -21,11 +21,10 @@ from typing import Any
 
 import torch
 from reproduction_page import RESULTS, SECTIONS, write_page
-from slices import RECIPES, train
+from slices import open_trainer, train
 
 from open_imagen import Sampling, join
 from open_imagen.cascade.pipeline import load
-from open_imagen.data import open_source
 from open_imagen.devices import pick_device
 from open_imagen.evaluation.pictures import open_pictures
 from open_imagen.evaluation.scene_judge import judge_pictures
@@ -35,8 +34,6 @@ from open_imagen.evaluation.suites import open_suite
 from open_imagen.evaluation.sweep import Sweep, parse_axis, run_sweep
 from open_imagen.models.survey import size_of
 from open_imagen.storage import read_json, write_json
-from open_imagen.text import load_encoder
-from open_imagen.training import Trainer, read_recipe
 
 BASE, SR = "miniature-base", "miniature-sr256"
 MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -134,15 +131,13 @@ def measure(name: str, folder: Path, device: str, count: int) -> dict[str, Any]:
 def image_seconds(names: Iterable[str], device: str, rounds: int = 9) -> dict[str, float]:
     """Seconds of a training step for each image, models in turns, medians: the hours of whole runs
     hold what else the machine did."""
-    trainers = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name in names:
-            recipe_name, differs = MODELS[name]
-            settings = (f"out={folder}", f"train.device={device}", *differs)
-            recipe = read_recipe(RECIPES / f"{recipe_name}.toml", settings)
-            source, encoder = open_source(recipe.data, device), load_encoder(recipe.encoder, device)
-            trainers[name] = Trainer(recipe, source, encoder)
-        batch = source.batch(0, recipe.train.batch_size)
+        trainers = {
+            name: open_trainer(MODELS[name][0], Path(folder), device, MODELS[name][1])
+            for name in names
+        }
+        any_of = next(iter(trainers.values()))
+        batch = any_of.source.batch(0, any_of.config.batch_size)
         taken: dict[str, list[float]] = {name: [] for name in trainers}
         for _ in range(rounds + 1):
             for name, trainer in trainers.items():

@@ -23,13 +23,20 @@ def train(
     """
     if (folder / "model" / "cascade.json").is_file():
         return True
-    own = (f"out={folder}", f"train.minutes={minutes}", f"train.device={device}")
+    trainer = open_trainer(recipe_name, folder, device, (f"train.minutes={minutes}", *settings))
+    trainer.callbacks = [Log(folder), Samples(folder)]
+    if trainer.recipe.validation:
+        trainer.callbacks.append(Validation(folder, open_source(trainer.recipe.validation, device)))
+    complete = trainer.fit()
+    print(f"{folder.name}: {trainer.seen:,} of {trainer.config.images:,} images", file=sys.stderr)
+    return complete
+
+
+def open_trainer(
+    recipe_name: str, folder: Path, device: str, settings: Iterable[str] = ()
+) -> Trainer:
+    """A trainer of a recipe of ours, in a folder, that reports to nobody yet."""
+    own = (f"out={folder}", f"train.device={device}")
     recipe = read_recipe(RECIPES / f"{recipe_name}.toml", (*own, *settings))
     source, encoder = open_source(recipe.data, device), load_encoder(recipe.encoder, device)
-    callbacks = [Log(folder), Samples(folder)]
-    if recipe.validation:
-        callbacks.append(Validation(folder, open_source(recipe.validation, device)))
-    trainer = Trainer(recipe, source, encoder, callbacks)
-    complete = trainer.fit()
-    print(f"{folder.name}: {trainer.seen:,} of {recipe.train.images:,} images", file=sys.stderr)
-    return complete
+    return Trainer(recipe, source, encoder)

@@ -12,6 +12,7 @@ from open_imagen.diffusion.schedules import STEPS, Schedule
 from open_imagen.errors import ConfigError
 
 WIDEST_BLUR = 8.0
+"""In pixels of the low-resolution image; more is a slip of units."""
 
 
 @dataclass(frozen=True, kw_only=True)

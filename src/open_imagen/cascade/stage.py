@@ -93,7 +93,7 @@ class Draws(NamedTuple):
     lowres_noise: Tensor
     """Noise for the low-resolution image; empty for base stages."""
     blur: Tensor
-    """How far the low-resolution image is blurred, 0 to 1, [B]."""
+    """How far the low-resolution image is blurred, 0 to 1, [B]; empty for base stages."""
 
     def select(self, rows: slice) -> "Draws":
         """Those of some of the images."""
@@ -126,15 +126,14 @@ class Draws(NamedTuple):
             eps.append(torch.randn(list(shape[1:]), generator=generator, device=device))
             if lowres:
                 noise.append(torch.randn(list(shape[1:]), generator=generator, device=device))
-            blur.append(torch.rand((), generator=generator, device=device))
+                blur.append(torch.rand((), generator=generator, device=device))
         drop, level = torch.stack(scalars).unbind(1)
         return cls(
             torch.tensor(t, device=device),
             torch.stack(eps),
             drop < text_drop,
             level,
-            torch.stack(noise) if lowres else torch.empty(0, device=device),
-            torch.stack(blur),
+            *(torch.stack(d) if lowres else torch.empty(0, device=device) for d in (noise, blur)),
         )
 
 

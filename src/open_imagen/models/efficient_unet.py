@@ -235,7 +235,7 @@ PRESETS.register("scenes-sr-1024")(
             norm="pixel",
         ),
         resolution=1024,
-        about="a second super-resolution for the shipped model, folded to 512x512",
+        about="the second super-resolution of the shipped model, folded to 512x512",
     )
 )
 PRESETS.register("tiny-sr-1024")(

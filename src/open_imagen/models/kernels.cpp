@@ -113,67 +113,53 @@ inline void row(const In *x, const float *a, const float *d, int64_t channels, v
     }
 }
 
-template <int OUT, int ACT, typename In>
-void rows_of(const In *x, const float *a, const float *d, int64_t batch, int64_t rows,
-             int64_t channels, void *out, uint16_t *three, int threads) {
-    const int64_t size = OUT == FLOAT ? 4 : 2;
-#pragma omp parallel for num_threads(threads)
-    for (int64_t k = 0; k < batch * rows; k++) {
-        const int64_t of = k / rows * channels, at = k * channels;
-        row<OUT, ACT>(x + at, a + of, d + of, channels, static_cast<char *>(out) + at * size,
-                      three + 3 * at);
+// a and d of one row for a norm over it first: a (x - mean) / deviation + d = times * x + plus.
+template <typename In>
+inline void normed(const In *x, const float *a, const float *d, float eps, int64_t channels,
+                   float *times, float *plus) {
+    float sum = 0, square = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t c = 0; c < channels; c++) sum += wide(x[c]);
+    const float mean = sum / channels;
+#pragma omp simd reduction(+ : square)
+    for (int64_t c = 0; c < channels; c++) {
+        const float off = wide(x[c]) - mean;
+        square += off * off;
+    }
+    const float inverse = 1 / std::sqrt(square / channels + eps);
+#pragma omp simd
+    for (int64_t c = 0; c < channels; c++) {
+        times[c] = a[c] * inverse;
+        plus[c] = d[c] - mean * times[c];
     }
 }
 
-// The same after a norm over each row: activation of a * (x - mean) / deviation + d.
+// All rows, as they are, or each normed first (`each`).
 template <int OUT, int ACT, typename In>
-void normed_rows_of(const In *x, const float *a, const float *d, double eps, int64_t batch,
-                    int64_t rows, int64_t channels, void *out, uint16_t *three, int threads) {
+void rows_of(const In *x, const float *a, const float *d, bool each, float eps, int64_t batch,
+             int64_t rows, int64_t channels, void *out, uint16_t *three, int threads) {
     const int64_t size = OUT == FLOAT ? 4 : 2;
 #pragma omp parallel num_threads(threads)
     {
-        std::vector<float> times(channels), plus(channels);
+        std::vector<float> times(each ? channels : 0), plus(each ? channels : 0);
 #pragma omp for
         for (int64_t k = 0; k < batch * rows; k++) {
             const int64_t of = k / rows * channels, at = k * channels;
-            float sum = 0, square = 0;
-#pragma omp simd reduction(+ : sum)
-            for (int64_t c = 0; c < channels; c++) sum += wide(x[at + c]);
-            const float mean = sum / channels;
-#pragma omp simd reduction(+ : square)
-            for (int64_t c = 0; c < channels; c++) {
-                const float off = wide(x[at + c]) - mean;
-                square += off * off;
-            }
-            const float inverse = 1 / std::sqrt(square / channels + float(eps));
-#pragma omp simd
-            for (int64_t c = 0; c < channels; c++) {
-                times[c] = a[of + c] * inverse;
-                plus[c] = d[of + c] - mean * times[c];
-            }
-            row<OUT, ACT>(x + at, times.data(), plus.data(), channels,
-                          static_cast<char *>(out) + at * size, three + 3 * at);
+            if (each) normed(x + at, a + of, d + of, eps, channels, times.data(), plus.data());
+            row<OUT, ACT>(x + at, each ? times.data() : a + of, each ? plus.data() : d + of,
+                          channels, static_cast<char *>(out) + at * size, three + 3 * at);
         }
     }
 }
 
-// `eps` below 0: rows as they are; else each is normed first.
-template <int OUT, int ACT, typename In>
-void passed(const In *x, const float *a, const float *d, double eps, int64_t batch, int64_t rows,
-            int64_t channels, void *out, uint16_t *three, int threads) {
-    if (eps < 0)
-        rows_of<OUT, ACT>(x, a, d, batch, rows, channels, out, three, threads);
-    else
-        normed_rows_of<OUT, ACT>(x, a, d, eps, batch, rows, channels, out, three, threads);
-}
-
 template <int OUT, typename In>
-void chosen(int act, const In *x, const float *a, const float *d, double eps, int64_t batch,
-            int64_t rows, int64_t channels, void *out, uint16_t *three, int threads) {
-    auto pass = act == SILU   ? passed<OUT, SILU, In>
-                : act == GELU ? passed<OUT, GELU, In>
-                              : passed<OUT, NONE, In>;
-    pass(x, a, d, eps, batch, rows, channels, out, three, threads);
+void chosen(int act, const In *x, const float *a, const float *d, bool each, float eps,
+            int64_t batch, int64_t rows, int64_t channels, void *out, uint16_t *three,
+            int threads) {
+    auto pass = act == SILU   ? rows_of<OUT, SILU, In>
+                : act == GELU ? rows_of<OUT, GELU, In>
+                              : rows_of<OUT, NONE, In>;
+    pass(x, a, d, each, eps, batch, rows, channels, out, three, threads);
 }
 
 // Sums and sums of squares over all rows, for each image and channel.
@@ -242,7 +228,8 @@ void normalised(const In *x, int64_t batch, int64_t rows, int64_t channels, int6
     auto pass = kind == FLOAT  ? chosen<FLOAT, In>
                 : kind == HALF ? chosen<HALF, In>
                                : chosen<SPLIT, In>;
-    pass(act, x, a.data(), d.data(), groups ? -1.0 : eps, batch, rows, channels, out, three, threads);
+    pass(act, x, a.data(), d.data(), groups == 0, float(eps), batch, rows, channels, out, three,
+         threads);
 }
 
 #ifdef __AMX_BF16__
