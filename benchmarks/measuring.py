@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 Cell = str | int | float | None
 
 
@@ -50,15 +52,21 @@ def shown(cell: Cell) -> str:
 def alternate(
     ways: Mapping[str, Callable[[], Any]], rounds: int, warm: int = 1
 ) -> dict[str, list[float]]:
-    """Seconds of each way in each round; they take turns, so that a busy moment meets them all."""
+    """Seconds of each way in each round; they take turns, so that a busy moment meets them all.
+
+    On a GPU until its work is done, nothing being left over from the way before.
+    """
+    settle = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     for _ in range(warm):
         for way in ways.values():
             way()
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
+            settle()
             begun = time.perf_counter()
             way()
+            settle()
             taken[name].append(time.perf_counter() - begun)
     return taken
 

@@ -38,13 +38,16 @@ WAYS = {
 class Random:
     """A text encoder whose every caption is the same noise."""
 
-    name, width, max_length = "random", TEXT, TOKENS
+    name, max_length = "random", TOKENS
+
+    def __init__(self, width: int = TEXT) -> None:
+        self.width = width
 
     def num_tokens(self, caption: str) -> int:
         return TOKENS
 
     def __call__(self, captions: Any) -> TextEmbedding:
-        tokens = torch.randn(1, TOKENS, TEXT, generator=torch.Generator().manual_seed(0))
+        tokens = torch.randn(1, TOKENS, self.width, generator=torch.Generator().manual_seed(0))
         mask = torch.ones(len(captions), TOKENS, dtype=torch.bool)
         return TextEmbedding(tokens.expand(len(captions), -1, -1), mask)
 

@@ -1,14 +1,19 @@
 """Small stand-ins that meet our protocols, and a model small enough to make on the spot."""
 
 import hashlib
+import os
 
+import pytest
 import torch
 
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage, StageConfig
 from open_imagen.diffusion.losses import Objective
 from open_imagen.diffusion.schedules import Schedule
-from open_imagen.types import TextEmbedding
+from open_imagen.errors import DataError
+from open_imagen.types import Batch, TextEmbedding
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
 
 
 class WordEncoder:
@@ -70,3 +75,28 @@ def make_stages():
                 torch.nn.init.normal_(parameter, std=0.05)
         stage.eval().requires_grad_(False)
     return stages
+
+
+class Pids:
+    """A planned source whose captions say which process planned them."""
+
+    def __len__(self):
+        return 1
+
+    def plan(self, start, size):
+        if start > 20:
+            raise DataError("no further")
+        return start, size, os.getpid()
+
+    def draw(self, plan):
+        start, size, pid = plan
+        return Batch(torch.zeros(size, 3, 8, 8, dtype=torch.uint8), [f"{pid}"] * size, start)
+
+    def batch(self, index, size):
+        return self.draw(self.plan(index, size))
+
+    def captions(self):
+        return iter(())
+
+    def describe(self):
+        return {}

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from open_imagen.errors import ConfigError
 
@@ -26,6 +27,13 @@ def pick_device(name: str = "auto") -> torch.device:
             f"device {name!r} is not available here.", "Use --device cpu, or leave it out."
         ) from error
     return device
+
+
+def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor of the CPU on the device, without waiting for what that is busy with."""
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def free_memory(device: torch.device) -> int:

@@ -5,7 +5,7 @@ Images are [B, C, H, W] float in [-1, 1] inside, uint8 at the edges.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -147,3 +147,13 @@ class Source(Protocol):
     def captions(self) -> Iterator[str]: ...
 
     def describe(self) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class PlannedSource(Source, Protocol):
+    """A source whose batches are thought out in Python and drawn on a device: a plan is small, can
+    be pickled, and can be made by other processes."""
+
+    def plan(self, start: int, size: int) -> Any: ...
+
+    def draw(self, plan: Any) -> Batch: ...

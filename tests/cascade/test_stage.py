@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from open_imagen.cascade.augmentation import Augmentation, blurred
+from open_imagen.cascade.draws import Draws
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.cascade.stage import Draws, Stage, StageConfig
+from open_imagen.cascade.stage import Stage, StageConfig
 from open_imagen.diffusion.losses import Objective
 from open_imagen.diffusion.parameterization import diffuse
 from open_imagen.diffusion.samplers import SAMPLERS
@@ -25,39 +26,6 @@ def text_of(batch):
 
 def draws_of(batch=4, seed=0, drop=0.1, lowres=False, side=64, index=0):
     return Draws.make((batch, 3, side, side), index, seed, drop, lowres)
-
-
-def test_what_an_example_draws_hangs_on_its_place_alone():
-    whole = draws_of(8, index=100, lowres=True)
-    parts = [draws_of(3, index=100, lowres=True), draws_of(5, index=103, lowres=True)]
-    for one, *two in zip(whole, *parts, strict=True):
-        assert torch.equal(one, torch.cat(two))
-    other = draws_of(8, index=100, seed=1)
-    assert not torch.equal(whole.eps, other.eps)
-    assert not torch.equal(whole.t, other.t)
-
-
-@pytest.mark.parametrize("index", [0, 1_000_000_007])
-def test_times_of_examples_in_a_row_are_spread_and_fill_the_interval(index):
-    times = draws_of(64, side=1, index=index).t.double().sort().values
-    gaps = torch.cat([times[:1] + 1 - times[-1:], times.diff()])
-    # Of any N points of this walk the gaps have at most three lengths, near 1 / N (Sos 1957).
-    assert gaps.max() < 2 / 64
-    assert gaps.min() > 0.3 / 64
-
-
-def test_noise_is_normal_and_examples_do_not_share_it():
-    eps = draws_of(2000, side=4).eps.flatten(1).double()
-    assert abs(eps.mean()) < 4 / eps.numel() ** 0.5
-    assert eps.var() == pytest.approx(1, abs=0.02)
-    neighbours = (eps[1:] * eps[:-1]).mean().item()
-    assert abs(neighbours) < 4 / eps[1:].numel() ** 0.5
-
-
-@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
-def test_text_is_dropped_as_often_as_asked(share):
-    dropped = draws_of(20_000, drop=share, side=1).drop.float().mean().item()
-    assert dropped == pytest.approx(share, abs=0.01)
 
 
 def test_the_loss_is_the_objective_on_the_diffused_image():

@@ -1,13 +1,25 @@
 """The renderer against areas and corners known by geometry, at any resolution and in windows."""
 
 import math
+import random
 
 import pytest
 import torch
 
 from open_imagen.data.render import DISTANCES, HEART_HEIGHT, render
-from open_imagen.data.scenes import BACKGROUNDS, COLORS, SHAPES, Kind, Layout, Placed
+from open_imagen.data.scenes import (
+    BACKGROUNDS,
+    COLORS,
+    SHAPES,
+    Kind,
+    Layout,
+    Mixture,
+    Placed,
+    draw_layout,
+    draw_scene,
+)
 from open_imagen.data.signs import BOARD, FRAME, INK, Sign, half_width, letters
+from standins import needs_cuda
 
 SIN60 = math.sin(math.pi / 3)
 STAR = 2 / (1 + math.cos(math.pi / 5))  # the outer radius when the height is 2
@@ -120,3 +132,15 @@ def test_a_picture_does_not_depend_on_its_batch():
 
 def test_an_empty_picture_is_its_background():
     assert (render([Layout((), "gray")], 8) == 150).all()
+
+
+@needs_cuda
+def test_a_gpu_paints_the_same_pictures():
+    rng = random.Random(4)
+    scenes = [draw_scene(rng, Mixture(sign=3.0)) for _ in range(64)]
+    layouts = [draw_layout(scene, rng) for scene in scenes]
+    corners = [(0.25, 0.5)] * 64
+    here = render(layouts, 96, window=corners, extent=0.5).int()
+    there = render(layouts, 96, "cuda", corners, 0.5).cpu().int()
+    assert (here - there).abs().max() <= 1
+    assert (here != there).float().mean() < 1e-3

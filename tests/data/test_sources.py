@@ -1,6 +1,7 @@
 """Sources: example k is a function of k alone; what is wrong with a folder is said."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from open_imagen.data import open_source
 from open_imagen.data.folder import load_square, scan
 from open_imagen.data.loader import Loader
 from open_imagen.errors import ConfigError, DataError, UnknownName
+from standins import Pids
 
 
 @pytest.fixture
@@ -117,6 +119,15 @@ def test_the_loader_gives_the_same_batches_whoever_makes_them(workers):
     for k in range(5):
         assert same(next(batches), source.batch(8 + 4 * k, 4))
     batches.close()
+
+
+def test_other_processes_plan_and_this_one_draws():
+    batches = Loader(Pids(), 4, workers=2).after(8)
+    taken = [next(batches) for _ in range(4)]
+    assert [batch.index for batch in taken] == [8, 12, 16, 20]
+    assert f"{os.getpid()}" not in {name for batch in taken for name in batch.captions}
+    with pytest.raises(DataError, match="no further"):
+        next(batches)
 
 
 def test_what_a_worker_meets_is_raised_where_the_batch_is_awaited(pictures):

@@ -1,5 +1,7 @@
 """What is faster is the same: kernels, convolutions in parts, whole networks, each beside torch."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,7 @@ from open_imagen.models.fast import (
 from open_imagen.models.layers import Conv, NormAct, split_heads
 from open_imagen.models.unet import UNet, UNetConfig
 from open_imagen.types import LowRes, TextEmbedding
+from standins import needs_cuda
 
 in_bf16 = pytest.mark.skipif(
     not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16"
@@ -253,3 +256,40 @@ def test_without_a_compiler_there_is_one_message(monkeypatch, tmp_path):
     monkeypatch.undo()
     kernels.library.cache_clear()
     assert kernels.library()
+
+
+@needs_cuda
+def test_recorded_calls_on_a_gpu_are_the_plain_ones():
+    """New pictures, levels and texts through one recording; another shape through another."""
+    torch.manual_seed(0)
+    network = EfficientUNet(
+        EfficientUNetConfig(
+            stem=16,
+            channels=(32, 64),
+            blocks=(1, 1),
+            attention=("none", "both"),
+            heads=2,
+            text_width=24,
+            embedding=32,
+        )
+    )
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    network = network.cuda().eval().to(memory_format=torch.channels_last)
+    quick = copy.deepcopy(network)
+    hasten(quick)
+    precise = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with torch.inference_mode(), precise:
+        for batch in (2, 2, 3, 2):
+            text = TextEmbedding(
+                torch.randn(batch, 5, 24, device="cuda"),
+                torch.rand(batch, 5, device="cuda") < 0.7,
+            )
+            read, kept = network.read(text), []
+            for _ in range(3):  # steps share the text
+                z = torch.randn(batch, 3, 16, 16, device="cuda")
+                level = torch.randn(batch, device="cuda")
+                given = (z, level, read, LowRes(z.flip(0), level))
+                kept.append((quick(*given), network(*given)))
+            for found, exact in kept:  # none was written over by a later call
+                torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-4)

@@ -10,7 +10,7 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from open_imagen.errors import CheckpointError, MissingDependency, UnknownName
 from open_imagen.text import files, hub
-from open_imagen.text.cache import OnDemand, Remembered
+from open_imagen.text.cache import OnDemand, Packed, Remembered
 from open_imagen.text.cleaning import deepfloyd
 from open_imagen.text.encoders import ENCODERS, EncoderSpec, FrozenEncoder, load_encoder
 
@@ -361,6 +361,18 @@ def test_remembered_encodes_each_caption_once(encoder):
     assert first.mask.sum(1).tolist() == [2, 3, 2]
     assert remembered.num_tokens("a b c") == 3
     assert len(remembered) == 2
+
+
+def test_a_packed_table_says_what_the_encoder_remembers(encoder):
+    remembered = Remembered(encoder, torch.float16)
+    remembered.warm(["red circle", "a blue square", "", "one two three four five"])
+    packed = Packed(remembered, torch.device("cpu"))
+    assert (packed.name, packed.width, packed.max_length) == ("words", 384, 16)
+    assert packed.num_tokens("a b c") == 3
+    for captions in (["a blue square", "red circle", "a blue square"], ["red circle"], ["", "new"]):
+        found, exact = packed(captions), remembered(captions)
+        assert torch.equal(found.tokens, exact.tokens)
+        assert torch.equal(found.mask, exact.mask)
 
 
 def test_an_encoder_on_demand_comes_and_goes(encoder):

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from open_imagen.cascade.draws import Draws
 from open_imagen.cascade.pipeline import Cascade
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.cascade.stage import Draws
 from open_imagen.diffusion.parameterization import diffuse
 from open_imagen.diffusion.samplers import ddim, straight
 from open_imagen.errors import ConfigError, UnknownName

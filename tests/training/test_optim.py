@@ -102,6 +102,33 @@ def test_orthogonalized_is_the_quintic_of_each_singular_value(smallest, monkeypa
         torch.testing.assert_close(found, exact, rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("shape", [(5, 12), (12, 5), (7, 7)])
+def test_matrices_of_one_shape_are_orthogonalized_together_as_alone(shape):
+    torch.manual_seed(0)
+    several = torch.randn(3, *shape)
+    found = orthogonalized(several)
+    for one, together in zip(several, found, strict=True):
+        torch.testing.assert_close(together, orthogonalized(one), rtol=0, atol=1e-2)
+
+
+def test_muon_takes_the_same_step_for_parameters_alone_or_grouped(monkeypatch):
+    torch.manual_seed(0)
+    shapes = [(4, 6), (6, 4), (4, 2, 1, 3), (4, 6)]
+    values = [(torch.randn(shape), torch.randn(shape)) for shape in shapes]
+
+    def stepped():
+        weights = [nn.Parameter(value.clone()) for value, _ in values]
+        for weight, (_, gradient) in zip(weights, values, strict=True):
+            weight.grad = gradient.clone()
+        Muon(weights, lr=0.1, momentum=0.9).step()
+        return weights
+
+    alone = stepped()
+    monkeypatch.setattr("open_imagen.training.optim._alike", lambda _: [[0, 3, 2], [1]])
+    for one, other in zip(alone, stepped(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-3)
+
+
 def test_muon_walks_downhill_on_a_convolution():
     torch.manual_seed(0)
     layer = nn.Conv2d(4, 6, 3)

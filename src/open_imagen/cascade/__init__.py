@@ -1,7 +1,8 @@
 """The only place where the parts meet: stages, and cascades of them."""
 
+from open_imagen.cascade.draws import Draws
 from open_imagen.cascade.pipeline import Cascade, Made, join, load
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.cascade.stage import Draws, Stage, StageConfig
+from open_imagen.cascade.stage import Stage, StageConfig
 
 __all__ = ["Cascade", "Draws", "Made", "Sampling", "Stage", "StageConfig", "join", "load"]

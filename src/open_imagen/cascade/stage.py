@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from open_imagen.cascade.augmentation import Augmentation, blurred
+from open_imagen.cascade.draws import Draws
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.config import plain
 from open_imagen.diffusion.guidance import guide_on, rescaled
@@ -27,8 +28,6 @@ from open_imagen.types import LowRes, ReadText, TextEmbedding, stack_texts
 
 Watch = Callable[[int, int, Tensor], None]
 UNCONDITIONAL = ("zero", "empty")
-GOLDEN = (5**0.5 - 1) / 2
-MASK = 2**64 - 1
 Truth = Callable[[Tensor, Tensor, TextEmbedding, LowRes | None], Tensor]
 """(z, t, text, low-resolution condition) -> the clean image that the loss compares with."""
 FARTHEST = 20.0
@@ -77,75 +76,6 @@ class StageConfig:
                 f"{self.name}: pure noise (schedule.zero_snr) says nothing about eps; the "
                 "prediction must be x or v."
             )
-
-
-class Draws(NamedTuple):
-    """The random numbers of one training step."""
-
-    t: Tensor
-    """Times in [0, 1], [B]."""
-    eps: Tensor
-    """Noise, shape of the images."""
-    drop: Tensor
-    """Where the text is dropped, bool [B]."""
-    level: Tensor
-    """Noise conditioning levels in [0, 1], [B]."""
-    lowres_noise: Tensor
-    """Noise for the low-resolution image; empty for base stages."""
-    blur: Tensor
-    """How far the low-resolution image is blurred, 0 to 1, [B]; empty for base stages."""
-
-    def select(self, rows: slice) -> "Draws":
-        """Those of some of the images."""
-        return Draws(*(part[rows] if len(part) else part for part in self))
-
-    @classmethod
-    def make(
-        cls,
-        shape: Sequence[int],
-        index: int,
-        seed: int = 0,
-        text_drop: float = 0.0,
-        lowres: bool = False,
-        device: torch.device | str = "cpu",
-    ) -> "Draws":
-        """Draw for the examples ``index`` .. ``index + B - 1`` of a run, images of ``shape``.
-
-        What an example draws depends on the run's seed and on its place alone: not on the batch it
-        comes in, nor on how many processes share the work. Times walk in steps of the golden ratio,
-        which spreads any examples in a row evenly over [0, 1]: a less noisy loss.
-        """
-        device = torch.device(device)
-        generator = torch.Generator(device)
-        start = scrambled(seed) / 2**64
-        t, scalars, eps, noise, blur = [], [], [], [], []
-        for k in range(index, index + shape[0]):
-            generator.manual_seed(scrambled(seed, k) % 2**63)
-            t.append((start + k * GOLDEN) % 1)
-            scalars.append(torch.rand(2, generator=generator, device=device))
-            eps.append(torch.randn(list(shape[1:]), generator=generator, device=device))
-            if lowres:
-                noise.append(torch.randn(list(shape[1:]), generator=generator, device=device))
-                blur.append(torch.rand((), generator=generator, device=device))
-        drop, level = torch.stack(scalars).unbind(1)
-        return cls(
-            torch.tensor(t, device=device),
-            torch.stack(eps),
-            drop < text_drop,
-            level,
-            *(torch.stack(d) if lowres else torch.empty(0, device=device) for d in (noise, blur)),
-        )
-
-
-def scrambled(*numbers: int) -> int:
-    """64 bits that hang on every bit of these numbers (splitmix64)."""
-    bits = 0
-    for number in numbers:
-        bits = (bits + number + 0x9E3779B97F4A7C15) & MASK
-        bits = (bits ^ bits >> 30) * 0xBF58476D1CE4E5B9 & MASK
-        bits = (bits ^ bits >> 27) * 0x94D049BB133111EB & MASK
-        bits ^= bits >> 31
-    return bits
 
 
 class Stage(nn.Module):

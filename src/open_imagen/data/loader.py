@@ -1,17 +1,25 @@
 """Batches from a source at an exact position, made ahead by workers."""
 
+import multiprocessing
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Any
 
-from open_imagen.types import Batch, Source
+import torch
+
+from open_imagen.types import Batch, PlannedSource, Source
+
+Make = Callable[[int], Batch]
 
 
 class Loader:
     """Consecutive batches of a source, from any position on.
 
-    Workers are threads: a batch is a function of its position alone, and rendering and decoding
-    release the interpreter. They may finish in any order; batches come in theirs.
+    Workers are threads: a batch is a function of its position alone, and decoding releases the
+    interpreter. They may finish in any order; batches come in theirs. Of a source whose batches
+    are planned in Python (`PlannedSource`), workers are processes that plan, and one thread draws.
     """
 
     def __init__(
@@ -42,13 +50,19 @@ class Loader:
             while True:
                 yield self.source.batch(index, self.part)
                 index += self.batch_size
-        yield from self._threaded(index)
+        if isinstance(self.source, PlannedSource):
+            with Planners(self.source, self.workers, self.part, self.batch_size) as planners:
+                yield from self._threaded(index, planners.batch, 1)
+        else:
+            yield from self._threaded(
+                index, lambda place: self.source.batch(place, self.part), self.workers
+            )
 
-    def _threaded(self, index: int) -> Iterator[Batch]:
-        # One short queue per worker, read in turn: worker k makes batches k, k + workers, ...
+    def _threaded(self, index: int, make: Make, threads: int) -> Iterator[Batch]:
+        # One short queue per thread, read in turn: thread k makes batches k, k + threads, ...
         stop = threading.Event()
         lanes: list[queue.Queue[Batch | BaseException]] = [
-            queue.Queue(max(1, self.ahead // self.workers)) for _ in range(self.workers)
+            queue.Queue(max(1, self.ahead // threads)) for _ in range(threads)
         ]
 
         def work(lane: int) -> None:
@@ -56,7 +70,7 @@ class Loader:
             while not stop.is_set():
                 made: Batch | BaseException
                 try:
-                    made = self.source.batch(place, self.part)
+                    made = make(place)
                 except BaseException as error:  # handed to the reader, who raises it
                     made = error
                 while not stop.is_set():
@@ -67,12 +81,12 @@ class Loader:
                         continue
                 if isinstance(made, BaseException):
                     return
-                place += self.workers * self.batch_size
+                place += threads * self.batch_size
 
-        threads = [
-            threading.Thread(target=work, args=(lane,), daemon=True) for lane in range(self.workers)
+        running = [
+            threading.Thread(target=work, args=(lane,), daemon=True) for lane in range(threads)
         ]
-        for thread in threads:
+        for thread in running:
             thread.start()
         try:
             lane = 0
@@ -81,8 +95,52 @@ class Loader:
                 if isinstance(made, BaseException):
                     raise made
                 yield made
-                lane = (lane + 1) % self.workers
+                lane = (lane + 1) % threads
         finally:
             stop.set()
-            for thread in threads:
+            for thread in running:
                 thread.join()
+
+
+class Planners:
+    """Processes that plan the batches of a source some steps ahead."""
+
+    def __init__(self, source: PlannedSource, processes: int, part: int, stride: int) -> None:
+        """
+        Args:
+            part: examples of a batch.
+            stride: how far apart batches begin.
+        """
+        self.source, self.part, self.stride = source, part, stride
+        self.ahead = 2 * processes
+        self._plans: dict[int, Future[Any]] = {}
+        # Not forked: this process may hold a GPU, or threads.
+        self._pool = ProcessPoolExecutor(
+            processes, multiprocessing.get_context("spawn"), _take, (source,)
+        )
+
+    def __enter__(self) -> "Planners":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def batch(self, place: int) -> Batch:
+        """The batch from ``place`` on; asked for in their order."""
+        for later in range(place, place + self.ahead * self.stride, self.stride):
+            if later not in self._plans:
+                self._plans[later] = self._pool.submit(_plan, later, self.part)
+        return self.source.draw(self._plans.pop(place).result())
+
+
+_source: list[PlannedSource] = []
+"""What a planning process plans for."""
+
+
+def _take(source: PlannedSource) -> None:
+    torch.set_num_threads(1)
+    _source[:] = [source]
+
+
+def _plan(start: int, size: int) -> Any:
+    return _source[0].plan(start, size)

@@ -6,14 +6,37 @@ needs no loop over pixels, and a batch one pass per shape.
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from open_imagen.data.scenes import BACKGROUNDS, COLORS, Layout, Placed
-from open_imagen.data.signs import BOARD, FRAME, INK, Sign, half_width, letters
+from open_imagen.data.signs import BOARD, FRAME, INK, half_width, letters
+from open_imagen.devices import sent
 
 Distance = Callable[[Tensor, Tensor], Tensor]
+
+
+class Drawing(NamedTuple):
+    """Layouts as plain numbers: quick to send to another process or device, and to paint there."""
+
+    shades: np.ndarray
+    """Of the backgrounds, [B]."""
+    shapes: np.ndarray
+    """Which of `DISTANCES`, in their order, [N]."""
+    owners: np.ndarray
+    """Which picture each belongs to, [N]."""
+    objects: np.ndarray
+    """[N, 6]: centre and half height in units of the side, and colour."""
+    carriers: np.ndarray
+    """Which pictures have a sign, [S]."""
+    signs: np.ndarray
+    """[S, 4]: centre, half height and, in these, half width."""
+    letters: np.ndarray
+    """How much they cover of each pixel, [S, size, size]."""
 
 
 def render(
@@ -29,48 +52,74 @@ def render(
         window: the upper left corner of the part to draw, per picture, in units of the side;
             with ``extent``, its side. Without it the whole picture is drawn.
     """
-    shade = [[BACKGROUNDS[layout.background]] * 3 for layout in layouts]
-    canvas = torch.tensor(shade, dtype=torch.float32, device=device)[:, :, None, None]
-    canvas = canvas.repeat(1, 1, size, size)
-    placed = [(row, thing) for row, layout in enumerate(layouts) for thing in layout.objects]
-    corners = window or [(0.0, 0.0)] * len(layouts)
-    grid = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) * (extent / size)
+    return paint(sketch(layouts, size, window, extent), size, device, extent)
 
-    covers, paints, owners = [], [], []
-    for shape, distance in DISTANCES.items():
-        group = [(row, thing) for row, thing in placed if thing.kind.shape == shape]
-        if not group:
+
+def sketch(
+    layouts: Sequence[Layout],
+    size: int,
+    window: Sequence[tuple[float, float]] | None = None,
+    extent: float = 1.0,
+) -> Drawing:
+    """The part of `render` that is Python's."""
+    corners = window or [(0.0, 0.0)] * len(layouts)
+    order = {shape: number for number, shape in enumerate(DISTANCES)}
+    placed = [(row, thing) for row, layout in enumerate(layouts) for thing in layout.objects]
+    placed.sort(key=lambda one: order[one[1].kind.shape])
+    carriers = [row for row, layout in enumerate(layouts) if layout.sign is not None]
+    signs, covers = [], []
+    for row in carriers:
+        sign, (left, top) = layouts[row].sign, corners[row]
+        assert sign is not None
+        signs.append((sign.x - left, sign.y - top, sign.height, half_width(sign.word)))
+        covers.append(letters(sign, size, (left, top), extent).numpy())
+    return Drawing(
+        np.array([BACKGROUNDS[layout.background] for layout in layouts], np.float32),
+        np.array([order[thing.kind.shape] for _, thing in placed], np.int64),
+        np.array([row for row, _ in placed], np.int64),
+        np.array([_numbers(thing, corners[row]) for row, thing in placed], np.float32),
+        np.array(carriers, np.int64),
+        np.array(signs, np.float32),
+        np.stack(covers) if covers else np.zeros((0, size, size), np.float32),
+    )
+
+
+def paint(
+    drawing: Drawing, size: int, device: torch.device | str = "cpu", extent: float = 1.0
+) -> Tensor:
+    """The part of `render` that is the device's, which never waits for it."""
+    shades, _, owners, objects, carriers, signs, text = (
+        sent(torch.from_numpy(part), device) for part in drawing
+    )
+    canvas = shades[:, None, None, None].repeat(1, 3, size, size)
+    grid = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) * (extent / size)
+    scale = size / extent
+
+    covers, paints = [], []
+    bounds = np.searchsorted(drawing.shapes, np.arange(len(DISTANCES) + 1)).tolist()
+    for (first, last), distance in zip(pairwise(bounds), DISTANCES.values(), strict=True):
+        if first == last:
             continue
-        numbers = torch.tensor([_numbers(thing, corners[row]) for row, thing in group]).to(device)
+        numbers = objects[first:last]
         left, top, radius = (column[:, None, None] for column in numbers[:, :3].unbind(1))
         d = distance((grid[None, None, :] - left) / radius, (grid[None, :, None] - top) / radius)
         # One pixel of blending across the edge: the share of the pixel that is covered.
-        cover = (0.5 - d * radius * (size / extent)).clamp(0, 1)[:, None]
+        cover = (0.5 - d * radius * scale).clamp(0, 1)[:, None]
         covers.append(cover)
         paints.append(cover * numbers[:, 3:, None, None])
-        owners += [row for row, _ in group]
-    if owners:
+    if covers:
         # Objects do not overlap, so what they cover and paint can be summed per picture.
-        rows = torch.tensor(owners, device=device)
-        covered = torch.zeros_like(canvas[:, :1]).index_add_(0, rows, torch.cat(covers))
-        canvas.mul_(1 - covered.clamp_(max=1)).index_add_(0, rows, torch.cat(paints))
-    for row, layout in enumerate(layouts):
-        if layout.sign is not None:
-            _paint_sign(canvas[row], layout.sign, corners[row], extent, grid)
+        covered = torch.zeros_like(canvas[:, :1]).index_add_(0, owners, torch.cat(covers))
+        canvas.mul_(1 - covered.clamp_(max=1)).index_add_(0, owners, torch.cat(paints))
+    if len(drawing.carriers):
+        x, y, height, width = (column[:, None, None] for column in signs.unbind(1))
+        d = _box((grid - x) / height, (grid[:, None] - y) / height, width, 1.0)
+        outer, inner = ((0.5 - (d + f) * height * scale).clamp(0, 1) for f in (0.0, FRAME))
+        board = canvas[carriers]
+        for cover, shade in ((outer, INK), (inner, BOARD), (text, INK)):
+            board.lerp_(torch.full_like(board, shade), cover[:, None].expand_as(board))
+        canvas[carriers] = board
     return canvas.add_(0.5).clamp_(0, 255).to(torch.uint8)
-
-
-def _paint_sign(
-    picture: Tensor, sign: Sign, corner: tuple[float, float], extent: float, grid: Tensor
-) -> None:
-    """Draw a sign over a picture [3, size, size], in place."""
-    size, height = len(grid), sign.height
-    x, y = (grid - (sign.x - corner[0])) / height, (grid - (sign.y - corner[1])) / height
-    d = _box(x[None, :], y[:, None], half_width(sign.word), 1.0)
-    outer, inner = ((0.5 - (d + f) * height * (size / extent)).clamp(0, 1) for f in (0.0, FRAME))
-    text = letters(sign, size, corner, extent).to(picture.device)
-    for cover, shade in ((outer, INK), (inner, BOARD), (text, INK)):
-        picture.lerp_(torch.full_like(picture, shade), cover.expand_as(picture))
 
 
 def _numbers(thing: Placed, corner: tuple[float, float]) -> list[float]:
@@ -119,7 +168,7 @@ def heart(x: Tensor, y: Tensor) -> Tensor:
 HEART_HEIGHT = 0.75 + math.sqrt(2) / 4
 
 
-def _box(x: Tensor, y: Tensor, width: float, height: float) -> Tensor:
+def _box(x: Tensor, y: Tensor, width: Tensor | float, height: float) -> Tensor:
     dx, dy = x.abs() - width, y.abs() - height
     outside = torch.hypot(dx.clamp(min=0), dy.clamp(min=0))
     return outside + torch.maximum(dx, dy).clamp(max=0)

@@ -3,14 +3,14 @@
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 
 from open_imagen.config import plain
 from open_imagen.data.captions import caption
 from open_imagen.data.registry import SOURCES
-from open_imagen.data.render import render
+from open_imagen.data.render import Drawing, paint, sketch
 from open_imagen.data.scenes import Layout, Mixture, Scene, draw_layout, draw_scene
 from open_imagen.errors import ConfigError
 from open_imagen.types import Batch
@@ -46,12 +46,21 @@ class ScenesConfig:
             raise ConfigError(f"data.lowres = {self.lowres} must divide data.size = {self.size}.")
 
 
+class Plan(NamedTuple):
+    """A batch that has yet to be painted."""
+
+    start: int
+    captions: list[str]
+    drawing: Drawing
+
+
 class Scenes:
     """A Source of rendered scenes."""
 
     def __init__(self, config: ScenesConfig, device: str = "cpu") -> None:
         self.config = config
         self.device = device
+        self._phrases: dict[int, tuple[Scene, str]] = {}
 
     def __len__(self) -> int:
         return self.config.num_captions
@@ -67,9 +76,11 @@ class Scenes:
 
     def phrase(self, number: int) -> tuple[Scene, str]:
         """The scene and caption with this number."""
-        rng = random.Random(f"caption {self.config.seed} {number}")
-        scene = draw_scene(rng, self.config.mixture)
-        return scene, caption(scene, rng)
+        if (known := self._phrases.get(number)) is None:
+            rng = random.Random(f"caption {self.config.seed} {number}")
+            scene = draw_scene(rng, self.config.mixture)
+            known = self._phrases[number] = scene, caption(scene, rng)
+        return known
 
     def captions(self) -> Iterator[str]:
         """Every caption that can come."""
@@ -77,16 +88,31 @@ class Scenes:
 
     def batch(self, index: int, size: int) -> Batch:
         """Examples index to index + size - 1."""
+        return self.draw(self.plan(index, size))
+
+    def plan(self, start: int, size: int) -> Plan:
+        """The part of `batch` that other processes can do."""
         _, captions, layouts, corners = zip(
-            *(self.example(i) for i in range(index, index + size)), strict=True
+            *(self.example(k) for k in range(start, start + size)), strict=True
         )
-        side = self.config.crop or self.config.size
-        images = render(layouts, side, self.device, corners, side / self.config.size)
+        side, extent = self._window
+        return Plan(start, list(captions), sketch(layouts, side, corners, extent))
+
+    def draw(self, plan: Plan) -> Batch:
+        """The part of `batch` that the device does."""
+        side, extent = self._window
+        images = paint(plan.drawing, side, self.device, extent)
         lowres = None
         if self.config.lowres:
             factor = self.config.size // self.config.lowres
             lowres = F.avg_pool2d(images.float(), factor).add(0.5).to(images.dtype)
-        return Batch(images, list(captions), index, lowres)
+        return Batch(images, plan.captions, plan.start, lowres)
+
+    @property
+    def _window(self) -> tuple[int, float]:
+        """Side of what is drawn, in pixels and as a share of the picture's."""
+        side = self.config.crop or self.config.size
+        return side, side / self.config.size
 
     def describe(self) -> dict[str, Any]:
         """What it is, for model cards and logs."""

@@ -1,12 +1,15 @@
 """A network made quicker where it runs, its weights and its meaning unchanged.
 
 On a CPU: norms in one pass each (kernels.py), and convolutions with packed weights; those in
-float32, and attention, on bfloat16 matrix units, if it has them. On a GPU: compiled.
+float32, and attention, on bfloat16 matrix units, if it has them. On a GPU: compiled, and its calls
+recorded (CUDA graphs).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+import torch.utils._pytree as pytree
 from torch import Tensor, nn
 
 from open_imagen.devices import has_bf16
@@ -14,6 +17,8 @@ from open_imagen.models import kernels
 from open_imagen.models.kernels import Split
 from open_imagen.models.layers import Conv, NormAct, ResBlock, TextAttention
 
+MOST_RECORDINGS = 8
+"""Shapes of calls whose recordings are kept on a GPU."""
 NARROWEST = 32
 """Channels below which a float32 convolution in two parts gains nothing."""
 
@@ -27,6 +32,8 @@ def hasten(network: nn.Module) -> None:
     parameter = next(network.parameters())
     if parameter.device.type != "cpu":
         network.compile(dynamic=False)
+        if parameter.device.type == "cuda":
+            network._compiled_call_impl = Recorded(network._compiled_call_impl)  # type: ignore
         return
     kernels.library()
     packs, in_parts = can_pack(parameter.dtype), set()
@@ -80,6 +87,63 @@ def attends_in_parts(layer: TextAttention) -> bool:
         return False
     ask: Callable[[], bool] | None = getattr(torch.cpu, "_init_amx", None)  # the kernel's leave
     return ask is not None and ask() and bool(kernels.library().has_attention())
+
+
+class Recorded:
+    """A network's calls while sampling, recorded for each shape and played again: the GPU waits
+    for nothing between kernels. What comes back is the caller's own.
+    """
+
+    def __init__(self, call: Callable[..., Tensor]) -> None:
+        self.call = call
+        self._recordings: dict[Any, Recording] = {}
+        self._pool: Any = None
+
+    def __call__(self, *given: Any) -> Tensor:
+        """(z, level, text, lowres), as the network takes them."""
+        flat, form = pytree.tree_flatten(given)
+        if not torch.is_inference_mode_enabled():
+            return self.call(*given)
+        key = (
+            form,
+            tuple((one.shape, one.dtype) if isinstance(one, Tensor) else one for one in flat),
+        )
+        if key not in self._recordings:
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            while len(self._recordings) >= MOST_RECORDINGS:
+                del self._recordings[next(iter(self._recordings))]
+            self._recordings[key] = Recording(self.call, flat, form, self._pool)
+        return self._recordings[key].play(flat)
+
+
+class Recording:
+    """One call of one shape, with places of its own for what goes in and out."""
+
+    def __init__(
+        self, call: Callable[..., Tensor], flat: Sequence[Tensor], form: Any, pool: Any
+    ) -> None:
+        self.places = [one.clone() for one in flat]
+        self.holds: Sequence[Tensor | None] = [None] * len(flat)
+        given = pytree.tree_unflatten(self.places, form)
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):  # compiles, chooses algorithms, takes memory
+            for _ in range(3):
+                call(*given)
+        torch.cuda.current_stream().wait_stream(aside)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph, pool=pool):
+            self.out = call(*given)
+
+    def play(self, flat: Sequence[Tensor]) -> Tensor:
+        # The text is the same object from step to step: it is copied once.
+        pairs = enumerate(zip(flat, self.holds, strict=True))
+        new = [place for place, (one, held) in pairs if one is not held]
+        if new:
+            torch._foreach_copy_([self.places[k] for k in new], [flat[k] for k in new])
+        self.holds = flat
+        self.graph.replay()
+        return self.out.clone()
 
 
 class QuickNorm:

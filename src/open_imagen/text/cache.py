@@ -1,9 +1,11 @@
-"""Encoders around encoders: one that remembers each caption, one that is loaded when needed."""
+"""Encoders around encoders: one remembers captions, one has them on a device, one loads late."""
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
+from open_imagen.devices import sent
 from open_imagen.types import TextEmbedding, TextEncoder
 
 
@@ -27,6 +29,11 @@ class Remembered:
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    @property
+    def numbers(self) -> int:
+        """Of all that is kept."""
+        return sum(tokens.numel() for tokens in self._kept.values())
 
     def knows(self, captions: Iterable[str]) -> bool:
         """Whether all of these have been encoded."""
@@ -69,6 +76,40 @@ class Remembered:
                 self._kept[caption] = tokens[mask].to("cpu", self.dtype)
             if progress is not None:
                 progress(min(start + batch_size, len(new)))
+
+
+class Packed:
+    """A TextEncoder of captions that were remembered, all in one table on a device.
+
+    A batch is then one look-up there, with nothing sent but where its rows begin. Captions that
+    are not in the table are asked of the one that remembers.
+    """
+
+    def __init__(self, remembered: Remembered, device: torch.device) -> None:
+        self.remembered = remembered
+        self.name, self.width = remembered.name, remembered.width
+        self.max_length = remembered.max_length
+        kept = remembered._kept
+        lengths = [len(tokens) for tokens in kept.values()]
+        starts = [0, *itertools.accumulate(lengths)]
+        self._places = dict(zip(kept, zip(starts, lengths, strict=False), strict=True))
+        self._table = torch.cat(list(kept.values())).to(device)
+
+    def num_tokens(self, caption: str) -> int:
+        return self.remembered.num_tokens(caption)
+
+    def __call__(self, captions: Sequence[str]) -> TextEmbedding:
+        """[B, L, width] float32 and mask, on the table's device."""
+        device = self._table.device
+        if not all(caption in self._places for caption in captions):
+            return self.remembered(captions).to(device)
+        places = sent(torch.tensor([self._places[caption] for caption in captions]), device)
+        starts, lengths = places.T[:, :, None]
+        longest = max(self._places[caption][1] for caption in captions)
+        steps = torch.arange(longest, device=device)
+        mask = steps < lengths
+        tokens = self._table[(starts + steps).clamp(max=len(self._table) - 1)]
+        return TextEmbedding(tokens.float() * mask[..., None], mask)
 
 
 class OnDemand:

@@ -15,8 +15,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from open_imagen.cascade.draws import Draws
 from open_imagen.cascade.folder import locate, read_header, read_stages
-from open_imagen.cascade.stage import Draws, Stage
+from open_imagen.cascade.stage import Stage
 from open_imagen.diffusion.guidance import guide_on
 from open_imagen.diffusion.parameterization import diffuse, spread, to_eps, to_x
 from open_imagen.diffusion.samplers import moved

@@ -75,31 +75,53 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                momentum = self.state[parameter]["momentum"]
-                momentum.lerp_(parameter.grad, 1 - group["momentum"])
-                ahead = whole(torch.lerp(parameter.grad, momentum, group["momentum"]))  # Nesterov
-                matrix = ahead.flatten(1)
-                step = orthogonalized(matrix) * 0.2 * max(matrix.shape) ** 0.5
-                step = shared_out(step.view_as(ahead).to(parameter.dtype), parameter)
-                parameter.add_(step, alpha=-group["lr"])
+            learning = [one for one in group["params"] if one.grad is not None]
+            if not learning:
+                continue
+            momenta = [self.state[one]["momentum"] for one in learning]
+            gradients = [one.grad for one in learning]
+            torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+            ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov
+            for alike in _alike(learning):
+                matrices = [whole(ahead[place]).flatten(1) for place in alike]
+                scale = 0.2 * max(matrices[0].shape) ** 0.5
+                for place, step in zip(alike, _orthogonalized(matrices), strict=True):
+                    parameter = learning[place]
+                    step = (step * scale).view_as(ahead[place]).to(parameter.dtype)
+                    parameter.add_(shared_out(step, parameter), alpha=-group["lr"])
+
+
+def _alike(parameters: Sequence[Tensor]) -> list[list[int]]:
+    """Places of the parameters by the shape of their matrices; on a CPU each alone: there many
+    small products at once are no faster."""
+    groups: dict[Any, list[int]] = {}
+    for place, one in enumerate(parameters):
+        key = tuple(one.flatten(1).shape) if one.device.type != "cpu" else place
+        groups.setdefault(key, []).append(place)
+    return list(groups.values())
+
+
+def _orthogonalized(matrices: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Matrices of one shape, together: on a GPU the time is that of starting so many products."""
+    if len(matrices) == 1:
+        return [orthogonalized(matrices[0])]
+    return orthogonalized(torch.stack(list(matrices))).unbind()
 
 
 def orthogonalized(matrix: Tensor, steps: int = 5) -> Tensor:
-    """A matrix with the same singular vectors and singular values near 1.
+    """A matrix, or several [..., rows, columns], with the same singular vectors and singular
+    values near 1.
 
     Newton-Schulz iterations with the quintic of Jordan et al. 2024, which brings any singular
     value in (0, 1] into about [0.7, 1.2]; in bfloat16 where that is fast.
     """
     x = matrix.to(torch.bfloat16) if has_bf16(matrix.device) else matrix.float()
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    x = x / (x.norm() + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     # Rounded to bfloat16, small eigenvalues of the Gram matrix would turn negative and explode.
     x = _iterated(x, steps) if x.dtype == torch.bfloat16 else _iterated_small(x, steps)
-    out: Tensor = (x.T if tall else x).to(matrix.dtype)
+    out: Tensor = (x.mT if tall else x).to(matrix.dtype)
     return out
 
 
@@ -110,7 +132,7 @@ def _iterated(x: Tensor, steps: int) -> Tensor:
     """x <- (a + b G + c G^2) x, where G = x x^T."""
     a, b, c = QUINTIC
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x
 
@@ -119,11 +141,12 @@ def _iterated_small(x: Tensor, steps: int) -> Tensor:
     """The same on the small side alone: the factors commute with G, so that G <- p G p and their
     product is applied once. Less work by two to three on the matrices of convolutions."""
     a, b, c = QUINTIC
-    gram = x @ x.T
-    product = torch.eye(len(gram), dtype=x.dtype, device=x.device)
+    gram = x @ x.mT
+    plus = torch.addmm if gram.ndim == 2 else torch.baddbmm
+    product = torch.eye(gram.shape[-1], dtype=x.dtype, device=x.device)
     for _ in range(steps):
-        factor = torch.addmm(b * gram, gram, gram, alpha=c)
-        factor.diagonal().add_(a)
+        factor = plus(b * gram, gram, gram, alpha=c)
+        factor.diagonal(dim1=-2, dim2=-1).add_(a)
         product = factor @ product
         gram = factor @ gram @ factor
     return product @ x

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from open_imagen.cascade.draws import Draws
 from open_imagen.cascade.pipeline import to_uint8
-from open_imagen.cascade.stage import Draws
 from open_imagen.storage import atomic
 from open_imagen.training.trainer import Trainer, to_signed
 from open_imagen.types import Source

@@ -50,11 +50,14 @@ class TrainConfig:
     compile: bool = False
     """Compile the network before the first step: a minute or two, then faster steps. On a CPU it
     needs a C++ compiler."""
+    cuda_graphs: bool = True
+    """On a GPU: record a compiled network's calls and play them again, for steps so short that
+    starting their kernels would take longest."""
     text_drop: float = 0.1
     """Share of examples trained without their text, for guidance (section 4.1)."""
     workers: int = 0
-    """Threads that make batches ahead, for GPUs; 0 makes them in the loop, best on a CPU, where
-    they would only compete with the network."""
+    """Threads that make batches ahead, for GPUs (for scenes: processes that lay them out); 0 makes
+    them in the loop, best on a CPU, where they would only compete with the network."""
     log_every: int = 1_000
     """Images between lines of log.jsonl."""
     sample_every: int = 20_000

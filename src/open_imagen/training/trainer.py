@@ -17,16 +17,17 @@ import torch
 import torch.utils.checkpoint
 from torch import Tensor
 
+from open_imagen.cascade.draws import Draws
 from open_imagen.cascade.folder import load_into, locate, write_adapter, write_folder
-from open_imagen.cascade.stage import Draws, Stage
+from open_imagen.cascade.stage import Stage
 from open_imagen.config import plain, to_toml
 from open_imagen.data.loader import Loader
-from open_imagen.devices import has_bf16
+from open_imagen.devices import free_memory, has_bf16
 from open_imagen.distributed import gathered, own_device, total, world
 from open_imagen.errors import ConfigError, TrainingError
 from open_imagen.models.lora import Merged, adapt, adapter_of, frozen_of
 from open_imagen.storage import TensorFile, save_tensors, write_text
-from open_imagen.text.cache import Remembered
+from open_imagen.text.cache import Packed, Remembered
 from open_imagen.text.store import Store
 from open_imagen.training.averages import Profile, snapshot_name
 from open_imagen.training.checkpoint import Checkpoints, training_tensors
@@ -41,6 +42,8 @@ Callback = Callable[["Trainer"], None]
 Objective = Callable[[Tensor, TextEmbedding, Draws, Tensor | None], Tensor]
 """(images, text, draws, lowres) -> the weighted error of each example."""
 
+MOST_FOR_TEXT = 8
+"""A GPU holds all texts itself if they take no more than such a part of its free memory."""
 COMPILED_TEXT = 24
 """A compiled network sees texts padded to a multiple of this many tokens: few shapes to compile."""
 
@@ -84,7 +87,9 @@ class Trainer:
         # What is on disk is looked up; what is encoded is remembered.
         looked_up = isinstance(encoder, Store)
         self.text = encoder if looked_up else Remembered(encoder, torch.float16)
+        self.lookup: TextEncoder = self.text
 
+        torch.backends.cudnn.benchmark = True  # every step has the same shapes
         torch.manual_seed(self.config.seed)  # fresh weights are the one use of the global state
         self.stage = Stage(recipe.stage).to(self.device)
         self.network = self.stage.network
@@ -98,7 +103,7 @@ class Trainer:
         if self.config.checkpoint_activations:
             checkpoint_blocks(self.network)
         if self.config.compile:
-            self.network.compile(dynamic=False)
+            self._compile(recipe)
         self.learning = spread(self.network, self.config.parallel)
         """The network as it is called in training; `network` itself where there is one process."""
         self.stage.network = self.learning
@@ -183,6 +188,9 @@ class Trainer:
         captions = {*self.source.captions(), *self.config.prompts}
         told = None if progress is None else (lambda done: progress(done, len(captions)))
         self.text.warm(captions, progress=told)
+        size = self.text.numbers * torch.float16.itemsize
+        if self.device.type == "cuda" and size < free_memory(self.device) / MOST_FOR_TEXT:
+            self.lookup = Packed(self.text, self.device)
 
     def step(self, batch: Batch) -> None:
         """One optimiser step: loss, gradients, clipping, weights, average."""
@@ -196,7 +204,7 @@ class Trainer:
             lowres is not None,
             self.device,
         )
-        text = self.text(batch.captions).to(self.device)
+        text = self.lookup(batch.captions).to(self.device)
         if self.config.compile:
             text = text.padded(COMPILED_TEXT)
         loss = torch.zeros((), device=self.device)
@@ -266,6 +274,14 @@ class Trainer:
         self._since = (self.seen, time.monotonic())
         if self.world.first:
             write_text(self.recipe.folder / "recipe.toml", to_toml(plain(self.recipe)))
+
+    def _compile(self, recipe: Recipe) -> None:
+        # What a recorded step has put out is written over by the next call: a student on its own
+        # path calls its network several times in a step.
+        record = (
+            self.device.type == "cuda" and self.config.cuda_graphs and not recipe.distill.teacher
+        )
+        self.network.compile(dynamic=False, mode="reduce-overhead" if record else None)
 
     def _begin_from(self, model: str) -> None:
         weights = TensorFile(locate(model) / self.recipe.stage.name / "model.safetensors")

@@ -1,0 +1,136 @@
+"""On a GPU: a guided call and the whole loop against diffusers, and training against the card.
+
+The first two are those of guided_forward.py and sampling_loop.py, in bfloat16 and at the width of
+DeepFloyd's medium model. The last is a step of the trainer, from text and pictures on the CPU to
+changed weights and averages, as a share of the rate of a large matrix product in the same run.
+"""
+
+import warnings
+from collections.abc import Iterator
+
+import torch
+from guided_forward import NEAR, calls
+from measuring import Table, alternate, medians, script
+from peers import TOKENS, WEIGHT, diffusers_network
+from sampling_loop import against_diffusers
+from torch.utils.flop_counter import FlopCounterMode
+from training_step import Random
+
+from open_imagen.cascade.stage import StageConfig
+from open_imagen.models.registry import build
+from open_imagen.models.survey import size_of
+from open_imagen.training.optim import OptimConfig
+from open_imagen.training.run import Recipe, TrainConfig
+from open_imagen.training.trainer import Trainer
+from open_imagen.types import Batch, TextEmbedding
+
+DTYPE, DEVICE, SIDE = torch.bfloat16, "cuda", 64
+PRODUCT = 8192
+
+
+@torch.inference_mode()
+def guided_call(width: int, batch: int, rounds: int) -> dict[str, list[float]]:
+    ways = calls(width, batch, SIDE, DTYPE, DEVICE)
+    truth = ways["diffusers"]()
+    for name, way in ways.items():
+        torch.testing.assert_close(way(), truth, rtol=0, atol=NEAR[DTYPE], msg=name)
+    return alternate(ways, rounds, warm=3)
+
+
+@torch.inference_mode()
+def loop(width: int, batch: int, steps: int, rounds: int) -> dict[str, list[float]]:
+    ways = against_diffusers(batch, steps, width=width, device=DEVICE, dtype=DTYPE)
+    return alternate(ways, rounds, warm=2)
+
+
+def training(preset: str, batch: int, compiled: bool) -> tuple[Trainer, Batch]:
+    """A trainer of a preset, and a batch for it."""
+    with torch.device("meta"):
+        text_width = build(preset, "meta").config.text_width
+    recipe = Recipe(
+        name="benchmark",
+        stage=StageConfig(name="base", resolution=SIDE, network={"preset": preset}),
+        train=TrainConfig(
+            images=10**9, batch_size=batch, device=DEVICE, compile=compiled, cuda_graphs=False
+        ),
+        optim=OptimConfig(name="adafactor"),
+        encoder="random",
+    )
+    trainer = Trainer(recipe, None, Random(text_width))  # type: ignore[arg-type]
+    images = torch.randint(0, 256, (batch, 3, SIDE, SIDE), dtype=torch.uint8)
+    return trainer, Batch(images, ["a"] * batch, 0)
+
+
+def step_flops(preset: str, batch: int) -> int:
+    """Of forward and backward, as three times the forward's."""
+    network = build(preset, "meta")
+    with torch.device("meta"):
+        text = TextEmbedding(
+            torch.randn(1, 32, network.config.text_width),  # type: ignore[union-attr]
+            torch.ones(1, 32, dtype=torch.bool),
+        )
+        with FlopCounterMode(display=False) as flops, torch.no_grad():
+            network(torch.randn(1, 3, SIDE, SIDE), torch.zeros(1), text)
+    return 3 * batch * flops.get_total_flops()
+
+
+def matrix_rate(rounds: int = 9) -> float:
+    """FLOP/s of a large product in bfloat16."""
+    a, b = torch.randn(2, PRODUCT, PRODUCT, dtype=DTYPE, device=DEVICE)
+    found = medians(alternate({"product": lambda: [a @ b for _ in range(10)]}, rounds, warm=3))
+    return 10 * 2 * PRODUCT**3 / found["product"]
+
+
+def measure(
+    width: int, batches: str, steps: int, preset: str, batch: int, rounds: int
+) -> Iterator[Table]:
+    warnings.simplefilter("ignore")
+    card = torch.cuda.get_device_name()
+    size = f"{size_of(diffusers_network(width)) / 1e6:.0f} M parameters"
+    about = (
+        f"{card}, bfloat16, {SIDE} pixels, {TOKENS} tokens, guidance {WEIGHT:g}, width {width} "
+        f"({size}), the same weights in both; milliseconds. diffusers, compiled: with CUDA graphs "
+        "and channels_last. The ratios: ours, fast, against diffusers as it comes and compiled."
+    )
+    calls_table = Table("One guided call on a GPU", about, [])
+    loops_table = Table("The sampling loop on a GPU", f"{steps} steps of DDPM. {about}", [])
+    for each in map(int, batches.split(",")):
+        for table, taken in (
+            (calls_table, guided_call(width, each, 5 * rounds)),
+            (loops_table, loop(width, each, steps, rounds)),
+        ):
+            found = table.keep(taken, str(each))
+            fast = found["ours, fast"]
+            ratios = [found["diffusers"] / fast, found["diffusers, compiled"] / fast]
+            table.columns = ["batch", *found, "ratio, as it comes", "ratio, compiled"]
+            table.rows.append([each, *(1000 * one for one in found.values()), *ratios])
+    yield calls_table
+    yield loops_table
+
+    rate = matrix_rate()
+    trainer, given = training(preset, batch, compiled=True)
+    table = Table(
+        "Training on a GPU",
+        f"{card}, bfloat16, Adafactor, an average kept, the network compiled. Matrices of "
+        f"{PRODUCT:,} in the same run: {rate / 1e12:.0f} TFLOP/s.",
+        ["network", "parameters", "batch", "step, ms", "images/s", "TFLOP/s", "share of the rate"],
+    )
+    found = table.keep(alternate({preset: lambda: trainer.step(given)}, rounds, warm=3))[preset]
+    achieved = step_flops(preset, batch) / found
+    parameters = f"{size_of(trainer.network) / 1e6:,.0f} M"
+    row = [preset, parameters, batch, 1000 * found, batch / found, achieved / 1e12]
+    table.rows.append([*row, achieved / rate])
+    yield table
+
+
+if __name__ == "__main__":
+    script(
+        measure,
+        __doc__,
+        width={"type": int, "default": 192},
+        batches={"default": "1,16"},
+        steps={"type": int, "default": 20},
+        preset={"default": "imagen-base-64"},
+        batch={"type": int, "default": 64},
+        rounds={"type": int, "default": 7},
+    )
