@@ -28,7 +28,7 @@ def train(
     if trainer.recipe.validation:
         trainer.callbacks.append(Validation(folder, open_source(trainer.recipe.validation, device)))
     complete = trainer.fit()
-    print(f"{folder.name}: {trainer.seen:,} of {trainer.config.images:,} images", file=sys.stderr)
+    print(f"{folder.name}: {trainer.seen:,} of {trainer.length:,} images", file=sys.stderr)
     return complete
 
 

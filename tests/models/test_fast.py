@@ -259,6 +259,7 @@ def test_without_a_compiler_there_is_one_message(monkeypatch, tmp_path):
 
 
 @needs_cuda
+@pytest.mark.filterwarnings("ignore:TensorFloat32")
 def test_recorded_calls_on_a_gpu_are_the_plain_ones():
     """New pictures, levels and texts through one recording; another shape through another."""
     torch.manual_seed(0)

@@ -1,5 +1,6 @@
 """Training: it learns, resumes to the bit, and keeps the last good checkpoint."""
 
+import itertools
 import json
 import os
 import resource
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -383,6 +385,58 @@ def test_an_unknown_setting_is_met_with_a_suggestion(tmp_path):
     assert caught.value.hint == "Did you mean 'train.batch_size'?"
 
 
+def timed(tmp_path, monkeypatch, cost, *settings):
+    """A run of batches of 4 whose steps do nothing but take ``cost(step)`` seconds; its trainer,
+    and the learning rates of its steps."""
+    made = trainer(tmp_path, "train.batch_size=4", "optim.decay=1.0", "optim.warmup=0", *settings)
+    now, rates = [0.0], []
+    monkeypatch.setattr(
+        "open_imagen.training.trainer.time", SimpleNamespace(monotonic=lambda: now[0])
+    )
+
+    def step(batch):
+        now[0] += cost(made.seen // 4)
+        rates.append(made.recipe.optim.rate(made.seen, made.length) / made.recipe.optim.lr)
+        made._last_seen, made.seen = made.seen, made.seen + batch.size
+
+    made.step = step
+    return made, rates
+
+
+def test_a_run_that_must_end_in_time_learns_what_its_pace_allows(tmp_path, monkeypatch):
+    """Steps of a second, the first of 30, which compiles; then of two, from the 200th on."""
+
+    def cost(step):
+        return 30 if step == 0 else 1 + (step >= 200)
+
+    made, rates = timed(tmp_path, monkeypatch, cost, "train.images=4000", "train.within=10")
+    assert made.fit()
+    # 229 seconds in 200 steps, 371 in steps of two.
+    assert made.seen == pytest.approx(4 * (200 + 371 / 2), abs=4)
+    assert made.seconds == pytest.approx(600, abs=2)
+    assert rates[-1] < 0.01
+    assert all(after <= before for before, after in itertools.pairwise(rates[41:]))
+    assert rates[300] == pytest.approx(1 - 300 / (200 + 371 / 2), abs=0.01)
+
+
+def test_a_run_with_time_to_spare_learns_all_its_images(tmp_path, monkeypatch):
+    settings = ("train.images=400", "train.within=10")
+    made, _ = timed(tmp_path, monkeypatch, lambda step: 1, *settings)
+    assert made.fit()
+    assert made.seen == 400
+
+
+def test_a_stopped_run_keeps_its_time(tmp_path, monkeypatch):
+    settings = ("train.images=4000", "train.within=10")
+    made, _ = timed(tmp_path, monkeypatch, lambda step: 2, *settings)
+    made.callbacks.append(lambda one: setattr(one, "stopping", one.seen >= 400))
+    assert not made.fit()
+    assert made.length == pytest.approx(4 * 300, abs=4)
+    again, _ = timed(tmp_path, monkeypatch, lambda step: 2, *settings)
+    assert again.fit()
+    assert again.seconds == pytest.approx(600, abs=2)
+
+
 def test_super_resolution_trains_on_crops(tmp_path):
     config = read_recipe(
         RECIPES / "scenes-sr256.toml",
@@ -391,6 +445,8 @@ def test_super_resolution_trains_on_crops(tmp_path):
             "stage.network={preset='tiny-sr-256'}",
             "train.images=8",
             "train.batch_size=4",
+            "train.workers=0",
+            "train.compile=false",
             "train.sample_every=4",
             "train.precision=fp32",
             "data.num_captions=5",

@@ -90,4 +90,4 @@ def _run(config: "Recipe", device: "torch.device", first: bool) -> None:
     if complete:
         print(f"{trainer.seen:,} images seen; the model is in {config.folder / 'model'}")
     else:
-        print(f"{trainer.seen:,} of {config.train.images:,} images seen; run again to go on")
+        print(f"{trainer.seen:,} of {trainer.length:,} images seen; run again to go on")

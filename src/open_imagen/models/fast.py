@@ -5,7 +5,7 @@ float32, and attention, on bfloat16 matrix units, if it has them. On a GPU: comp
 recorded (CUDA graphs).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from open_imagen.devices import has_bf16
 from open_imagen.models import kernels
 from open_imagen.models.kernels import Split
 from open_imagen.models.layers import Conv, NormAct, ResBlock, TextAttention
+from open_imagen.recording import Recording
 
 MOST_RECORDINGS = 8
 """Shapes of calls whose recordings are kept on a GPU."""
@@ -55,7 +56,8 @@ def hasten(network: nn.Module) -> None:
 
 
 def slow(network: nn.Module) -> None:
-    """Take back what `hasten` did on a CPU."""
+    """Take back what `hasten` did."""
+    network._compiled_call_impl = None
     for module in network.modules():
         if isinstance(module, (Conv, NormAct, TextAttention)):
             module.quick = None
@@ -90,9 +92,7 @@ def attends_in_parts(layer: TextAttention) -> bool:
 
 
 class Recorded:
-    """A network's calls while sampling, recorded for each shape and played again: the GPU waits
-    for nothing between kernels. What comes back is the caller's own.
-    """
+    """A network's calls while sampling, recorded for each shape; what comes back is a copy."""
 
     def __init__(self, call: Callable[..., Tensor]) -> None:
         self.call = call
@@ -101,49 +101,18 @@ class Recorded:
 
     def __call__(self, *given: Any) -> Tensor:
         """(z, level, text, lowres), as the network takes them."""
-        flat, form = pytree.tree_flatten(given)
         if not torch.is_inference_mode_enabled():
             return self.call(*given)
-        key = (
-            form,
-            tuple((one.shape, one.dtype) if isinstance(one, Tensor) else one for one in flat),
-        )
+        given = tuple(one for one in given if one is not None)
+        flat, form = pytree.tree_flatten(given)
+        key = form, tuple((one.shape, one.dtype) for one in flat)
         if key not in self._recordings:
             self._pool = self._pool or torch.cuda.graph_pool_handle()
             while len(self._recordings) >= MOST_RECORDINGS:
                 del self._recordings[next(iter(self._recordings))]
-            self._recordings[key] = Recording(self.call, flat, form, self._pool)
-        return self._recordings[key].play(flat)
-
-
-class Recording:
-    """One call of one shape, with places of its own for what goes in and out."""
-
-    def __init__(
-        self, call: Callable[..., Tensor], flat: Sequence[Tensor], form: Any, pool: Any
-    ) -> None:
-        self.places = [one.clone() for one in flat]
-        self.holds: Sequence[Tensor | None] = [None] * len(flat)
-        given = pytree.tree_unflatten(self.places, form)
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):  # compiles, chooses algorithms, takes memory
-            for _ in range(3):
-                call(*given)
-        torch.cuda.current_stream().wait_stream(aside)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=pool):
-            self.out = call(*given)
-
-    def play(self, flat: Sequence[Tensor]) -> Tensor:
-        # The text is the same object from step to step: it is copied once.
-        pairs = enumerate(zip(flat, self.holds, strict=True))
-        new = [place for place, (one, held) in pairs if one is not held]
-        if new:
-            torch._foreach_copy_([self.places[k] for k in new], [flat[k] for k in new])
-        self.holds = flat
-        self.graph.replay()
-        return self.out.clone()
+            self._recordings[key] = Recording(self.call, given, self._pool)
+        out: Tensor = self._recordings[key].play(given)
+        return out.clone()
 
 
 class QuickNorm:

@@ -71,9 +71,9 @@ class Remembered:
         new = sorted(missing, key=lambda caption: (len(caption), caption))
         for start in range(0, len(new), batch_size):
             chunk = new[start : start + batch_size]
-            text = self.encoder(chunk)
+            text = self.encoder(chunk).to("cpu", self.dtype)
             for caption, tokens, mask in zip(chunk, text.tokens, text.mask, strict=True):
-                self._kept[caption] = tokens[mask].to("cpu", self.dtype)
+                self._kept[caption] = tokens[mask]
             if progress is not None:
                 progress(min(start + batch_size, len(new)))
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from open_imagen.devices import has_bf16
 from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.recording import Recording
 from open_imagen.training.parallel import shared_out, whole
 
 OPTIMIZERS = ("adafactor", "adamw", "muon")
@@ -68,6 +69,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float) -> None:
         super().__init__(list(parameters), {"lr": lr, "momentum": momentum})
+        self._recording: Recording | None = None
         for group in self.param_groups:
             for parameter in group["params"]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
@@ -82,13 +84,28 @@ class Muon(torch.optim.Optimizer):
             gradients = [one.grad for one in learning]
             torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
             ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov
-            for alike in _alike(learning):
-                matrices = [whole(ahead[place]).flatten(1) for place in alike]
-                scale = 0.2 * max(matrices[0].shape) ** 0.5
-                for place, step in zip(alike, _orthogonalized(matrices), strict=True):
-                    parameter = learning[place]
-                    step = (step * scale).view_as(ahead[place]).to(parameter.dtype)
-                    parameter.add_(shared_out(step, parameter), alpha=-group["lr"])
+            torch._foreach_add_(learning, self._directions(*ahead), alpha=-group["lr"])
+
+    def _directions(self, *ahead: Tensor) -> list[Tensor]:
+        """`directions` of them; on a GPU recorded, for they are a thousand small kernels."""
+        if any(type(one) is not Tensor or one.device.type != "cuda" for one in ahead):
+            return directions(*ahead)
+        if self._recording is None or len(self._recording.places) != len(ahead):
+            self._recording = Recording(directions, ahead)
+        steps: list[Tensor] = self._recording.play(ahead)
+        return steps
+
+
+def directions(*ahead: Tensor) -> list[Tensor]:
+    """Where to step for each momentum: orthogonalised, and of the size of AdamW's steps."""
+    steps: list[Tensor] = [*ahead]
+    for alike in _alike(ahead):
+        matrices = [whole(ahead[place]).flatten(1) for place in alike]
+        scale = 0.2 * max(matrices[0].shape) ** 0.5
+        for place, step in zip(alike, _orthogonalized(matrices), strict=True):
+            one = ahead[place]
+            steps[place] = shared_out((step * scale).view_as(one).to(one.dtype), one)
+    return steps
 
 
 def _alike(parameters: Sequence[Tensor]) -> list[list[int]]:

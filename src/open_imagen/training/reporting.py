@@ -30,7 +30,7 @@ class Log:
         self.board: Any = None
 
     def __call__(self, trainer: Trainer) -> None:
-        done = trainer.seen >= trainer.config.images
+        done = trainer.seen >= trainer.length
         if not trainer.world.first or not (trainer.passed(trainer.config.log_every) or done):
             return
         told = trainer.told
@@ -204,7 +204,7 @@ class Bar:
 
     def __call__(self, trainer: Trainer) -> None:
         if self.first:  # what an earlier part of the run did says nothing about our pace
-            self.progress.reset(self.task, completed=trainer.seen - 1, total=trainer.config.images)
+            self.progress.reset(self.task, completed=trainer.seen - 1)
             self.first = False
         told = trainer.told
         text = ""
@@ -214,7 +214,7 @@ class Bar:
             text += f", {left_out:,} unusable"
         if trainer.skipped:
             text += f", {trainer.skipped} steps skipped"
-        self.progress.update(self.task, completed=trainer.seen, told=text)
+        self.progress.update(self.task, completed=trainer.seen, total=trainer.length, told=text)
 
     def __enter__(self) -> "Bar":
         self.progress.start()

@@ -41,7 +41,8 @@ class TrainConfig:
     precision: str = "auto"
     """fp32, bf16 (autocast), or auto: bf16 where the hardware has it."""
     threads: int = 0
-    """CPU threads; 0 leaves torch's choice. Another number may change the last bits."""
+    """CPU threads; 0 leaves torch's choice, but takes 1 beside a GPU, where many would only wait
+    for each other. Another number may change the last bits."""
     parallel: str = "ddp"
     """How several processes (torchrun) share the work: ddp, the whole network in each, or fsdp, a
     share of weights, gradients and optimiser state in each."""
@@ -75,6 +76,9 @@ class TrainConfig:
     """Steps in a row whose loss is not finite, each skipped, before the run stops."""
     minutes: float = 0.0
     """Stop after so long, with a checkpoint; run again to go on. 0 for no limit."""
+    within: float = 0.0
+    """Minutes of training, over all its parts, in which the run shall be complete: it learns from
+    as many of `images` as its pace allows, and its learning rate falls accordingly. 0 for all."""
     keep: int = 3
     """Checkpoints kept."""
     prompts: tuple[str, ...] = ()

@@ -44,6 +44,8 @@ Objective = Callable[[Tensor, TextEmbedding, Draws, Tensor | None], Tensor]
 
 MOST_FOR_TEXT = 8
 """A GPU holds all texts itself if they take no more than such a part of its free memory."""
+PACE = 20
+"""Steps by which the pace is measured."""
 COMPILED_TEXT = 24
 """A compiled network sees texts padded to a multiple of this many tokens: few shapes to compile."""
 
@@ -78,11 +80,11 @@ class Trainer:
         self.recipe, self.config = recipe, recipe.train
         self.source = source
         self.callbacks = list(callbacks)
-        if self.config.threads:
-            torch.set_num_threads(self.config.threads)
         self.world = world()
         self._check_parts()
         self.device = own_device(self.config.device)
+        if threads := self.config.threads or int(self.device.type == "cuda"):
+            torch.set_num_threads(threads)
         self.bf16 = self._choose_bf16()
         # What is on disk is looked up; what is encoded is remembered.
         looked_up = isinstance(encoder, Store)
@@ -119,8 +121,11 @@ class Trainer:
         self.checkpoints = Checkpoints(recipe.folder / "checkpoints", self.config.keep)
 
         self.seen = self._last_seen = 0
+        self.length = self.config.images
+        """Images that the run will have seen in the end; fewer than `images` if time is short."""
         self.seconds = 0.0
         """Time spent in steps, over all resumed parts of the run."""
+        self._paced: tuple[int, float] | None = None
         self.told = Told()
         self.skipped = 0
         """Steps whose loss was not finite, in this process."""
@@ -158,7 +163,7 @@ class Trainer:
         )
         batches = loader.after(self.seen)
         with contextlib.closing(batches), stopping_on_sigterm(self):  # type: ignore[type-var]
-            while self.seen < self.config.images:
+            while self.seen < self.length:
                 started = time.monotonic()
                 if self.config.minutes and started - begun > 60 * self.config.minutes:
                     self.stopping = True
@@ -168,8 +173,9 @@ class Trainer:
                 batch = next(batches)
                 self.step(batch)
                 self.seconds += time.monotonic() - started
+                self._keep_time()
                 self.report()
-                if self.passed(self.config.save_every) or self.seen >= self.config.images:
+                if self.passed(self.config.save_every) or self.seen >= self.length:
                     self.save()
                 if self.passed(self.recipe.ema.snapshot_every):
                     self.snapshot()
@@ -187,7 +193,7 @@ class Trainer:
             return
         captions = {*self.source.captions(), *self.config.prompts}
         told = None if progress is None else (lambda done: progress(done, len(captions)))
-        self.text.warm(captions, progress=told)
+        self.text.warm(captions, 64 if self.device.type == "cpu" else 512, told)
         size = self.text.numbers * torch.float16.itemsize
         if self.device.type == "cuda" and size < free_memory(self.device) / MOST_FOR_TEXT:
             self.lookup = Packed(self.text, self.device)
@@ -230,7 +236,7 @@ class Trainer:
         loss, self._agreed_to_stop = said[0], bool(said[1])
         if self._is_finite(loss, norm):
             for group in self.optimizer.param_groups:
-                group["lr"] = self.recipe.optim.rate(self._last_seen, self.config.images)
+                group["lr"] = self.recipe.optim.rate(self._last_seen, self.length)
             self.optimizer.step()
             self.ema.update(self.network, self.seen, self.config.batch_size)
             self._losses.append(loss)
@@ -244,7 +250,7 @@ class Trainer:
 
     def report(self) -> None:
         """Bring `told` up to date and call the callbacks."""
-        if self.passed(self.config.log_every) or self.seen >= self.config.images:
+        if self.passed(self.config.log_every) or self.seen >= self.length:
             now = time.monotonic()
             images, then = self._since
             if self._losses:
@@ -255,6 +261,20 @@ class Trainer:
             self._since = (self.seen, now)
         for callback in self.callbacks:
             callback(self)
+
+    def _keep_time(self) -> None:
+        """Bring `length` to what the pace of late allows, if the run has to be complete in time."""
+        batch = self.config.batch_size
+        if not self.config.within or self.seen // batch % PACE:
+            return
+        then, self._paced = self._paced, (self.seen, self.seconds)
+        if then is None:  # the first steps compile, which is no pace
+            return
+        images, seconds = (now - before for now, before in zip(self._paced, then, strict=True))
+        left = max(0.0, 60 * self.config.within - self.seconds)
+        more = torch.tensor(images / seconds * left / self.world.size, device=self.device)
+        agreed = self.seen + int(total(more)) // batch * batch
+        self.length = min(self.config.images, agreed)
 
     @property
     def unusable(self) -> Mapping[str, int]:
@@ -270,6 +290,8 @@ class Trainer:
             tensors = training_tensors(self.network, self.ema, self.optimizer)
             self.checkpoints.load_latest(tensors)
             self.seen, self.seconds = facts["seen"], facts["seconds"]
+            if self.config.within:
+                self.length = min(self.length, facts.get("length", self.length))
         self._last_seen = self.seen
         self._since = (self.seen, time.monotonic())
         if self.world.first:
@@ -298,6 +320,7 @@ class Trainer:
         """Write a checkpoint; unless ``wait``, while training goes on."""
         tensors = training_tensors(self.network, self.ema, self.optimizer)
         facts = {"seconds": self.seconds, "network": self.stage.saved_network}
+        facts["length"] = self.length
         if self.recipe.adapter.rank:
             facts["adapter"] = plain(self.recipe.adapter)
         self.checkpoints.save(self.seen, tensors, facts, wait or not self.config.async_save)
