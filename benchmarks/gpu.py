@@ -81,38 +81,49 @@ def matrix_rate(rounds: int = 9) -> float:
     return 10 * 2 * PRODUCT**3 / found["product"]
 
 
+def compared(title: str, width: int, rounds: dict[int, dict[str, list[float]]]) -> Table:
+    """The rounds of all ways at each batch, as a table."""
+    size = f"{size_of(diffusers_network(width)) / 1e6:.0f} M parameters"
+    table = Table(
+        title,
+        f"{torch.cuda.get_device_name()}, bfloat16, {SIDE} pixels, {TOKENS} tokens, guidance "
+        f"{WEIGHT:g}, width {width} ({size}), the same weights in both; milliseconds. diffusers, "
+        "compiled: with CUDA graphs and channels_last. The ratios: ours, fast, against diffusers "
+        "as it comes and compiled.",
+        [],
+    )
+    for batch, taken in rounds.items():
+        found = table.keep(taken, str(batch))
+        fast = found["ours, fast"]
+        ratios = [found["diffusers"] / fast, found["diffusers, compiled"] / fast]
+        table.columns = ["batch", *found, "ratio, as it comes", "ratio, compiled"]
+        table.rows.append([batch, *(1000 * one for one in found.values()), *ratios])
+    return table
+
+
 def measure(
-    width: int, batches: str, steps: int, preset: str, batch: int, rounds: int
+    parts: str, width: int, batches: str, steps: int, preset: str, batch: int, rounds: int
 ) -> Iterator[Table]:
     warnings.simplefilter("ignore")
-    card = torch.cuda.get_device_name()
-    size = f"{size_of(diffusers_network(width)) / 1e6:.0f} M parameters"
-    about = (
-        f"{card}, bfloat16, {SIDE} pixels, {TOKENS} tokens, guidance {WEIGHT:g}, width {width} "
-        f"({size}), the same weights in both; milliseconds. diffusers, compiled: with CUDA graphs "
-        "and channels_last. The ratios: ours, fast, against diffusers as it comes and compiled."
-    )
-    calls_table = Table("One guided call on a GPU", about, [])
-    loops_table = Table("The sampling loop on a GPU", f"{steps} steps of DDPM. {about}", [])
-    for each in map(int, batches.split(",")):
-        for table, taken in (
-            (calls_table, guided_call(width, each, 5 * rounds)),
-            (loops_table, loop(width, each, steps, rounds)),
-        ):
-            found = table.keep(taken, str(each))
-            fast = found["ours, fast"]
-            ratios = [found["diffusers"] / fast, found["diffusers, compiled"] / fast]
-            table.columns = ["batch", *found, "ratio, as it comes", "ratio, compiled"]
-            table.rows.append([each, *(1000 * one for one in found.values()), *ratios])
-    yield calls_table
-    yield loops_table
+    each = [int(number) for number in batches.split(",")]
+    if "calls" in parts:
+        taken = {number: guided_call(width, number, 5 * rounds) for number in each}
+        yield compared("One guided call on a GPU", width, taken)
+    if "loops" in parts:
+        taken = {number: loop(width, number, steps, rounds) for number in each}
+        yield compared(f"{steps} steps of DDPM on a GPU", width, taken)
+    if "training" in parts:
+        yield trained(preset, batch, rounds)
 
+
+def trained(preset: str, batch: int, rounds: int) -> Table:
+    """A training step as a share of the card's rate."""
     rate = matrix_rate()
     trainer, given = training(preset, batch, compiled=True)
     table = Table(
         "Training on a GPU",
-        f"{card}, bfloat16, Adafactor, an average kept, the network compiled. Matrices of "
-        f"{PRODUCT:,} in the same run: {rate / 1e12:.0f} TFLOP/s.",
+        f"{torch.cuda.get_device_name()}, bfloat16, Adafactor, an average kept, the network "
+        f"compiled. Matrices of {PRODUCT:,} in the same run: {rate / 1e12:.0f} TFLOP/s.",
         ["network", "parameters", "batch", "step, ms", "images/s", "TFLOP/s", "share of the rate"],
     )
     found = table.keep(alternate({preset: lambda: trainer.step(given)}, rounds, warm=3))[preset]
@@ -120,13 +131,14 @@ def measure(
     parameters = f"{size_of(trainer.network) / 1e6:,.0f} M"
     row = [preset, parameters, batch, 1000 * found, batch / found, achieved / 1e12]
     table.rows.append([*row, achieved / rate])
-    yield table
+    return table
 
 
 if __name__ == "__main__":
     script(
         measure,
         __doc__,
+        parts={"default": "calls,loops,training"},
         width={"type": int, "default": 192},
         batches={"default": "1,16"},
         steps={"type": int, "default": 20},
