@@ -58,6 +58,11 @@ def gathering(network: nn.Module, last: bool) -> Iterator[None]:
         yield
 
 
+def is_shared(tensor: Tensor) -> bool:
+    """Whether a tensor is in shards."""
+    return isinstance(tensor, DTensor)
+
+
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor that may be in shards. Every process must ask."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -298,12 +298,12 @@ class Trainer:
             write_text(self.recipe.folder / "recipe.toml", to_toml(plain(self.recipe)))
 
     def _compile(self, recipe: Recipe) -> None:
-        # What a recorded step has put out is written over by the next call: a student on its own
-        # path calls its network several times in a step.
-        record = (
-            self.device.type == "cuda" and self.config.cuda_graphs and not recipe.distill.teacher
-        )
-        self.network.compile(dynamic=False, mode="reduce-overhead" if record else None)
+        # What a recorded call has put out, gradients included, is written over by the next one:
+        # there must be one in a step, and nobody else who holds its gradients.
+        one_call = not recipe.distill.teacher and self.config.accumulate == 1
+        record = self.config.cuda_graphs and one_call and self.world.size == 1
+        on_gpu = self.device.type == "cuda"
+        self.network.compile(dynamic=False, mode="reduce-overhead" if record and on_gpu else None)
 
     def _begin_from(self, model: str) -> None:
         weights = TensorFile(locate(model) / self.recipe.stage.name / "model.safetensors")
