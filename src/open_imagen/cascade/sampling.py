@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from open_imagen.cascade.augmentation import check_noise_level
+from open_imagen.cascade.colors import check_color_fix
 from open_imagen.config import parse
 from open_imagen.diffusion.guidance import Guidance
 from open_imagen.diffusion.samplers import (
@@ -57,6 +58,9 @@ class Sampling:
     """Upper bound of the dynamic threshold."""
     noise_level: float | None = None
     """Noise conditioning augmentation of a super-resolution stage, 0 to 1."""
+    color_fix: float | None = None
+    """Of a super-resolution stage: bring coarse colours back to those of the picture that it
+    enlarges. The sigma of a Gaussian in that picture's pixels; 0 is off (see colors.py)."""
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
@@ -67,6 +71,8 @@ class Sampling:
             raise UnknownName("spacing", self.spacing, SPACINGS)
         if self.noise_level is not None:
             check_noise_level(self.noise_level)
+        if self.color_fix is not None:
+            check_color_fix(self.color_fix)
         if self.gamma is not None and not 0 <= self.gamma <= 1:
             raise ConfigError(f"gamma = {self.gamma} must be between 0 and 1.")
         if self.churn is not None and not self.churn >= 0:
@@ -143,6 +149,7 @@ FALLBACK: dict[str, Any] = {
     "percentile": 99.5,
     "threshold_cap": math.inf,
     "noise_level": 0.1,
+    "color_fix": 0.0,
 }
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from open_imagen.cascade.augmentation import Augmentation, blurred
+from open_imagen.cascade.colors import recolored
 from open_imagen.cascade.draws import Draws
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.config import plain
@@ -266,7 +267,10 @@ class Stage(nn.Module):
         denoise = self.denoiser(text, common, condition, negative, levels, weights)
         if watch is not None:
             denoise = watched(denoise, levels, watch)
-        return common.walk(denoise, z, levels, noise).clamp(-1, 1)
+        made = common.walk(denoise, z, levels, noise)
+        if lowres is not None and common.color_fix:
+            made = recolored(made, lowres, common.color_fix)
+        return made.clamp(-1, 1)
 
     def denoiser(
         self,

@@ -83,6 +83,7 @@ NUMBERS = (
     "percentile",
     "threshold_cap",
     "noise_level",
+    "color_fix",
 )
 
 

@@ -1,0 +1,75 @@
+"""Colours brought back: exactly where they are flat, by the Gaussian's share where they are not."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from open_imagen.cascade.colors import recolored
+from open_imagen.cascade.sampling import Sampling
+from open_imagen.errors import ConfigError
+from open_imagen.types import TextEmbedding
+from standins import make_stages
+
+
+def enlarged(small, scale=4):
+    return F.interpolate(small, scale_factor=scale, mode="nearest")
+
+
+def test_a_flat_error_of_colour_goes_and_detail_stays():
+    torch.manual_seed(0)
+    lowres = torch.rand(2, 3, 1, 1).expand(2, 3, 16, 16)
+    detail = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(32, 32)  # 0 in every small pixel
+    off = torch.rand(2, 3, 1, 1) * 0.3
+    found = recolored(enlarged(lowres) + off + 0.1 * detail, lowres, 2.0)
+    torch.testing.assert_close(found, enlarged(lowres) + 0.1 * detail)
+
+
+def test_what_has_the_right_colours_stays_as_it_is():
+    lowres = torch.rand(1, 3, 8, 8)
+    image = enlarged(lowres)
+    torch.testing.assert_close(recolored(image, lowres, 1.5), image)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 2.0])
+@pytest.mark.parametrize("period", [8, 16, 32])
+def test_waves_are_brought_back_by_the_gaussian_s_share(sigma, period):
+    """A wave of error keeps 1 - exp(-(sigma w)^2 / 2) of itself, in the means of small pixels."""
+    w = 2 * math.pi / period
+    wave = torch.cos(w * (torch.arange(128) + 0.5))[None, None, None, :].expand(1, 3, 32, 128)
+    found = recolored(enlarged(wave), torch.zeros_like(wave), sigma)
+    middle = slice(40, 88)  # far from borders
+    kept = F.avg_pool2d(found, 4)[..., 16, middle] / wave[..., 16, middle]
+    # Enlarging by lines between pixels averages a wave over its neighbours within a pixel.
+    share = math.exp(-((sigma * w) ** 2) / 2) * mean_of_lines(w)
+    torch.testing.assert_close(kept, torch.full_like(kept, 1 - share), rtol=0, atol=4e-3)
+
+
+def mean_of_lines(w, scale=4):
+    """What is left of a wave in the mean of the points that linear enlarging puts into a pixel."""
+    places = [(k + 0.5) / scale - 0.5 for k in range(scale)]
+    return sum(1 - abs(p) * (1 - math.cos(w)) for p in places) / scale
+
+
+def test_a_stage_does_it_to_the_picture_that_it_made():
+    stage = make_stages()[1]
+    for parameter in stage.network.head.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    text = TextEmbedding(torch.randn(2, 3, 384), torch.ones(2, 3, dtype=torch.bool))
+    lowres = 0.5 * (torch.rand(2, 3, 16, 16) * 2 - 1)
+
+    def draw(color_fix):
+        makers = [torch.Generator().manual_seed(k) for k in range(2)]
+        settings = Sampling(steps=2, threshold="static", guidance=1.0, color_fix=color_fix)
+        return stage.sample(text, makers, settings, lowres)
+
+    plain = draw(0.0)
+    torch.testing.assert_close(draw(2.0), recolored(plain, lowres, 2.0).clamp(-1, 1))
+    assert not torch.allclose(draw(2.0), plain)
+
+
+@pytest.mark.parametrize("width", [-1.0, 9.0, math.nan])
+def test_a_width_that_cannot_be_is_refused(width):
+    with pytest.raises(ConfigError, match="color_fix"):
+        Sampling(color_fix=width)
