@@ -389,7 +389,8 @@ def timed(tmp_path, monkeypatch, cost, *settings):
     """A run of batches of 4 whose steps do nothing but take ``cost(step)`` seconds; its trainer,
     and the learning rates of its steps."""
     made = trainer(tmp_path, "train.batch_size=4", "optim.decay=1.0", "optim.warmup=0", *settings)
-    now, rates = [0.0], []
+    now, rates, batch = [0.0], [], made.source.batch(0, 4)
+    monkeypatch.setattr(made.source, "batch", lambda index, size: batch)
     monkeypatch.setattr(
         "open_imagen.training.trainer.time", SimpleNamespace(monotonic=lambda: now[0])
     )
