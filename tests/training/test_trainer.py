@@ -388,7 +388,8 @@ def test_an_unknown_setting_is_met_with_a_suggestion(tmp_path):
 def timed(tmp_path, monkeypatch, cost, *settings):
     """A run of batches of 4 whose steps do nothing but take ``cost(step)`` seconds; its trainer,
     and the learning rates of its steps."""
-    made = trainer(tmp_path, "train.batch_size=4", "optim.decay=1.0", "optim.warmup=0", *settings)
+    quiet = ("train.batch_size=4", "train.save_every=100000", "optim.decay=1.0", "optim.warmup=0")
+    made = trainer(tmp_path, *quiet, *settings)
     now, rates, batch = [0.0], [], made.source.batch(0, 4)
     monkeypatch.setattr(made.source, "batch", lambda index, size: batch)
     monkeypatch.setattr(
