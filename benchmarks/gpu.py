@@ -7,13 +7,14 @@ changed weights and averages, as a share of the rate of a large matrix product i
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from guided_forward import NEAR, calls
 from measuring import Table, alternate, medians, script
 from peers import TOKENS, WEIGHT, diffusers_network
+from roofline import cost
 from sampling_loop import against_diffusers
-from torch.utils.flop_counter import FlopCounterMode
 from training_step import Random
 
 from open_imagen.cascade.stage import StageConfig
@@ -22,7 +23,7 @@ from open_imagen.models.survey import size_of
 from open_imagen.training.optim import OptimConfig
 from open_imagen.training.run import Recipe, TrainConfig
 from open_imagen.training.trainer import Trainer
-from open_imagen.types import Batch, TextEmbedding
+from open_imagen.types import Batch
 
 DTYPE, DEVICE, SIDE = torch.bfloat16, "cuda", 64
 PRODUCT = 8192
@@ -43,15 +44,14 @@ def loop(width: int, batch: int, steps: int, rounds: int) -> dict[str, list[floa
     return alternate(ways, rounds, warm=2)
 
 
-def training(preset: str, batch: int, compiled: bool) -> tuple[Trainer, Batch]:
+def training(preset: str, batch: int) -> tuple[Trainer, Batch]:
     """A trainer of a preset, and a batch for it."""
-    with torch.device("meta"):
-        text_width = build(preset, "meta").config.text_width
+    text_width: Any = build(preset, "meta").config.text_width
     recipe = Recipe(
         name="benchmark",
         stage=StageConfig(name="base", resolution=SIDE, network={"preset": preset}),
         train=TrainConfig(
-            images=10**9, batch_size=batch, device=DEVICE, compile=compiled, cuda_graphs=False
+            images=10**9, batch_size=batch, device=DEVICE, compile=True, cuda_graphs=False
         ),
         optim=OptimConfig(name="adafactor"),
         encoder="random",
@@ -59,19 +59,6 @@ def training(preset: str, batch: int, compiled: bool) -> tuple[Trainer, Batch]:
     trainer = Trainer(recipe, None, Random(text_width))  # type: ignore[arg-type]
     images = torch.randint(0, 256, (batch, 3, SIDE, SIDE), dtype=torch.uint8)
     return trainer, Batch(images, ["a"] * batch, 0)
-
-
-def step_flops(preset: str, batch: int) -> int:
-    """Of forward and backward, as three times the forward's."""
-    network = build(preset, "meta")
-    with torch.device("meta"):
-        text = TextEmbedding(
-            torch.randn(1, 32, network.config.text_width),  # type: ignore[union-attr]
-            torch.ones(1, 32, dtype=torch.bool),
-        )
-        with FlopCounterMode(display=False) as flops, torch.no_grad():
-            network(torch.randn(1, 3, SIDE, SIDE), torch.zeros(1), text)
-    return 3 * batch * flops.get_total_flops()
 
 
 def matrix_rate(rounds: int = 9) -> float:
@@ -119,7 +106,7 @@ def measure(
 def trained(preset: str, batch: int, rounds: int) -> Table:
     """A training step as a share of the card's rate."""
     rate = matrix_rate()
-    trainer, given = training(preset, batch, compiled=True)
+    trainer, given = training(preset, batch)
     table = Table(
         "Training on a GPU",
         f"{torch.cuda.get_device_name()}, bfloat16, Adafactor, an average kept, the network "
@@ -127,7 +114,8 @@ def trained(preset: str, batch: int, rounds: int) -> Table:
         ["network", "parameters", "batch", "step, ms", "images/s", "TFLOP/s", "share of the rate"],
     )
     found = table.keep(alternate({preset: lambda: trainer.step(given)}, rounds, warm=3))[preset]
-    achieved = step_flops(preset, batch) / found
+    # Forward and backward are three times the forward.
+    achieved = 3 * batch * cost(preset, Random.max_length).flops / found
     parameters = f"{size_of(trainer.network) / 1e6:,.0f} M"
     row = [preset, parameters, batch, 1000 * found, batch / found, achieved / 1e12]
     table.rows.append([*row, achieved / rate])

@@ -56,12 +56,14 @@ class Moved(TorchDispatchMode):
         return out
 
 
-def given(network: nn.Module, side: int, device: str, dtype: torch.dtype) -> tuple[Any, ...]:
+def given(
+    network: nn.Module, side: int, device: str, dtype: torch.dtype, tokens: int = TOKENS
+) -> tuple[Any, ...]:
     config: Any = network.config
     with torch.device(device):
         text = TextEmbedding(
-            torch.randn(1, TOKENS, config.text_width, dtype=dtype),
-            torch.ones(1, TOKENS, dtype=torch.bool),
+            torch.randn(1, tokens, config.text_width, dtype=dtype),
+            torch.ones(1, tokens, dtype=torch.bool),
         )
         z = torch.randn(1, 3, side, side, dtype=dtype).to(memory_format=torch.channels_last)
         level = torch.zeros(1)
@@ -69,12 +71,12 @@ def given(network: nn.Module, side: int, device: str, dtype: torch.dtype) -> tup
     return z, level, network.read(text), lowres  # type: ignore[operator]
 
 
-def cost(name: str) -> Cost:
+def cost(name: str, tokens: int = TOKENS) -> Cost:
     """Counted on tensors without memory."""
     # In inference mode layers would stay whole, and not be the operations that are counted.
     with torch.inference_mode(False), torch.no_grad():
         network = build(name, device="meta")
-        inputs = given(network, PRESETS[name].resolution, "meta", torch.float32)
+        inputs = given(network, PRESETS[name].resolution, "meta", torch.float32, tokens)
         with FlopCounterMode(display=False) as flops, Moved() as moved:
             network(*inputs)
     assert moved.total > size_of(network) / 2, (

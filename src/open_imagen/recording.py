@@ -33,9 +33,8 @@ class Recording:
         with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
             self.out = call(*own)
 
-    def play(self, given: Any) -> Any:
-        """What the call gives for these; written over by the next."""
-        flat = pytree.tree_leaves(given)
+    def play(self, flat: Sequence[Tensor]) -> Any:
+        """What the call gives for these leaves of its arguments; written over by the next."""
         # What is the same object as before is there already, as long as nobody writes into it.
         pairs = enumerate(zip(flat, self.holds, strict=True))
         new = [place for place, (one, held) in pairs if one is not held]

@@ -88,14 +88,15 @@ def paint(
     drawing: Drawing, size: int, device: torch.device | str = "cpu", extent: float = 1.0
 ) -> Tensor:
     """The part of `render` that is the device's, which never waits for it."""
-    shades, _, owners, objects, carriers, signs, text = (
-        sent(torch.from_numpy(part), device) for part in drawing
-    )
-    canvas = shades[:, None, None, None].repeat(1, 3, size, size)
+
+    def there(part: np.ndarray) -> Tensor:
+        return sent(torch.from_numpy(part), device)
+
+    canvas = there(drawing.shades)[:, None, None, None].repeat(1, 3, size, size)
     grid = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) * (extent / size)
     scale = size / extent
 
-    covers, paints = [], []
+    objects, covers, paints = there(drawing.objects), [], []
     bounds = np.searchsorted(drawing.shapes, np.arange(len(DISTANCES) + 1)).tolist()
     for (first, last), distance in zip(pairwise(bounds), DISTANCES.values(), strict=True):
         if first == last:
@@ -108,10 +109,12 @@ def paint(
         covers.append(cover)
         paints.append(cover * numbers[:, 3:, None, None])
     if covers:
+        owners = there(drawing.owners)
         # Objects do not overlap, so what they cover and paint can be summed per picture.
         covered = torch.zeros_like(canvas[:, :1]).index_add_(0, owners, torch.cat(covers))
         canvas.mul_(1 - covered.clamp_(max=1)).index_add_(0, owners, torch.cat(paints))
     if len(drawing.carriers):
+        carriers, signs, text = map(there, (drawing.carriers, drawing.signs, drawing.letters))
         x, y, height, width = (column[:, None, None] for column in signs.unbind(1))
         d = _box((grid - x) / height, (grid[:, None] - y) / height, width, 1.0)
         outer, inner = ((0.5 - (d + f) * height * scale).clamp(0, 1) for f in (0.0, FRAME))

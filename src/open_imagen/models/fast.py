@@ -111,7 +111,7 @@ class Recorded:
             while len(self._recordings) >= MOST_RECORDINGS:
                 del self._recordings[next(iter(self._recordings))]
             self._recordings[key] = Recording(self.call, given, self._pool)
-        out: Tensor = self._recordings[key].play(given)
+        out: Tensor = self._recordings[key].play(flat)
         return out.clone()
 
 

@@ -101,11 +101,11 @@ class Packed:
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
         """[B, L, width] float32 and mask, on the table's device."""
         device = self._table.device
-        if not all(caption in self._places for caption in captions):
+        found = [self._places[caption] for caption in captions if caption in self._places]
+        if len(found) < len(captions):
             return self.remembered(captions).to(device)
-        places = sent(torch.tensor([self._places[caption] for caption in captions]), device)
-        starts, lengths = places.T[:, :, None]
-        longest = max(self._places[caption][1] for caption in captions)
+        starts, lengths = sent(torch.tensor(found), device).T[:, :, None]
+        longest = max(length for _, length in found)
         steps = torch.arange(longest, device=device)
         mask = steps < lengths
         tokens = self._table[(starts + steps).clamp(max=len(self._table) - 1)]

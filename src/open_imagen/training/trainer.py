@@ -105,7 +105,7 @@ class Trainer:
         if self.config.checkpoint_activations:
             checkpoint_blocks(self.network)
         if self.config.compile:
-            self._compile(recipe)
+            self._compile()
         self.learning = spread(self.network, self.config.parallel)
         """The network as it is called in training; `network` itself where there is one process."""
         self.stage.network = self.learning
@@ -297,10 +297,10 @@ class Trainer:
         if self.world.first:
             write_text(self.recipe.folder / "recipe.toml", to_toml(plain(self.recipe)))
 
-    def _compile(self, recipe: Recipe) -> None:
+    def _compile(self) -> None:
         # What a recorded call has put out, gradients included, is written over by the next one:
         # there must be one in a step, and nobody else who holds its gradients.
-        one_call = not recipe.distill.teacher and self.config.accumulate == 1
+        one_call = not self.recipe.distill.teacher and self.config.accumulate == 1
         record = self.config.cuda_graphs and one_call and self.world.size == 1
         on_gpu = self.device.type == "cuda"
         self.network.compile(dynamic=False, mode="reduce-overhead" if record and on_gpu else None)
