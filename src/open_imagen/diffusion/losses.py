@@ -9,6 +9,7 @@ from open_imagen.diffusion.parameterization import check_kind, convert, snr_weig
 from open_imagen.errors import ConfigError, UnknownName
 
 WEIGHTINGS = ("min_snr", "simple")
+ERRORS = ("absolute", "squared")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,10 @@ class Objective:
     prediction: str = "eps"
     """What the network puts out: eps (the paper), x or v."""
     space: str = "eps"
-    """Where the squared error is taken: eps (the paper), x or v."""
+    """Where the error is taken: eps (the paper), x or v."""
+    error: str = "squared"
+    """squared (the paper): teaches the mean of what x may be. absolute: teaches its median, so an
+    edge whose place is not quite certain stays an edge (as in SR3, Saharia et al. 2021)."""
     weighting: str = "simple"
     """simple: as it is. min_snr: never more than `gamma` on an error in x (Hang et al. 2023)."""
     gamma: float = 5.0
@@ -30,6 +34,8 @@ class Objective:
     def __post_init__(self) -> None:
         check_kind(self.prediction)
         check_kind(self.space, "loss space")
+        if self.error not in ERRORS:
+            raise UnknownName("error", self.error, ERRORS)
         if self.weighting not in WEIGHTINGS:
             raise UnknownName("weighting", self.weighting, WEIGHTINGS)
         if not self.gamma > 0 or not self.max_weight > 0:
@@ -44,7 +50,9 @@ class Objective:
         return in_x.clamp(max=self.max_weight) / in_space
 
     def loss(self, prediction: Tensor, x: Tensor, eps: Tensor, z: Tensor, logsnr: Tensor) -> Tensor:
-        """Weighted mean squared error of each example, shape [B].
+        """Weighted mean error of each example, shape [B].
+
+        An absolute error counts by the root of the weight, as the squared one's root would.
 
         Args:
             prediction: the network's output, shape of x [B, ...].
@@ -52,5 +60,7 @@ class Objective:
             logsnr: [B], the level of z.
         """
         found = convert(prediction, z, logsnr, self.prediction, self.space)
-        error = (found - target(self.space, x, eps, logsnr)).square().flatten(1).mean(1)
-        return self.weight(logsnr) * error
+        error = (found - target(self.space, x, eps, logsnr)).flatten(1)
+        if self.error == "absolute":
+            return self.weight(logsnr).sqrt() * error.abs().mean(1)
+        return self.weight(logsnr) * error.square().mean(1)
