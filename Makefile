@@ -19,11 +19,14 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/python scripts/demo.py
 
+# Files of tests side by side, a core each.
+PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+
 test: install
-	$(BIN)/pytest
+	$(PYTEST)
 
 test-fast: install
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 check: install
 	$(BIN)/ruff check .

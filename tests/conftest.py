@@ -1,11 +1,17 @@
 """Fixtures shared by all rooms."""
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from open_imagen.cascade.pipeline import Cascade
 from standins import WordEncoder, make_stages
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Tests run side by side, a core for each process.
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

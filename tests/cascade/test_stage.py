@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from open_imagen.cascade.augmentation import Augmentation, blurred
+from open_imagen.cascade.augmentation import POINTS, SPACING, Augmentation, blurred, warped
 from open_imagen.cascade.draws import Draws
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage, StageConfig
@@ -102,6 +102,39 @@ def test_training_blurs_the_small_picture_and_sampling_does_not():
     assert not torch.allclose(loss, still)
     with pytest.raises(ConfigError, match=r"augmentation\.blur = -1"):
         Augmentation(blur=-1)
+
+
+def test_pixels_are_fetched_from_beside_their_places():
+    """Of two ramps each pixel tells where it comes from: at every third one, by its point alone."""
+    right, down = torch.meshgrid(torch.arange(30.0), torch.arange(24.0), indexing="xy")
+    ramps = torch.stack([right, down, right + down]).expand(2, 3, 24, 30)
+    points = torch.rand(2, 2, POINTS, POINTS) - 0.5
+    found = warped(ramps, torch.tensor([0.0, 0.8]), points)
+    torch.testing.assert_close(found[0], ramps[0], atol=1e-4, rtol=0)
+    at = np.s_[1 + SPACING : -SPACING : SPACING]  # borders are repeated
+    ways = (found - ramps)[1, :, at, at] / 0.8
+    torch.testing.assert_close(ways[:2], points[1, :, 1:7, 1:9], atol=1e-4, rtol=0)
+    torch.testing.assert_close(ways[2], ways[0] + ways[1], atol=1e-4, rtol=0)
+    # What is larger than all points takes them over again.
+    wide = torch.arange(90.0).expand(1, 3, 3, 90)
+    ways = (warped(wide, torch.ones(1), points[:1]) - wide)[0, 0, 1, 4:-4:SPACING]
+    again = points[0, 0, 0].repeat(3)[1:29]
+    torch.testing.assert_close(ways, again, atol=1e-4, rtol=0)
+
+
+def test_training_warps_the_small_picture_and_sampling_does_not():
+    stage = make_stages()[1]
+    bending = Augmentation(highest=0.0, warp=0.8)
+    stage.config = dataclasses.replace(stage.config, augmentation=bending)
+    lowres, draws = torch.rand(2, 3, 16, 16), draws_of(2, lowres=True)
+    given = stage.condition(lowres, draws.level * 0, draws.lowres_noise, (64, 64))
+    learned = stage.condition_drawn(lowres, draws, (64, 64))
+    wanted = warped(lowres, 0.8 * draws.warp, draws.points)
+    wavy = stage.condition(wanted, draws.level * 0, draws.lowres_noise, (64, 64))
+    assert torch.equal(learned.image, wavy.image)
+    assert not torch.allclose(learned.image, given.image, atol=0.01)
+    with pytest.raises(ConfigError, match=r"augmentation\.warp = 9"):
+        Augmentation(warp=9)
 
 
 def test_augmentation_is_diffusion_and_level_zero_is_clean():

@@ -1,4 +1,4 @@
-"""Noise conditioning augmentation for super-resolution (section 2.4, figure A.32), and blur."""
+"""Noise conditioning augmentation for super-resolution (section 2.4, figure A.32); blur, warp."""
 
 import math
 from dataclasses import dataclass, field
@@ -13,6 +13,10 @@ from open_imagen.errors import ConfigError
 
 WIDEST_BLUR = 8.0
 """In pixels of the low-resolution image; more is a slip of units."""
+WIDEST_WARP = 3.0
+"""In the same; from there on neighbours often change places."""
+POINTS, SPACING = 12, 3
+"""Of the random points that a warp is interpolated from: how many a side, how many pixels apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,10 @@ class Augmentation:
     """Training blurs the low-resolution image by a Gaussian whose sigma, in that image's pixels, is
     drawn from 0 to this: a stage below draws softer edges than scaled pictures have, and what has
     only seen the sharp leaves the soft as they are (Ho et al. 2021, section 4.2)."""
+    warp: float = 0.0
+    """Training fetches the pixels of the low-resolution image from a little beside their places, by
+    a smooth random field (Simard et al. 2003) whose standard deviation, in that image's pixels, is
+    drawn from 0 to this: a stage below that draws wavy lines gets straight ones of them."""
     align_corners: bool = False
     """Enlarge corner to corner (DeepFloyd IF), not with pixel centres aligned."""
 
@@ -37,6 +45,10 @@ class Augmentation:
         if not 0 <= self.blur <= WIDEST_BLUR:
             raise ConfigError(
                 f"augmentation.blur = {self.blur} must be between 0 and {WIDEST_BLUR:g} pixels."
+            )
+        if not 0 <= self.warp <= WIDEST_WARP:
+            raise ConfigError(
+                f"augmentation.warp = {self.warp} must be between 0 and {WIDEST_WARP:g} pixels."
             )
 
     def logsnr(self, level: Tensor) -> Tensor:
@@ -83,6 +95,30 @@ def blurred(image: Tensor, sigma: Tensor) -> Tensor:
     rows = F.pad(image, (radius,) * 4, mode="replicate").flatten(0, 1)[None]  # [1, 3B, H, W]
     rows = F.conv2d(rows, taps[:, None, :, None], groups=len(taps))
     return F.conv2d(rows, taps[:, None, None, :], groups=len(taps)).view_as(image)
+
+
+def warped(image: Tensor, sigma: Tensor, points: Tensor) -> Tensor:
+    """Each image with its pixels fetched from beside their places, bilinearly; edges are repeated.
+
+    Args:
+        image: [B, 3, h, w].
+        sigma: standard deviations of the way in pixels, [B].
+        points: standard normal, [B, 2, POINTS, POINTS]: the ways right and down, every SPACING
+            pixels and over again; between them they are interpolated bicubically.
+    """
+    height, width = image.shape[2:]
+    down, right = (
+        torch.arange(math.ceil(n / SPACING), device=image.device) % POINTS for n in (height, width)
+    )
+    ways = F.interpolate(points[:, :, down][..., right], scale_factor=SPACING, mode="bicubic")
+    ways = ways[..., :height, :width] * sigma[:, None, None, None]
+    pixel = ways.new_tensor([2 / width, 2 / height])
+    still = torch.eye(2, 3, device=image.device).expand(len(image), 2, 3)
+    places = F.affine_grid(still, list(image.shape), align_corners=False)
+    places = places + ways.permute(0, 2, 3, 1) * pixel
+    return F.grid_sample(
+        image.float(), places, mode="bilinear", padding_mode="border", align_corners=False
+    ).to(image.dtype)
 
 
 def check_noise_level(level: float) -> None:

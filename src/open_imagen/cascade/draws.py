@@ -7,11 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from open_imagen.cascade.augmentation import POINTS
 from open_imagen.devices import sent
 
 GOLDEN = (5**0.5 - 1) / 2
 MASK = 2**64 - 1
-EPS, LOWRES, SCALARS = 0x243F6A88, 0x13198A2E, 0x03707344
+EPS, LOWRES, SCALARS, WARP = 0x243F6A88, 0x13198A2E, 0x03707344, 0xA4093822
 """Which stream of an example's numbers; digits of pi, any others would do."""
 
 
@@ -30,6 +31,10 @@ class Draws(NamedTuple):
     """Noise for the low-resolution image; empty for base stages."""
     blur: Tensor
     """How far the low-resolution image is blurred, 0 to 1, [B]; empty for base stages."""
+    warp: Tensor
+    """How far it is warped, 0 to 1, [B]; empty for base stages."""
+    points: Tensor
+    """By which field, [B, 2, POINTS, POINTS]; see `warped`. Empty for base stages."""
 
     def select(self, rows: slice) -> "Draws":
         """Those of some of the images."""
@@ -59,17 +64,20 @@ class Draws(NamedTuple):
         # One small copy to the device, and nothing that waits for it.
         high, low = sent(torch.tensor(halves, dtype=torch.int32), device).unbind(1)
         times = torch.tensor([(start + k * GOLDEN) % 1 for k in places])
-        drop, level, blur = uniform(hashed(high, low, SCALARS, 3)).unbind(1)
-        size = math.prod(shape[1:])
-        eps, noise = (
-            normal(hashed(high, low, stream, size + size % 2))[:, :size].view(*shape)
-            if wanted
-            else torch.empty(0, device=device)
-            for stream, wanted in ((EPS, True), (LOWRES, lowres))
-        )
-        return cls(
-            sent(times, device), eps, drop < text_drop, level, noise, blur if lowres else noise
-        )
+        drop, level, blur, warp = uniform(hashed(high, low, SCALARS, 4)).unbind(1)
+        times, nothing = sent(times, device), torch.empty(0, device=device)
+
+        def noise(stream: int, *shape: int) -> Tensor:
+            size = math.prod(shape)
+            numbers = normal(hashed(high, low, stream, size + size % 2))
+            return numbers[:, :size].view(-1, *shape)
+
+        eps = noise(EPS, *shape[1:])
+        if not lowres:
+            return cls(times, eps, drop < text_drop, level, nothing, nothing, nothing, nothing)
+        points = noise(WARP, 2, POINTS, POINTS)
+        lowres_noise = noise(LOWRES, *shape[1:])
+        return cls(times, eps, drop < text_drop, level, lowres_noise, blur, warp, points)
 
 
 def scrambled(*numbers: int) -> int:

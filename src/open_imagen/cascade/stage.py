@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from open_imagen.cascade.augmentation import Augmentation, blurred
+from open_imagen.cascade.augmentation import Augmentation, blurred, warped
 from open_imagen.cascade.colors import recolored
 from open_imagen.cascade.draws import Draws
 from open_imagen.cascade.sampling import Sampling
@@ -207,6 +207,8 @@ class Stage(nn.Module):
     def condition_drawn(self, lowres: Tensor, draws: Draws, size: tuple[int, int]) -> LowRes:
         """The same as training draws it."""
         how = self.config.augmentation
+        if how.warp:
+            lowres = warped(lowres, draws.warp * how.warp, draws.points)
         if how.blur:
             lowres = blurred(lowres, draws.blur * how.blur)
         return self.condition(lowres, draws.level * how.highest, draws.lowres_noise, size)
