@@ -25,13 +25,15 @@ BEGINS_FROM = {
     "scenes-base-relations": "scenes-base",
     "scenes-base-distill": "scenes-base-relations",
     "scenes-sr256": "",
+    "scenes-sr256-sharp": "scenes-sr256",
     "scenes-sr1024": "",
     "scenes-sr1024-longer": "scenes-sr1024",
     "scenes-sr1024-longest": "scenes-sr1024-longer",
+    "scenes-sr1024-sharp": "scenes-sr1024-longest",
 }
 """The recipes in their order, and of whose model each makes its own."""
 MODELS = {
-    "scenes": ("scenes-base-distill", "scenes-sr256", "scenes-sr1024-longest"),
+    "scenes": ("scenes-base-distill", "scenes-sr256-sharp", "scenes-sr1024-sharp"),
     "scenes-teacher": ("scenes-base-relations",),
 }
 """The shipped models and the runs that their stages come from."""

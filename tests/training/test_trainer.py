@@ -18,7 +18,7 @@ from open_imagen.cascade.pipeline import Cascade, load
 from open_imagen.cascade.stage import Stage
 from open_imagen.data import open_source
 from open_imagen.errors import CheckpointError, ConfigError, OutputError, TrainingError, UnknownName
-from open_imagen.storage import load_tensors
+from open_imagen.storage import load_tensors, read_json
 from open_imagen.text.store import Store, embed
 from open_imagen.training.checkpoint import Checkpoints
 from open_imagen.training.reporting import Log, Samples, Validation, sheet
@@ -192,6 +192,27 @@ def test_a_run_can_start_from_another_model(tmp_path):
             f"train.init={tmp_path / 'a' / 'run' / 'model'}",
             "stage.network.channels=64",
         )
+
+
+def test_what_reads_text_can_start_fresh(tmp_path):
+    trainer(tmp_path / "a").fit()
+    first, model = weights(tmp_path / "a"), tmp_path / "a" / "run" / "model"
+    own = dict(trainer(tmp_path / "o").network.named_parameters())
+    init = (f"train.init={model}", 'train.fresh=["*text*"]')
+    start = trainer(tmp_path / "b", *init)
+    for name, tensor in start.network.named_parameters():
+        source = own if "text" in name else first
+        assert torch.equal(tensor, source[name]), name
+    # What is left out need not fit.
+    narrow = trainer(tmp_path / "c", *init, "stage.network.attends=pixels")
+    assert narrow.network.state_dict().keys() < start.network.state_dict().keys()
+    start.fit()
+    facts = read_json(tmp_path / "b" / "run" / "model" / "cascade.json")["trained"]["base"]
+    assert facts["fresh"] == ["*text*"]
+    with pytest.raises(ConfigError, match=r"no weight is called '\*txet\*'"):
+        trainer(tmp_path / "d", init[0], 'train.fresh=["*txet*"]')
+    with pytest.raises(ConfigError, match=r"train\.fresh says what train\.init"):
+        trainer(tmp_path / "e", init[1])
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path):

@@ -1,8 +1,9 @@
 """The model folder: cascade.json, and a folder with config.json and weights for each stage."""
 
+import fnmatch
 import hashlib
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,22 +119,42 @@ def read_stage(folder: Path, sampling: Sampling) -> Stage:
     return stage.asleep(weights)
 
 
-def load_into(network: torch.nn.Module, weights: TensorFile, may_lack: bool = False) -> list[str]:
+def load_into(
+    network: torch.nn.Module,
+    weights: TensorFile,
+    may_lack: bool = False,
+    fresh: Iterable[str] = (),
+) -> list[str]:
     """Load weights of any floating type; the names of those that the file lacks.
 
     Args:
         may_lack: leave the network's own where the file has none. What it has must fit anyway.
+        fresh: patterns (``*text*``) of names, here or in the file, that are not looked at.
 
     Raises:
         CheckpointError: names or shapes differ; the message lists them.
+        ConfigError: a pattern of ``fresh`` is of no weight.
     """
     own, shapes = dict(network.named_parameters()), weights.shapes
-    lacking = [name for name in own if name not in shapes] if may_lack else []
-    check_shapes(network, shapes | {name: own[name].shape for name in lacking}, weights.path)
+    left = set[str]()
+    for pattern in fresh:
+        named = fnmatch.filter([*own, *shapes], pattern)
+        if not named:
+            raise ConfigError(
+                f"train.fresh: no weight is called {pattern!r}.", f"There are: {', '.join(own)}."
+            )
+        left.update(named)
+    shapes = {name: shape for name, shape in shapes.items() if name not in left}
+    excused = {
+        name: tuple(tensor.shape)
+        for name, tensor in own.items()
+        if name not in shapes and (may_lack or name in left)
+    }
+    check_shapes(network, shapes | excused, weights.path)
     with torch.no_grad():
-        for name, tensor in weights:
-            own[name].copy_(tensor)
-    return lacking
+        for name in shapes:
+            own[name].copy_(weights.read(name))
+    return [name for name in excused if name not in left]
 
 
 def write_folder(

@@ -28,6 +28,9 @@ class TrainConfig:
     """Start from the weights of this stage in another model (a name, a folder or "hf:..."), not
     from fresh ones; what that model lacks starts fresh. A run with a checkpoint of its own resumes
     from that."""
+    fresh: tuple[str, ...] = ()
+    """Patterns of weights that start fresh though `init` has them: ["*text*"] is all that reads
+    text, to teach a network another language model."""
     batch_size: int = 32
     """Images per step."""
     accumulate: int = 1
@@ -93,6 +96,8 @@ class TrainConfig:
         for name in ("images", "batch_size", "log_every", "save_every", "keep", "patience"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name} = {getattr(self, name)} must be at least 1.")
+        if self.fresh and not self.init:
+            raise ConfigError("train.fresh says what train.init shall not give; there is none.")
         if not 0 <= self.text_drop <= 1:
             raise ConfigError(f"train.text_drop = {self.text_drop} must be between 0 and 1.")
         if self.parallel not in KINDS:
@@ -130,6 +135,10 @@ class Recipe:
             raise ConfigError(
                 f"adapter.rank = {self.adapter.rank} needs a model to adapt.",
                 'Name it in train.init: "scenes", a folder, or "hf:...".',
+            )
+        if self.adapter.rank and self.train.fresh:
+            raise ConfigError(
+                "train.fresh and adapter.rank together: an adapter changes a model as it is."
             )
         if not self.distill.teacher and self.stage.guided != 1:
             raise ConfigError(

@@ -307,12 +307,12 @@ class Trainer:
 
     def _begin_from(self, model: str) -> None:
         weights = TensorFile(locate(model) / self.recipe.stage.name / "model.safetensors")
-        fresh = load_into(self.network, weights, may_lack=True)
-        if fresh:
-            more = " ..." if len(fresh) > 3 else ""
+        lacking = load_into(self.network, weights, may_lack=True, fresh=self.config.fresh)
+        if lacking:
+            more = " ..." if len(lacking) > 3 else ""
             warnings.warn(
-                f"train.init = {model!r} lacks {len(fresh)} weights of this network, which start "
-                f"fresh: {', '.join(fresh[:3])}{more}",
+                f"train.init = {model!r} lacks {len(lacking)} weights of this network, which start "
+                f"fresh: {', '.join(lacking[:3])}{more}",
                 stacklevel=3,
             )
 
@@ -336,6 +336,8 @@ class Trainer:
         facts |= {"device": self.device.type, "data": self.source.describe()}
         if self.config.init:
             facts["init"] = self.config.init
+        if self.config.fresh:
+            facts["fresh"] = list(self.config.fresh)
         if self.recipe.distill.teacher:
             facts["distill"] = plain(self.recipe.distill)
         weights: Iterable[tuple[str, Tensor]] = averages.items()
