@@ -36,13 +36,28 @@ from open_imagen.models.survey import size_of
 from open_imagen.storage import read_json, write_json
 
 BASE, SR = "miniature-base", "miniature-sr256"
+FROM_NOTHING = (
+    "train.init=",
+    "train.fresh=[]",
+    "train.images=400000",
+    "train.batch_size=64",
+    "train.save_every=20000",
+    "train.validate_every=40000",
+    "optim.lr=1.5e-3",
+    "ema.half_life=12000",
+)
+"""Of a network that cannot draw yet."""
+WIDE = ("stage.network.channels=48", "stage.network.head_width=24", *FROM_NOTHING)
+NARROW = ("stage.network.channels=32", "stage.network.head_width=16", *FROM_NOTHING)
 MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sequence": (BASE, ()),
     "pooled": (BASE, ('stage.network.attends="pixels"',)),
     "half": (BASE, ('encoder="minilm-l3"',)),
     "words": (BASE, ('encoder="minilm-words"',)),
     "untrained": (BASE, ('encoder="minilm-untrained"',)),
-    "narrow": (BASE, ("stage.network.channels=32", "stage.network.head_width=16")),
+    "wide": (BASE, WIDE),
+    "wide_words": (BASE, ('encoder="minilm-words"', *WIDE)),
+    "narrow": (BASE, NARROW),
     "augmented": (SR, ()),
     "clean": (SR, ("stage.augmentation.highest=0",)),
     "plain": (
