@@ -52,7 +52,6 @@ NARROW = ("stage.network.channels=32", "stage.network.head_width=16", *FROM_NOTH
 MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sequence": (BASE, ()),
     "pooled": (BASE, ('stage.network.attends="pixels"',)),
-    "half": (BASE, ('encoder="minilm-l3"',)),
     "words": (BASE, ('encoder="minilm-words"',)),
     "untrained": (BASE, ('encoder="minilm-untrained"',)),
     "wide": (BASE, WIDE),

@@ -22,8 +22,9 @@ Small models of the [scene world](scenes.md) that differ in one thing, trained o
 with the same noise, and measured alike: `scripts/reproduce.py` trains and measures them, and writes
 this page; no figure here is written by hand. What a model is, is its recipe
 (`recipes/miniature-base.toml`, `recipes/miniature-sr256.toml`) and what the table says differs.
-The bases begin as a network that can draw, scenes-teacher, with all weights that read text made anew,
-and learn to listen; those of different width begin as nothing.
+The bases begin as a network that can draw, scenes-teacher, with all weights that read text made
+anew, and learn to listen (what draws has learned beside MiniLM, which may favour it); those of
+different width begin from nothing.
 Brackets are 95 % intervals of one training run each: they hold the chance of prompts and noise, not
 that of another seed of training.
 
@@ -260,12 +261,11 @@ SECTIONS = {
     "encoder": Section(
         "Frozen language model against one learned with the pictures; its size",
         "Frozen encoders that were trained on text alone serve well, and the larger the better "
-        "(section 4.4, figure 4a). Here: MiniLM, the half of it, its word vectors, and random word "
-        "vectors. Over each lies the same one transformer layer that learns with the network, so "
-        "over the random ones all language is learned from the captions.",
+        "(section 4.4, figure 4a). Here: MiniLM, its word vectors alone, and random word vectors. "
+        "Over each lies the same one transformer layer that learns with the network, so over the "
+        "random ones all language is learned from the captions.",
         {
             "sequence": "MiniLM, six layers",
-            "half": "its first three",
             "words": "its word vectors",
             "untrained": "from scratch",
         },

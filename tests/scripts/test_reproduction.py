@@ -37,8 +37,7 @@ def results_of(name):
     facts |= {"hours": 1.0, "device": "cpu"}
     facts["validation"] = [[50, 0.02], [100, 0.01]]
     if recipe == reproduce.BASE:
-        shares = {"sequence": 90, "half": 80, "words": 60}
-        shares |= {"wide": 90, "wide_words": 60, "narrow": 85}
+        shares = {"sequence": 90, "words": 60, "wide": 90, "wide_words": 60, "narrow": 85}
         number = shares.get(name, 40)
         return facts | {"scenes": {c: share(number, 100) for c in reproduce.CATEGORIES}}
     residue = {"augmented": 5.0, "clean": 9.0}.get(name, 6.0)
