@@ -32,24 +32,49 @@ def test_what_has_the_right_colours_stays_as_it_is():
     torch.testing.assert_close(recolored(image, lowres, 1.5), image)
 
 
+def test_surfaces_do_not_share_their_errors():
+    """Left of an edge all is 0.1 too dark, right of it 0.2 too bright, up to the edge itself."""
+    lowres = torch.full((1, 3, 16, 16), -0.5)
+    lowres[..., 8:] = 0.6
+    error = torch.where(lowres < 0, -0.1, 0.2)
+    found = recolored(enlarged(lowres + error), lowres, 3.0)
+    torch.testing.assert_close(found, enlarged(lowres), atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
+def test_an_edge_elsewhere_is_no_wrong_colour(share):
+    """The small picture has it further right, by a share of a pixel."""
+    lowres = torch.full((1, 3, 16, 16), -0.5)
+    lowres[..., 8:] = 0.6
+    image = enlarged(lowres)
+    lowres[..., 8] = share * -0.5 + (1 - share) * 0.6
+    torch.testing.assert_close(recolored(image, lowres, 2.0), image, atol=2e-3, rtol=0)
+    plain = recolored(image, lowres, 2.0, like=math.inf)
+    assert (plain - image).abs().max() > 0.05
+
+
 @pytest.mark.parametrize("sigma", [1.0, 2.0])
 @pytest.mark.parametrize("period", [8, 16, 32])
 def test_waves_are_brought_back_by_the_gaussian_s_share(sigma, period):
-    """A wave of error keeps 1 - exp(-(sigma w)^2 / 2) of itself, in the means of small pixels."""
+    """Whatever the colours, a wave of error loses exp(-(sigma w)^2 / 2) of itself, in the means of
+    small pixels, but for what enlarging averages and the Gaussian's cut at 2.5."""
     w = 2 * math.pi / period
     wave = torch.cos(w * (torch.arange(128) + 0.5))[None, None, None, :].expand(1, 3, 32, 128)
-    found = recolored(enlarged(wave), torch.zeros_like(wave), sigma)
+    found = recolored(enlarged(wave), torch.zeros_like(wave), sigma, like=math.inf)
     middle = slice(40, 88)  # far from borders
     kept = F.avg_pool2d(found, 4)[..., 16, middle] / wave[..., 16, middle]
-    # Enlarging by lines between pixels averages a wave over its neighbours within a pixel.
-    share = math.exp(-((sigma * w) ** 2) / 2) * mean_of_lines(w)
-    torch.testing.assert_close(kept, torch.full_like(kept, 1 - share), rtol=0, atol=4e-3)
+    share = math.exp(-((sigma * w) ** 2) / 2) * mean_of_bells(w)
+    torch.testing.assert_close(kept, torch.full_like(kept, 1 - share), rtol=0, atol=0.02)
 
 
-def mean_of_lines(w, scale=4):
-    """What is left of a wave in the mean of the points that linear enlarging puts into a pixel."""
-    places = [(k + 0.5) / scale - 0.5 for k in range(scale)]
-    return sum(1 - abs(p) * (1 - math.cos(w)) for p in places) / scale
+def mean_of_bells(w, scale=4):
+    """What is left of a wave in the mean of the points that enlarging puts into a pixel."""
+    total = 0.0
+    for k in range(scale):
+        place = (k + 0.5) / scale - 0.5
+        weights = {d: math.exp(-(((d - place) / 0.5) ** 2) / 2) for d in (-1, 0, 1)}
+        total += sum(g * math.cos(w * d) for d, g in weights.items()) / sum(weights.values())
+    return total / scale
 
 
 def test_a_stage_does_it_to_the_picture_that_it_made():

@@ -1,28 +1,86 @@
 """Colours of an enlarged picture, brought back to those of the small one."""
 
+import itertools
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from open_imagen.cascade.augmentation import WIDEST_BLUR, blurred
+from open_imagen.cascade.augmentation import WIDEST_BLUR
 from open_imagen.errors import ConfigError
 
+LIKE = 0.25
+"""How far apart, of 2 from black to white, colours of one surface may be (a standard deviation)."""
+LEAST = 1e-4
+"""Where all that is near weighs less together, little is known of a surface, and little changed."""
 
-def recolored(image: Tensor, lowres: Tensor, sigma: float) -> Tensor:
-    """An enlarged picture with the coarse colours of the one it was made of.
 
-    What the two differ by in the mean of each small pixel goes through a Gaussian, is enlarged and
-    added: surfaces get their colours back, and edges keep what is finer than the Gaussian. Wang et
-    al. 2023 (StableSR) do it with wavelets.
+def recolored(image: Tensor, lowres: Tensor, sigma: float, like: float = LIKE) -> Tensor:
+    """An enlarged picture with the surfaces' colours of the one it was made of.
+
+    What the two differ by in the mean of each small pixel is averaged with a Gaussian over places
+    of like colour, and added to what is of that colour (a joint bilateral filter, Kopf et al.
+    2007). Places where either picture has an edge do not count: an edge that the large one has
+    put elsewhere is no wrong colour.
 
     Args:
-        image: [B, 3, H, W].
+        image: [B, 3, H, W] in [-1, 1].
         lowres: [B, 3, h, w], with sides that divide those.
         sigma: of the Gaussian, in pixels of the small picture.
+        like: see `LIKE`; infinite for a plain Gaussian, whatever the colours.
     """
-    apart = lowres - F.interpolate(image, size=lowres.shape[-2:], mode="area")
-    apart = blurred(apart, torch.full((len(image),), sigma, device=image.device))
-    return image + F.interpolate(apart, size=image.shape[-2:], mode="bilinear")
+    means = F.interpolate(image, size=lowres.shape[-2:], mode="area")
+    weight = torch.exp(-(spread(lowres) ** 2 + spread(means) ** 2) / (2 * like**2))
+    sums = torch.cat([(lowres - means) * weight, weight], dim=1)
+    radius = math.ceil(2.5 * sigma)
+    near = [bell(offset, 0.0, sigma) for offset in range(-radius, radius + 1)]
+    sums = gathered(means, means, sums, [[one] for one in near], [[one] for one in near], like)
+    down, right = (
+        [[bell(offset, (k + 0.5) / n - 0.5, 0.5) for k in range(n)] for offset in (-1, 0, 1)]
+        for n in (image.shape[2] // lowres.shape[2], image.shape[3] // lowres.shape[3])
+    )
+    sums = gathered(image, means, sums, down, right, like)
+    return image + sums[:, :3] / (sums[:, 3:] + LEAST)
+
+
+def gathered(
+    guide: Tensor,
+    means: Tensor,
+    sums: Tensor,
+    down: list[list[float]],
+    right: list[list[float]],
+    like: float,
+) -> Tensor:
+    """At each pixel of ``guide`` [B, 3, H, W] the sum of what lies near and is of like colour.
+
+    Args:
+        means: the colours of what is summed, [B, 3, h, w].
+        sums: what is summed, [B, C, h, w].
+        down, right: the weights by place: for each step from a small pixel to its neighbours, one
+            for each of the H / h (W / w) pixels in it.
+    """
+    (height, width), radius = means.shape[-2:], len(down) // 2
+    padded = F.pad(torch.cat([means, sums], dim=1), (radius,) * 4, mode="replicate")
+    found = torch.zeros_like(sums[:, :, :1, :1]).expand(-1, -1, *guide.shape[-2:]).clone()
+    for (y, rows), (x, columns) in itertools.product(enumerate(down), enumerate(right)):
+        there = padded[:, :, y : y + height, x : x + width]
+        there = there.repeat_interleave(len(rows), 2).repeat_interleave(len(columns), 3)
+        color, value = there[:, :3], there[:, 3:]
+        weight = torch.exp(-(guide - color).square().sum(1, keepdim=True) / (2 * like**2))
+        weight = weight * guide.new_tensor(rows).repeat(height)[:, None]
+        found += weight * guide.new_tensor(columns).repeat(width) * value
+    return found
+
+
+def spread(image: Tensor) -> Tensor:
+    """How far a channel goes among a pixel and its eight neighbours, at most, [B, 1, h, w]."""
+    highest, lowest = (F.max_pool2d(x, 3, stride=1, padding=1) for x in (image, -image))
+    return (highest + lowest).amax(1, keepdim=True)
+
+
+def bell(place: float, middle: float, sigma: float) -> float:
+    return math.exp(-(((place - middle) / sigma) ** 2) / 2)
 
 
 def check_color_fix(sigma: float) -> None:
