@@ -45,6 +45,22 @@ def test_crops_and_their_low_resolution_fit_each_other():
     torch.testing.assert_close(batch.lowres.float(), pooled, rtol=0, atol=0.51)
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_crops_are_windows_of_the_whole_picture_and_can_lie_on_edges(share):
+    settings = {"kind": "scenes", "size": 256, "num_captions": 50}
+    source = open_source({**settings, "crop": 48, "crop_at_edges": share})
+    wholes, crops = open_source(settings).batch(0, 40).images, source.batch(0, 40).images
+    edges = 0
+    for k, (whole, crop) in enumerate(zip(wholes, crops, strict=True)):
+        left, top = (round(256 * begin) for begin in source.example(k)[3])
+        assert left % 4 == 0
+        assert top % 4 == 0
+        window = whole[:, top : top + 48, left : left + 48]
+        torch.testing.assert_close(crop.int(), window.int(), rtol=0, atol=1)
+        edges += bool((crop.flatten(1).amax(1) - crop.flatten(1).amin(1)).max() > 30)
+    assert edges > 36 if share else edges < 25, edges
+
+
 @pytest.mark.parametrize(
     "settings, error",
     [
@@ -52,6 +68,7 @@ def test_crops_and_their_low_resolution_fit_each_other():
         ({"kind": "scenes", "sise": 3}, UnknownName),
         ({"kind": "scenes", "size": 64, "crop": 128}, ConfigError),
         ({"kind": "scenes", "size": 64, "lowres": 48}, ConfigError),
+        ({"kind": "scenes", "size": 64, "crop": 32, "crop_at_edges": 2}, ConfigError),
         ({"kind": "folder"}, ConfigError),
     ],
 )

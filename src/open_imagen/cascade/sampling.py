@@ -59,8 +59,8 @@ class Sampling:
     noise_level: float | None = None
     """Noise conditioning augmentation of a super-resolution stage, 0 to 1."""
     color_fix: float | None = None
-    """Of a super-resolution stage: give surfaces back the colours that they have in the picture that
-    it enlarges. The sigma of a Gaussian in that picture's pixels; 0 is off (see colors.py)."""
+    """Of a super-resolution stage: give surfaces back the colours that they have in the picture
+    that it enlarges. The sigma of a Gaussian in its pixels; 0 is off (see colors.py)."""
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:

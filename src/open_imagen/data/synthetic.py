@@ -1,5 +1,6 @@
 """Endless captioned scenes, rendered on the fly: example k is a function of (seed, k) alone."""
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ class ScenesConfig:
     """Side of the pictures in pixels."""
     crop: int = 0
     """Learn from square crops of this side; 0 for whole pictures."""
+    crop_at_edges: float = 0.0
+    """Share of the crops whose middle lies by an object's border, where a fine stage has most to
+    learn; most of the others show a single colour."""
     lowres: int = 0
     """Side of the low-resolution input of the whole picture; 0 for base models."""
     num_captions: int = 40_000
@@ -41,6 +45,10 @@ class ScenesConfig:
         if self.crop and (self.crop > self.size or self.crop % 4):
             raise ConfigError(
                 f"data.crop = {self.crop} must be a multiple of 4, at most data.size = {self.size}."
+            )
+        if not 0 <= self.crop_at_edges <= 1:
+            raise ConfigError(
+                f"data.crop_at_edges = {self.crop_at_edges} is a share: between 0 and 1."
             )
         if self.lowres and self.size % self.lowres:
             raise ConfigError(f"data.lowres = {self.lowres} must divide data.size = {self.size}.")
@@ -70,9 +78,21 @@ class Scenes:
         rng = random.Random(f"layout {self.config.seed} {index}")
         scene, text = self.phrase(rng.randrange(self.config.num_captions))
         layout = draw_layout(scene, rng)
-        places = (self.config.size - (self.config.crop or self.config.size)) // 4
-        corner = tuple(4 * rng.randint(0, places) / self.config.size for _ in "xy")
-        return scene, text, layout, (corner[0], corner[1])
+        return scene, text, layout, self._corner(layout, rng)
+
+    def _corner(self, layout: Layout, rng: random.Random) -> tuple[float, float]:
+        """Where a crop begins, on the grid of 4 pixels, in units of the side."""
+        size, side = self.config.size, self.config.crop or self.config.size
+        places = (size - side) // 4
+        at_edge = self.config.crop_at_edges and rng.random() < self.config.crop_at_edges
+        if not at_edge or not layout.objects:
+            x, y = (rng.randint(0, places) for _ in "xy")
+        else:
+            one, angle = rng.choice(layout.objects), rng.uniform(0, 2 * math.pi)
+            middle = one.x + one.radius * math.cos(angle), one.y + one.radius * math.sin(angle)
+            begins = (round((size * at - side / 2) / 4) for at in middle)
+            x, y = (min(max(begin, 0), places) for begin in begins)
+        return 4 * x / size, 4 * y / size
 
     def phrase(self, number: int) -> tuple[Scene, str]:
         """The scene and caption with this number."""
