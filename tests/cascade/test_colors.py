@@ -57,14 +57,22 @@ def test_an_edge_elsewhere_is_no_wrong_colour(share):
 @pytest.mark.parametrize("period", [8, 16, 32])
 def test_waves_are_brought_back_by_the_gaussian_s_share(sigma, period):
     """Whatever the colours, a wave of error loses exp(-(sigma w)^2 / 2) of itself, in the means of
-    small pixels, but for what enlarging averages and the Gaussian's cut at 2.5."""
+    small pixels, but for what enlarging averages; exactly, what the Gaussian cut at 2.5 leaves."""
     w = 2 * math.pi / period
     wave = torch.cos(w * (torch.arange(128) + 0.5))[None, None, None, :].expand(1, 3, 32, 128)
     found = recolored(enlarged(wave), torch.zeros_like(wave), sigma, like=math.inf)
     middle = slice(40, 88)  # far from borders
     kept = F.avg_pool2d(found, 4)[..., 16, middle] / wave[..., 16, middle]
-    share = math.exp(-((sigma * w) ** 2) / 2) * mean_of_bells(w)
-    torch.testing.assert_close(kept, torch.full_like(kept, 1 - share), rtol=0, atol=0.02)
+    reach = math.ceil(2.5 * sigma)
+    cut = of_wave({d: math.exp(-((d / sigma) ** 2) / 2) for d in range(-reach, reach + 1)}, w)
+    assert cut == pytest.approx(math.exp(-((sigma * w) ** 2) / 2), abs=0.02)
+    share = cut * mean_of_bells(w)
+    torch.testing.assert_close(kept, torch.full_like(kept, 1 - share), rtol=0, atol=1e-4)
+
+
+def of_wave(weights, w):
+    """What is left of a wave in its mean by these weights of places around it."""
+    return sum(g * math.cos(w * d) for d, g in weights.items()) / sum(weights.values())
 
 
 def mean_of_bells(w, scale=4):
@@ -72,8 +80,7 @@ def mean_of_bells(w, scale=4):
     total = 0.0
     for k in range(scale):
         place = (k + 0.5) / scale - 0.5
-        weights = {d: math.exp(-(((d - place) / 0.5) ** 2) / 2) for d in (-1, 0, 1)}
-        total += sum(g * math.cos(w * d) for d, g in weights.items()) / sum(weights.values())
+        total += of_wave({d: math.exp(-(((d - place) / 0.5) ** 2) / 2) for d in (-1, 0, 1)}, w)
     return total / scale
 
 

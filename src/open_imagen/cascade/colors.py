@@ -34,8 +34,8 @@ def recolored(image: Tensor, lowres: Tensor, sigma: float, like: float = LIKE) -
     weight = torch.exp(-(spread(lowres) ** 2 + spread(means) ** 2) / (2 * like**2))
     sums = torch.cat([(lowres - means) * weight, weight], dim=1)
     radius = math.ceil(2.5 * sigma)
-    near = [bell(offset, 0.0, sigma) for offset in range(-radius, radius + 1)]
-    sums = gathered(means, means, sums, [[one] for one in near], [[one] for one in near], like)
+    near = [[bell(offset, 0.0, sigma)] for offset in range(-radius, radius + 1)]
+    sums = gathered(means, means, sums, near, near, like)
     down, right = (
         [[bell(offset, (k + 0.5) / n - 0.5, 0.5) for k in range(n)] for offset in (-1, 0, 1)]
         for n in (image.shape[2] // lowres.shape[2], image.shape[3] // lowres.shape[3])
@@ -62,7 +62,7 @@ def gathered(
     """
     (height, width), radius = means.shape[-2:], len(down) // 2
     padded = F.pad(torch.cat([means, sums], dim=1), (radius,) * 4, mode="replicate")
-    found = torch.zeros_like(sums[:, :, :1, :1]).expand(-1, -1, *guide.shape[-2:]).clone()
+    found = sums.new_zeros(*sums.shape[:2], *guide.shape[-2:])
     for (y, rows), (x, columns) in itertools.product(enumerate(down), enumerate(right)):
         there = padded[:, :, y : y + height, x : x + width]
         there = there.repeat_interleave(len(rows), 2).repeat_interleave(len(columns), 3)

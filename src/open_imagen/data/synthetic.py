@@ -28,7 +28,7 @@ class ScenesConfig:
     """Learn from square crops of this side; 0 for whole pictures."""
     crop_at_edges: float = 0.0
     """Share of the crops whose middle lies by an object's border, where a fine stage has most to
-    learn; most of the others show a single colour."""
+    learn; many of the others show a single colour."""
     lowres: int = 0
     """Side of the low-resolution input of the whole picture; 0 for base models."""
     num_captions: int = 40_000
