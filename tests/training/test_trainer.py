@@ -18,6 +18,7 @@ from open_imagen.cascade.pipeline import Cascade, load
 from open_imagen.cascade.stage import Stage
 from open_imagen.data import open_source
 from open_imagen.errors import CheckpointError, ConfigError, OutputError, TrainingError, UnknownName
+from open_imagen.models.narrow import narrowed
 from open_imagen.storage import load_tensors, read_json
 from open_imagen.text.store import Store, embed
 from open_imagen.training.checkpoint import Checkpoints
@@ -213,6 +214,24 @@ def test_what_reads_text_can_start_fresh(tmp_path):
         trainer(tmp_path / "d", init[0], 'train.fresh=["*txet*"]')
     with pytest.raises(ConfigError, match=r"train\.fresh says what train\.init"):
         trainer(tmp_path / "e", init[1])
+
+
+def test_a_narrower_network_can_start_from_a_wider_one(tmp_path):
+    trainer(tmp_path / "a", "stage.network.channels=64").fit()
+    first, model = weights(tmp_path / "a"), tmp_path / "a" / "run" / "model"
+    init = (f"train.init={model}", "train.narrow=true")
+    start = trainer(tmp_path / "b", *init, "stage.network.channels=32")
+    for name, tensor in start.network.named_parameters():
+        assert torch.equal(tensor, narrowed(first[name], tensor.shape)), name
+    start.fit()
+    facts = read_json(tmp_path / "b" / "run" / "model" / "cascade.json")["trained"]["base"]
+    assert facts["narrow"]
+    with pytest.raises(CheckpointError, match="do not fit"):
+        trainer(tmp_path / "c", *init, "stage.network.channels=96")
+    with pytest.raises(ConfigError, match=r"train\.narrow says how to take train\.init"):
+        trainer(tmp_path / "d", init[1])
+    with pytest.raises(ConfigError, match=r"train\.narrow and adapter\.rank"):
+        trainer(tmp_path / "e", *init, "adapter.rank=4")
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path):

@@ -31,6 +31,8 @@ class TrainConfig:
     fresh: tuple[str, ...] = ()
     """Patterns of weights that start fresh though `init` has them: ["*text*"] is all that reads
     text, to teach a network another language model."""
+    narrow: bool = False
+    """`init` may be a wider network: each layer starts with evenly spread channels of it."""
     batch_size: int = 32
     """Images per step."""
     accumulate: int = 1
@@ -98,6 +100,8 @@ class TrainConfig:
                 raise ConfigError(f"train.{name} = {getattr(self, name)} must be at least 1.")
         if self.fresh and not self.init:
             raise ConfigError("train.fresh says what train.init shall not give; there is none.")
+        if self.narrow and not self.init:
+            raise ConfigError("train.narrow says how to take train.init; there is none.")
         if not 0 <= self.text_drop <= 1:
             raise ConfigError(f"train.text_drop = {self.text_drop} must be between 0 and 1.")
         if self.parallel not in KINDS:
@@ -136,10 +140,11 @@ class Recipe:
                 f"adapter.rank = {self.adapter.rank} needs a model to adapt.",
                 'Name it in train.init: "scenes", a folder, or "hf:...".',
             )
-        if self.adapter.rank and self.train.fresh:
-            raise ConfigError(
-                "train.fresh and adapter.rank together: an adapter changes a model as it is."
-            )
+        for name in ("fresh", "narrow"):
+            if self.adapter.rank and getattr(self.train, name):
+                raise ConfigError(
+                    f"train.{name} and adapter.rank together: an adapter changes a model as it is."
+                )
         if not self.distill.teacher and self.stage.guided != 1:
             raise ConfigError(
                 f"The predictions of stage {self.stage.name!r} are guided already (stage.guided = "

@@ -307,7 +307,7 @@ class Trainer:
 
     def _begin_from(self, model: str) -> None:
         weights = TensorFile(locate(model) / self.recipe.stage.name / "model.safetensors")
-        lacking = load_into(self.network, weights, may_lack=True, fresh=self.config.fresh)
+        lacking = load_into(self.network, weights, True, self.config.fresh, self.config.narrow)
         if lacking:
             more = " ..." if len(lacking) > 3 else ""
             warnings.warn(
@@ -338,6 +338,8 @@ class Trainer:
             facts["init"] = self.config.init
         if self.config.fresh:
             facts["fresh"] = list(self.config.fresh)
+        if self.config.narrow:
+            facts["narrow"] = True
         if self.recipe.distill.teacher:
             facts["distill"] = plain(self.recipe.distill)
         weights: Iterable[tuple[str, Tensor]] = averages.items()
