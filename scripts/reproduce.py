@@ -36,27 +36,12 @@ from open_imagen.models.survey import size_of
 from open_imagen.storage import read_json, write_json
 
 BASE, SR = "miniature-base", "miniature-sr256"
-FROM_NOTHING = (
-    "train.init=",
-    "train.fresh=[]",
-    "train.images=400000",
-    "train.batch_size=64",
-    "train.save_every=20000",
-    "train.validate_every=40000",
-    "optim.lr=1.5e-3",
-    "ema.half_life=12000",
-)
-"""Of a network that cannot draw yet."""
-WIDE = ("stage.network.channels=48", "stage.network.head_width=24", *FROM_NOTHING)
-NARROW = ("stage.network.channels=32", "stage.network.head_width=16", *FROM_NOTHING)
 MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sequence": (BASE, ()),
     "pooled": (BASE, ('stage.network.attends="pixels"',)),
     "words": (BASE, ('encoder="minilm-words"',)),
     "untrained": (BASE, ('encoder="minilm-untrained"',)),
-    "wide": (BASE, WIDE),
-    "wide_words": (BASE, ('encoder="minilm-words"', *WIDE)),
-    "narrow": (BASE, NARROW),
+    "narrow": (BASE, ("stage.network.channels=48", "stage.network.head_width=24")),
     "augmented": (SR, ()),
     "clean": (SR, ("stage.augmentation.highest=0",)),
     "plain": (
@@ -68,6 +53,8 @@ MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
 }
 """A recipe each, and what differs from it."""
+BEGINS_FROM = {"narrow": "miniature-narrow"}
+"""What is trained first, by its recipe, in place of the network that the others begin as."""
 CATEGORIES = ("single", "two_objects", "position", "counting", "unseen_pairs", "unseen_words")
 NOISE_LEVELS = "sr256.noise_level=0,0.05,0.1,0.2,0.3"
 
@@ -90,6 +77,10 @@ def main() -> int:
     for name in () if options.report else wanted:
         folder = options.runs / name
         recipe, differs = MODELS[name]
+        if first := BEGINS_FROM.get(name):
+            if not train(first, options.runs / first, device, options.minutes):
+                return 0
+            differs += (f"train.init={options.runs / first / 'model'}",)
         if not train(recipe, folder, device, options.minutes, differs):
             return 0
         measured = facts_of(name, folder) | measure(name, folder, device, options.count)

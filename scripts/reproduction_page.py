@@ -23,8 +23,8 @@ with the same noise, and measured alike: `scripts/reproduce.py` trains and measu
 this page; no figure here is written by hand. What a model is, is its recipe
 (`recipes/miniature-base.toml`, `recipes/miniature-sr256.toml`) and what the table says differs.
 The bases begin as a network that can draw, scenes-teacher, with all weights that read text made
-anew, and learn to listen (what draws has learned beside MiniLM, which may favour it); those of
-different width begin from nothing.
+anew, and learn to listen (what draws has learned beside MiniLM, which may favour it). A narrower
+one begins as a network that has first learned to draw from its channels (`miniature-narrow.toml`).
 Brackets are 95 % intervals of one training run each: they hold the chance of prompts and noise, not
 that of another seed of training.
 
@@ -126,11 +126,11 @@ def encoder(section: Section, results: Results) -> list[str]:
 
 
 def sizes(section: Section, results: Results) -> list[str]:
-    lines = scene_table(section, results)
+    lines = scene_table(section, results, "size")
     lines.append("What the encoder's size gains above what the network's size gains:")
     lines.append("")
     for category in ("two_objects", "position", "unseen_words"):
-        parts = (results[name]["scenes"][category] for name in ("wide", "wide_words", "narrow"))
+        parts = (results[name]["scenes"][category] for name in ("sequence", "words", "narrow"))
         whole, words, narrow = parts
         by_encoder, by_network = share_gap(whole, words), share_gap(whole, narrow)
         # Both share the large model, so the difference of gains is that of the two small ones.
@@ -275,9 +275,9 @@ SECTIONS = {
         "Size of the text encoder against size of the U-Net",
         "A larger encoder gains more than a larger U-Net (figures 4a, 4b).",
         {
-            "wide": "six layers, 48 channels",
-            "wide_words": "word vectors, 48 channels",
-            "narrow": "six layers, 32 channels",
+            "sequence": "six layers, 80 channels",
+            "words": "word vectors, 80 channels",
+            "narrow": "six layers, 48 channels",
         },
         sizes,
     ),

@@ -37,7 +37,7 @@ def results_of(name):
     facts |= {"hours": 1.0, "device": "cpu"}
     facts["validation"] = [[50, 0.02], [100, 0.01]]
     if recipe == reproduce.BASE:
-        shares = {"sequence": 90, "words": 60, "wide": 90, "wide_words": 60, "narrow": 85}
+        shares = {"sequence": 90, "words": 60, "narrow": 85}
         number = shares.get(name, 40)
         return facts | {"scenes": {c: share(number, 100) for c in reproduce.CATEGORIES}}
     residue = {"augmented": 5.0, "clean": 9.0}.get(name, 6.0)
@@ -69,7 +69,7 @@ def test_every_section_says_what_was_measured_or_that_nothing_was(tmp_path, monk
     assert "residue lower by 4.10 +- 0.20" in text
     assert "2.50 times as fast; it reaches the plain one's last loss after 12.0 of 30.0" in text
     pictures = {path.stem for path in (tmp_path / "images").iterdir()}
-    assert len(pictures) == 4
+    assert len(pictures) == 5
     assert all(f"images/{name}.png" in text for name in pictures)
 
 
