@@ -334,3 +334,18 @@ def test_settings_out_of_range_are_named(settings, message):
 def test_given_settings_go_over_defaults():
     found = Sampling(steps=9).over(Sampling(steps=3, guidance=2.0)).complete()
     assert (found.steps, found.guidance, found.sampler) == (9, 2.0, "dpmpp_2m")
+
+
+def test_a_models_own_timesteps_hold_until_other_steps_are_asked_for():
+    own = Sampling(timesteps=(900, 500, 100), sampler="ddim")
+    schedule = Schedule()
+    assert len(Sampling(guidance=3.0).over(own).complete().levels(schedule)) == 4
+    for asked in (Sampling(steps=9), Sampling(spacing="late", steps=9)):
+        settings = asked.over(own).complete()
+        assert len(settings.levels(schedule)) == 10
+        assert settings.sampler == "ddim"
+    again = Sampling(timesteps=(800, 100)).over(own)
+    assert len(again.complete().levels(schedule)) == 3
+    # A picture repeats by all its settings, steps among them.
+    complete = Sampling().over(own).complete()
+    assert complete.over(own) == complete

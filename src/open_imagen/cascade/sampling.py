@@ -49,7 +49,8 @@ class Sampling:
     logsnr_start: float | None = None
     """Begin no noisier than this; -10.2 is usual with DPM-Solver on a cosine schedule."""
     timesteps: tuple[int, ...] | None = None
-    """Exactly these steps of 1,000, from late to early, in place of `steps` and `spacing`."""
+    """Exactly these steps of 1,000, from late to early, in place of `steps` and `spacing`. Where a
+    model has them, asking for other steps or spacing puts them aside."""
     threshold: str | None = None
     """dynamic, static or none."""
     percentile: float | None = None
@@ -86,8 +87,14 @@ class Sampling:
         return {key: value for key, value in values.items() if value is not None}
 
     def over(self, defaults: "Sampling") -> "Sampling":
-        """These settings, and the defaults where this one has none."""
-        return Sampling(**{**defaults.given(), **self.given()})
+        """These settings, and the defaults where this one has none.
+
+        Other steps than a model's own make its `timesteps`, which say which these are, pointless.
+        """
+        theirs, own = defaults.given(), self.given()
+        if {"steps", "spacing"} & own.keys():
+            theirs.pop("timesteps", None)
+        return Sampling(**{**theirs, **own})
 
     def complete(self) -> "Sampling":
         """Nothing left open: the library's own fallback for what no one has set."""
