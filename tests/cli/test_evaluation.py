@@ -55,6 +55,20 @@ def test_statistics_stand_in_for_the_reference(imagen, made, tmp_path):
     assert one == pytest.approx(two, abs=1e-6)
 
 
+def test_few_steps_are_chosen(imagen, model_folder):
+    words = ["--suite", "scenes:single", "--count", 2, "--steps", 2, "--against", 6, "--tries", 4]
+    done = imagen("evaluate", "steps", "-m", model_folder, *words)
+    assert done.code == 0, done.err
+    assert ", base: 2 steps" in done.out
+    assert "timesteps = [" in done.out
+    report = json.loads(imagen("evaluate", "steps", "-m", model_folder, *words, "--json").out)
+    assert str(report["timesteps"]) in done.out
+    assert report["distance_after"] <= report["distance_before"]
+    refused = imagen("evaluate", "steps", "-m", model_folder, "--steps", 9, "--against", 9)
+    assert refused.code
+    assert "against = 9 must be more" in refused.err
+
+
 def test_a_sweep_writes_table_plot_and_page(imagen, tmp_path):
     words = ["--vary", "base.guidance=1,3", "--suite", "scenes:single", "--count", 3, "--stages", 1]
     done = imagen("sweep", *words, "--out", tmp_path / "s")

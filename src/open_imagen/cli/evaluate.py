@@ -141,6 +141,49 @@ def enlarging(
 
 
 @app.command()
+def steps(
+    model: str = Model,
+    stage: str = typer.Option("", "--stage", metavar="NAME", help="The first one without."),
+    number: int = typer.Option(8, "--steps", metavar="N", help="How few."),
+    against: int = typer.Option(64, "--against", metavar="N", help="Steps to come close to."),
+    suite: str = typer.Option(
+        "probes", "--suite", metavar="S", help="probes, scenes, scenes:CATEGORY,.., or a file."
+    ),
+    count: int = typer.Option(8, "--count", help="Prompts per category."),
+    suite_seed: int = typer.Option(1, "--suite-seed", help="Of prompts that are drawn."),
+    seed: int = typer.Option(0, "--seed", help="Of the first picture."),
+    tries: int = typer.Option(100, "--tries", metavar="N", help="Sets of steps to try."),
+    batch_size: int = typer.Option(32, "--batch-size", help="Pictures made together."),
+    device: str = Device,
+    fast: bool = Fast,
+    precision: str = Precision,
+    as_json: bool = Json,
+) -> None:
+    """Find the few steps whose pictures come closest to those of many."""
+    from open_imagen.cascade.pipeline import load
+    from open_imagen.evaluation.few_steps import FewSteps, choose_steps
+    from open_imagen.evaluation.suites import open_suite
+
+    config = FewSteps(
+        steps=number, stage=stage, against=against, seed=seed, tries=tries, batch_size=batch_size
+    )
+    chosen = [prompt.text for prompt in open_suite(suite, count, suite_seed).prompts]
+    cascade = load(model, device, fast=fast, precision=precision or "fp32")
+    with counting("tries") as told:
+        report = choose_steps(cascade, chosen, config, told)
+    if as_json:
+        print(json.dumps(report))
+        return
+    print(f"{report['model']} {report['model_hash']}, {report['stage']}: {number} steps")
+    for when in ("before", "after"):
+        print(
+            f"{when:6}  {report[f'distance_{when}']:.2%} of the range from the pictures of "
+            f"{against} steps; {report[f'others_{when}']:.0%} of {len(chosen)} are others"
+        )
+    print(f"timesteps = {report['timesteps']}   # log-SNR {report['logsnr']}")
+
+
+@app.command()
 def prompts(
     system: str = typer.Argument(
         "scenes",

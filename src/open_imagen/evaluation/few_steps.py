@@ -1,0 +1,165 @@
+"""Which few steps to take: those whose pictures come closest to the ones that many steps make.
+
+As every picture has its own noise, few steps and many lead from it to the same picture where
+they are right, and no judge is needed. (Watson et al. 2022 and Sabour et al. 2024 choose steps for
+a model as well, by other measures of what is lost.)
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from open_imagen.cascade.pipeline import Cascade, Order
+from open_imagen.cascade.sampling import Sampling
+from open_imagen.diffusion.schedules import STEPS, Schedule
+from open_imagen.errors import ConfigError, UnknownName
+
+Told = Callable[[str, int, int], None]
+Score = Callable[[tuple[int, ...]], float]
+OTHER = 0.02
+"""Pictures are others if they differ by more than this share of the range, on average."""
+FIRST, LAST = 1 / 2, 1 / 16
+"""How far a step is moved towards its neighbour, at first and at last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewSteps:
+    """What is looked for, and how long."""
+
+    steps: int = 8
+    """Of the stage."""
+    stage: str = ""
+    """Its name; the first one's if empty."""
+    against: int = 64
+    """Even steps that make what the few shall come close to."""
+    seed: int = 0
+    """Of the first picture."""
+    tries: int = 100
+    """Sets of steps that are tried."""
+    batch_size: int = 32
+    """Pictures made together."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "tries", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)} must be at least 1.")
+        if self.against <= self.steps:
+            raise ConfigError(
+                f"against = {self.against} must be more than the {self.steps} steps that are "
+                "looked for.",
+                f"Try {8 * self.steps}.",
+            )
+
+
+def choose_steps(
+    cascade: Cascade, prompts: Sequence[str], config: FewSteps, told: Told | None = None
+) -> dict[str, Any]:
+    """Look for the best few steps of a stage, by moving one at a time.
+
+    It starts from as many steps with the stage's own spacing; all other settings are its own.
+
+    Returns:
+        The model and the stage; ``timesteps``, for Sampling.timesteps, and their ``logsnr``;
+        ``distance``, the mean absolute difference to the pictures of many steps, as a share of the
+        range, and the share of ``others``, of the start's and of what was found.
+
+    Raises:
+        UnknownName: the model has no such stage.
+        ConfigError: no prompts.
+    """
+    if not prompts:
+        raise ConfigError("There are no prompts to make pictures of.")
+    if config.stage and config.stage not in cascade.stages:
+        raise UnknownName("stage", config.stage, cascade.stages)
+    names = list(cascade.stages)
+    place = names.index(config.stage) if config.stage else 0
+    stage = cascade.stages[names[place]]
+    seeds = [config.seed + k for k in range(len(prompts))]
+    below: Sequence[Tensor | None] = [None] * len(prompts)
+    if place:
+        made = cascade.generate(prompts, seed=seeds, stages=place)
+        below = list(made.stages[names[place - 1]])
+
+    def draw(settings: Sampling) -> Tensor:
+        full = settings.over(stage.config.sampling).complete()
+        orders = [
+            Order(*row, full, "", small)
+            for row, small in zip(zip(prompts, seeds, strict=True), below, strict=True)
+        ]
+        size = config.batch_size
+        parts = [cascade.draw(stage, orders[k : k + size]) for k in range(0, len(orders), size)]
+        return torch.cat(parts)
+
+    many = draw(Sampling(steps=config.against, spacing="even", logsnr_start=-math.inf))
+    seen: dict[tuple[int, ...], Tensor] = {}
+
+    def distance(steps: tuple[int, ...]) -> float:
+        few = draw(Sampling(timesteps=steps, logsnr_start=-math.inf))
+        seen[steps] = (few.float() - many.float()).abs().mean(dim=(1, 2, 3)) / 255
+        if told is not None:
+            told("tries", len(seen), config.tries)
+        return float(seen[steps].mean())
+
+    own = Sampling(steps=config.steps).over(stage.config.sampling)
+    start = nearest(own.levels(stage.config.schedule)[:-1], stage.config.schedule)
+    found = descend(start, distance, config.tries)
+    times = torch.tensor(found, dtype=torch.float64) / (STEPS - 1)
+    return {
+        **cascade.identity,
+        "stage": stage.config.name,
+        "timesteps": list(found),
+        "logsnr": [round(float(level), 2) for level in stage.config.schedule.logsnr(times)],
+        "pictures": len(prompts),
+        **{
+            f"{name}_{when}": value
+            for when, each in (("before", seen[start]), ("after", seen[found]))
+            for name, value in (
+                ("distance", float(each.mean())),
+                ("others", float((each > OTHER).double().mean())),
+            )
+        },
+    }
+
+
+def nearest(levels: Sequence[float], schedule: Schedule) -> tuple[int, ...]:
+    """The steps of the 1,000 that have these log-SNRs, or come closest to them."""
+    all_levels = schedule.logsnr(torch.arange(STEPS, dtype=torch.float64) / (STEPS - 1))
+    wanted = torch.tensor(levels, dtype=torch.float64)
+    return tuple((all_levels - wanted[:, None]).abs().argmin(dim=1).tolist())
+
+
+def descend(start: tuple[int, ...], score: Score, tries: int) -> tuple[int, ...]:
+    """Falling steps of a low score: one after the other is moved a share of the way to either
+    neighbour, for as long as that helps; then by half as much.
+
+    Args:
+        tries: how often the score is asked for, at most.
+    """
+    seen = {start: score(start)}
+    found, share = start, FIRST
+    while share >= LAST:
+        before = found
+        for place in range(len(start)):
+            for toward in (-1, 1):
+                moved = _moved(found, place, toward, share)
+                if moved in seen or len(seen) == tries:
+                    continue
+                seen[moved] = score(moved)
+                if seen[moved] < seen[found]:
+                    found = moved
+                    break
+        if found == before:
+            share /= 2
+    return found
+
+
+def _moved(steps: tuple[int, ...], place: int, toward: int, share: float) -> tuple[int, ...]:
+    """Steps, the one at ``place`` moved towards the one before (-1) or after it (1)."""
+    ends = (STEPS, *steps, -1)
+    gap = ends[place + 1 + toward] - steps[place]
+    step = int(gap * share)
+    return (*steps[:place], steps[place] + step, *steps[place + 1 :])
