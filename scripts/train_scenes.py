@@ -30,10 +30,11 @@ BEGINS_FROM = {
     "scenes-sr1024-longer": "scenes-sr1024",
     "scenes-sr1024-longest": "scenes-sr1024-longer",
     "scenes-sr1024-sharp": "scenes-sr1024-longest",
+    "scenes-sr1024-sharper": "scenes-sr1024-sharp",
 }
 """The recipes in their order, and of whose model each makes its own."""
 MODELS = {
-    "scenes": ("scenes-base-distill", "scenes-sr256-sharp", "scenes-sr1024-sharp"),
+    "scenes": ("scenes-base-distill", "scenes-sr256-sharp", "scenes-sr1024-sharper"),
     "scenes-teacher": ("scenes-base-relations",),
 }
 """The shipped models and the runs that their stages come from."""
