@@ -8,7 +8,7 @@ import torch
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.diffusion.schedules import Schedule
 from open_imagen.errors import ConfigError, UnknownName
-from open_imagen.evaluation.few_steps import FewSteps, choose_steps, descend, nearest
+from open_imagen.evaluation.few_steps import FewSteps, apart, choose_steps, descend, nearest
 
 START = (900, 700, 500, 300)
 
@@ -42,6 +42,15 @@ def test_levels_of_whole_steps_are_those_steps():
     assert nearest(schedule.levels(1, chosen=steps)[:-1], schedule) == steps
 
 
+def test_what_all_of_a_picture_differs_by_does_not_count():
+    many = torch.randint(60, 200, (2, 3, 8, 8), dtype=torch.uint8)
+    shift = torch.tensor([9, 0, 50], dtype=torch.uint8)[:, None, None]
+    assert apart(many + shift, many).tolist() == [0, 0]
+    few = many + shift
+    few[1, 0, :2, :4] += 40  # of 8 of 64 pixels, one of three colours
+    assert apart(few, many).tolist() == pytest.approx([0, 40 / 8 / 3 / 255])
+
+
 @pytest.mark.parametrize("stage", ["base", "sr256"])
 def test_what_is_chosen_is_as_close_as_it_says(cascade, stage):
     prompts = ["a red circle", "two blue stars", "a green ring above a gray cross"]
@@ -62,8 +71,8 @@ def test_what_is_chosen_is_as_close_as_it_says(cascade, stage):
         "before": Sampling(steps=3),
         "after": Sampling(timesteps=tuple(report["timesteps"]), logsnr_start=-math.inf),
     }.items():
-        each = (made(settings) - many).abs().mean(dim=(1, 2, 3)) / 255
-        assert report[f"distance_{when}"] == pytest.approx(float(each.mean()), rel=0.02)
+        each = apart(made(settings), many)
+        assert report[f"distance_{when}"] == pytest.approx(float(each.mean()), rel=1e-4)
         assert report[f"others_{when}"] == pytest.approx(float((each > 0.02).float().mean()))
     assert torch.equal(many, made(Sampling(steps=12, spacing="even", logsnr_start=-math.inf)))
 
