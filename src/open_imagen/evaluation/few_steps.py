@@ -100,7 +100,8 @@ def choose_steps(
 
     def distance(steps: tuple[int, ...]) -> float:
         few = draw(Sampling(timesteps=steps, logsnr_start=-math.inf))
-        seen[steps] = apart(few, many)
+        parts = zip(few.split(config.batch_size), many.split(config.batch_size), strict=True)
+        seen[steps] = torch.cat([apart(*part) for part in parts])
         if told is not None:
             told("tries", len(seen), config.tries)
         return float(seen[steps].mean())
