@@ -346,6 +346,13 @@ def test_a_models_own_timesteps_hold_until_other_steps_are_asked_for():
         assert settings.sampler == "ddim"
     again = Sampling(timesteps=(800, 100)).over(own)
     assert len(again.complete().levels(schedule)) == 3
+    # A model that begins late does not cut what is asked for; who asks for both gets both.
+    late = Sampling(steps=4, logsnr_start=-2.0)
+    assert len(again.over(late).complete().levels(schedule)) == 3
+    both = Sampling(timesteps=(800, 100), logsnr_start=-2.0).over(late)
+    assert len(both.complete().levels(schedule)) == 2
+    assert len(Sampling(timesteps=()).over(late).complete().levels(schedule)) == 5
+    assert Sampling(timesteps=()).over(late).logsnr_start == -2.0
     # A picture repeats by all its settings, steps among them.
     complete = Sampling().over(own).complete()
     assert complete.over(own) == complete

@@ -89,11 +89,14 @@ class Sampling:
     def over(self, defaults: "Sampling") -> "Sampling":
         """These settings, and the defaults where this one has none.
 
-        Other steps than a model's own make its `timesteps`, which say which these are, pointless.
+        Other steps than a model's own make its `timesteps`, which say which these are, pointless;
+        and where timesteps are given, its `logsnr_start` shall not take the first of them away.
         """
         theirs, own = defaults.given(), self.given()
         if {"steps", "spacing"} & own.keys():
             theirs.pop("timesteps", None)
+        if own.get("timesteps"):
+            theirs.pop("logsnr_start", None)
         return Sampling(**{**theirs, **own})
 
     def complete(self) -> "Sampling":

@@ -18,8 +18,8 @@ from open_imagen.cascade.pipeline import Cascade, Order
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.diffusion.schedules import STEPS, Schedule
 from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.evaluation.features import Told
 
-Told = Callable[[str, int, int], None]
 Score = Callable[[tuple[int, ...]], float]
 OTHER = 0.02
 """Pictures are others if they differ by more than this share of the range, on average."""
@@ -85,23 +85,23 @@ def choose_steps(
         made = cascade.generate(prompts, seed=seeds, stages=place)
         below = list(made.stages[names[place - 1]])
 
+    size = config.batch_size
+    parts = [slice(k, k + size) for k in range(0, len(prompts), size)]
+
     def draw(settings: Sampling) -> Tensor:
         full = settings.over(stage.config.sampling).complete()
         orders = [
-            Order(*row, full, "", small)
-            for row, small in zip(zip(prompts, seeds, strict=True), below, strict=True)
+            Order(prompt, seed, full, below=small)
+            for prompt, seed, small in zip(prompts, seeds, below, strict=True)
         ]
-        size = config.batch_size
-        parts = [cascade.draw(stage, orders[k : k + size]) for k in range(0, len(orders), size)]
-        return torch.cat(parts)
+        return torch.cat([cascade.draw(stage, orders[rows]) for rows in parts])
 
     many = draw(Sampling(steps=config.against, spacing="even", logsnr_start=-math.inf))
     seen: dict[tuple[int, ...], Tensor] = {}
 
     def distance(steps: tuple[int, ...]) -> float:
-        few = draw(Sampling(timesteps=steps, logsnr_start=-math.inf))
-        parts = zip(few.split(config.batch_size), many.split(config.batch_size), strict=True)
-        seen[steps] = torch.cat([apart(*part) for part in parts])
+        few = draw(Sampling(timesteps=steps))
+        seen[steps] = torch.cat([apart(few[rows], many[rows]) for rows in parts])
         if told is not None:
             told("tries", len(seen), config.tries)
         return float(seen[steps].mean())
@@ -116,15 +116,14 @@ def choose_steps(
         "timesteps": list(found),
         "logsnr": [round(float(level), 2) for level in stage.config.schedule.logsnr(times)],
         "pictures": len(prompts),
-        **{
-            f"{name}_{when}": value
-            for when, each in (("before", seen[start]), ("after", seen[found]))
-            for name, value in (
-                ("distance", float(each.mean())),
-                ("others", float((each > OTHER).double().mean())),
-            )
-        },
+        **_summed_up("before", seen[start]),
+        **_summed_up("after", seen[found]),
     }
+
+
+def _summed_up(when: str, distances: Tensor) -> dict[str, float]:
+    others = (distances > OTHER).double()
+    return {f"distance_{when}": float(distances.mean()), f"others_{when}": float(others.mean())}
 
 
 def apart(few: Tensor, many: Tensor) -> Tensor:
