@@ -1,3 +1,5 @@
+"""Narrower weights against those that were widened, and channel by channel."""
+
 import pytest
 import torch
 

@@ -149,8 +149,11 @@ def load_into(
         left.update(named)
     shapes = {name: shape for name, shape in shapes.items() if name not in left}
     if narrow:
-        sides = {name: tuple(own[name].shape) for name in shapes if name in own}
-        shapes |= {name: ours for name, ours in sides.items() if fits(ours, shapes[name])}
+        shapes |= {
+            name: tuple(own[name].shape)
+            for name, shape in shapes.items()
+            if name in own and fits(own[name].shape, shape)
+        }
     excused = {
         name: tuple(tensor.shape)
         for name, tensor in own.items()

@@ -20,11 +20,13 @@ from open_imagen.cli.generate import (
     Weight,
 )
 from open_imagen.cli.measuring import (
+    BatchSize,
     Few,
     ProtocolOption,
     ReferenceOption,
     Resize,
     Size,
+    SuiteSeed,
     Weights,
     counting,
     read_protocol,
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Measure a model, or pictures.", no_args_is_help=True)
 
 Pictures = typer.Argument(..., metavar="PICTURES", help="A folder, or one of evaluate prompts.")
+Suite = typer.Option(
+    "probes", "--suite", metavar="S", help="probes, scenes, scenes:CATEGORY,.., or a file."
+)
 Record = typer.Option(
     Path("scores"), "--out", metavar="DIR", help="Where the number's record goes."
 )
@@ -146,11 +151,9 @@ def steps(
     stage: str = typer.Option("", "--stage", metavar="NAME", help="The first one without."),
     number: int = typer.Option(8, "--steps", metavar="N", help="How few."),
     against: int = typer.Option(64, "--against", metavar="N", help="Steps to come close to."),
-    suite: str = typer.Option(
-        "probes", "--suite", metavar="S", help="probes, scenes, scenes:CATEGORY,.., or a file."
-    ),
+    suite: str = Suite,
     count: int = typer.Option(8, "--count", help="Prompts per category."),
-    suite_seed: int = typer.Option(1, "--suite-seed", help="Of prompts that are drawn."),
+    suite_seed: int = SuiteSeed,
     seed: int = typer.Option(0, "--seed", help="Of the first picture."),
     tries: int = typer.Option(100, "--tries", metavar="N", help="Sets of steps to try."),
     batch_size: int = typer.Option(32, "--batch-size", help="Pictures made together."),
@@ -190,15 +193,13 @@ def prompts(
         metavar="SYSTEM",
         help="A model; folder:PATH; diffusers:PATH?argument=value; openai:URL?model=NAME.",
     ),
-    suite: str = typer.Option(
-        "probes", "--suite", metavar="S", help="probes, scenes, scenes:CATEGORY,.., or a file."
-    ),
+    suite: str = Suite,
     count: int = typer.Option(None, "--count", help="Prompts per category; all without."),
-    suite_seed: int = typer.Option(1, "--suite-seed", help="Of prompts that are drawn."),
+    suite_seed: int = SuiteSeed,
     images: int = typer.Option(8, "--images", "-n", metavar="N", help="Pictures per prompt."),
     seed: int = typer.Option(0, "--seed", help="Of the first picture."),
     stages: int = Stages,
-    batch_size: int = typer.Option(16, "--batch-size", help="Pictures made, and lost, together."),
+    batch_size: int = BatchSize,
     steps: str = Steps,
     guidance: str = Weight,
     sampler: str = Sampler,

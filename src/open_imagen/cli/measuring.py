@@ -26,6 +26,8 @@ Resize = typer.Option(None, "--resize", metavar="R", help="To Inception's side: 
 Size = typer.Option(
     None, "--size", metavar="N", help="First cut the centre square of each picture to this side."
 )
+SuiteSeed = typer.Option(1, "--suite-seed", help="Of prompts that are drawn.")
+BatchSize = typer.Option(16, "--batch-size", help="Pictures made, and lost, together.")
 Few = typer.Option(False, "--few", help="Allow Frechet distances of too few pictures.")
 
 

@@ -1,6 +1,5 @@
 """How well super-resolution enlarges scenes: are edges as steep as drawn ones, do colours stay?"""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,11 +11,11 @@ from torch import Tensor
 from open_imagen.cascade.pipeline import Cascade
 from open_imagen.errors import ConfigError
 from open_imagen.evaluation.checker import ground_of, grown, look, patches_of, reduced
+from open_imagen.evaluation.features import Told
 from open_imagen.evaluation.metrics import Array, mean_score
 from open_imagen.evaluation.scene_judge import drawing_of
 from open_imagen.evaluation.scene_suite import make_items
 
-Told = Callable[[str, int, int], None]
 LOW, HIGH = 0.1, 0.9
 """An edge is where an object covers more of a pixel than the one, and less than the other."""
 PART = 8

@@ -13,10 +13,10 @@ from open_imagen.cascade.pipeline import Cascade, plain_sampling
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.errors import ConfigError, OutputError, UnknownName
 from open_imagen.evaluation.checker import look
+from open_imagen.evaluation.features import Told
 from open_imagen.evaluation.scene_suite import ALL, CATEGORIES, SAME_PICTURES, judge, make_items
 from open_imagen.storage import write_json
 
-Told = Callable[[str, int, int], None]
 PART = 32
 """Pictures made between two savings of the verdicts."""
 
