@@ -56,7 +56,8 @@ def training(preset: str, batch: int) -> tuple[Trainer, Batch]:
         optim=OptimConfig(name="adafactor"),
         encoder="random",
     )
-    trainer = Trainer(recipe, None, Random(text_width))  # type: ignore[arg-type]
+    with torch.device(DEVICE):  # where two billion weights are drawn at once
+        trainer = Trainer(recipe, None, Random(text_width))  # type: ignore[arg-type]
     images = torch.randint(0, 256, (batch, 3, SIDE, SIDE), dtype=torch.uint8)
     return trainer, Batch(images, ["a"] * batch, 0)
 

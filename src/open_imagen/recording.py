@@ -1,6 +1,7 @@
 """Work of a GPU recorded once and played again (CUDA graphs): nothing waits between its kernels."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -24,14 +25,15 @@ class Recording:
         own = pytree.tree_unflatten(self.places, form)
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):  # compiles, chooses algorithms, takes memory
-            for _ in range(3):
-                call(*own)
-        torch.cuda.current_stream().wait_stream(aside)
-        self.graph = torch.cuda.CUDAGraph()
-        # Other threads may go on with their own work meanwhile.
-        with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
-            self.out = call(*own)
+        with trying_convolutions():
+            with torch.cuda.stream(aside):  # compiles, chooses algorithms, takes memory
+                for _ in range(3):
+                    call(*own)
+            torch.cuda.current_stream().wait_stream(aside)
+            self.graph = torch.cuda.CUDAGraph()
+            # Other threads may go on with their own work meanwhile.
+            with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
+                self.out = call(*own)
 
     def play(self, flat: Sequence[Tensor]) -> Any:
         """What the call gives for these leaves of its arguments; written over by the next."""
@@ -43,3 +45,15 @@ class Recording:
         self.holds = flat
         self.graph.replay()
         return self.out
+
+
+@contextlib.contextmanager
+def trying_convolutions() -> Iterator[None]:
+    """Let cuDNN time its convolutions at new shapes and keep the fastest: what is recorded is
+    played many times."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
