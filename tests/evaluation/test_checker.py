@@ -9,7 +9,7 @@ from open_imagen.data.render import render
 from open_imagen.data.scenes import BACKGROUNDS, Kind, Layout, Placed, Scene, draw_layout
 from open_imagen.data.signs import ALPHABET, Sign, half_width
 from open_imagen.evaluation.checker import components, look
-from open_imagen.evaluation.scene_suite import ALL, SAME_PICTURES, SIGNS, judge, make_items
+from open_imagen.evaluation.scene_suite import CATEGORIES, SAME_PICTURES, SIGNS, judge, make_items
 
 COUNT = 60
 CHANCE = {"color": 0.3, "shape": 0.3, "background": 0.6}
@@ -26,7 +26,7 @@ def truth(category, size, seed=3):
 @pytest.mark.parametrize("size", [64, 256])
 def test_rendered_truth_is_recognised_and_shuffled_captions_are_not(size):
     right = wrong = total = 0
-    for category in ALL:
+    for category in CATEGORIES:
         if category in SAME_PICTURES:
             continue
         items, seen = truth(category, size)

@@ -81,7 +81,7 @@ def scenes(
 
     from open_imagen.cascade.pipeline import load
     from open_imagen.evaluation.scene_runner import SceneEvaluation, evaluate_scenes
-    from open_imagen.evaluation.scene_suite import ALL, CATEGORIES
+    from open_imagen.evaluation.scene_suite import CATEGORIES
 
     check(given)
     chosen = tuple(name.strip() for name in categories.split(",")) if categories else None
@@ -102,9 +102,8 @@ def scenes(
         return
     print(f"{report['model']} {report['model_hash']}, {count} prompts per category, seed {seed}")
     for name, row in report["categories"].items():
-        print(
-            f"{name:14} {row['share']:6.1%}   [{row['low']:.1%}, {row['high']:.1%}]   {ALL[name]}"
-        )
+        interval = f"[{row['low']:.1%}, {row['high']:.1%}]"
+        print(f"{name:14} {row['share']:6.1%}   {interval}   {CATEGORIES[name]}")
 
 
 @app.command()

@@ -14,7 +14,7 @@ from open_imagen.cascade.sampling import Sampling
 from open_imagen.errors import ConfigError, OutputError, UnknownName
 from open_imagen.evaluation.checker import look
 from open_imagen.evaluation.features import Told
-from open_imagen.evaluation.scene_suite import ALL, CATEGORIES, SAME_PICTURES, judge, make_items
+from open_imagen.evaluation.scene_suite import CATEGORIES, SAME_PICTURES, judge, make_items
 from open_imagen.storage import write_json
 
 PART = 32
@@ -38,8 +38,8 @@ class SceneEvaluation:
         if self.count < 1:
             raise ConfigError(f"count = {self.count} must be at least 1.")
         for name in self.categories:
-            if name not in ALL:
-                raise UnknownName("category", name, ALL)
+            if name not in CATEGORIES:
+                raise UnknownName("category", name, CATEGORIES)
 
 
 def evaluate_scenes(
@@ -151,7 +151,7 @@ class Rows:
         return len(self.rows.get(name, []))
 
     def add(self, name: str, seen: Sequence[Any], items: Sequence[Any], start: int) -> None:
-        names = [c for c in ALL if SAME_PICTURES.get(c, c) == name]
+        names = [c for c in CATEGORIES if SAME_PICTURES.get(c, c) == name]
         new = [
             {
                 "set": name,

@@ -31,16 +31,13 @@ CATEGORIES = {
     "background": "the background behind a single object",
     "unseen_pairs": "a colour and a shape never shown together in training",
     "unseen_words": "a word never shown in training",
-}
-SIGNS = {
     "signs": "the word on a sign, letter by letter",
     "unseen_signs": "a word on a sign that training never showed there",
 }
-"""Asked for by name alone: the shipped model has not learned to write."""
-ALL = {**CATEGORIES, **SIGNS}
 SAME_PICTURES = {"color": "single", "shape": "single"}
 """Categories that look at the pictures of another one."""
-SIGN_WORDS = {"signs": SHOWN, "unseen_signs": UNSEEN}
+SIGNS = {"signs": SHOWN, "unseen_signs": UNSEEN}
+"""Categories that ask for a sign, and the words of each."""
 LARGE = 0.18
 """Half heights above this share of the side are large; a lone object named small is below."""
 
@@ -61,7 +58,7 @@ def make_items(category: str, count: int, seed: int) -> list[Item]:
 def _item(category: str, rng: random.Random) -> Item:
     background = rng.choice(("", *BACKGROUNDS))
     if category in SIGNS:
-        scene = Scene((), background=background, sign=rng.choice(SIGN_WORDS[category]))
+        scene = Scene((), background=background, sign=rng.choice(SIGNS[category]))
         return Item(caption(scene, rng), scene)
     if category == "unseen_words":
         return _unseen_words(rng, background)

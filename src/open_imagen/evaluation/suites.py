@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from open_imagen.data.scenes import Scene
 from open_imagen.errors import ConfigError, DataError, UnknownName
 from open_imagen.evaluation.pictures import list_hash
-from open_imagen.evaluation.scene_suite import ALL, CATEGORIES, SAME_PICTURES, make_items
+from open_imagen.evaluation.scene_suite import CATEGORIES, SAME_PICTURES, make_items
 
 PROBES = "probes"
 """Our suite of 220 prompts in DrawBench's eleven categories."""
@@ -173,8 +173,8 @@ def _scenes(name: str, count: int, seed: int) -> Suite:
     _, _, listed = name.partition(":")
     chosen = [c.strip() for c in listed.split(",")] if listed else list(CATEGORIES)
     for category in chosen:
-        if category not in ALL:
-            raise UnknownName("category", category, ALL)
+        if category not in CATEGORIES:
+            raise UnknownName("category", category, CATEGORIES)
     sets = dict.fromkeys(SAME_PICTURES.get(category, category) for category in chosen)
     prompts = [
         Prompt(item.prompt, category, scene_metadata(item.prompt, item.scene, category))
