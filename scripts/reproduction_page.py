@@ -22,9 +22,9 @@ Small models of the [scene world](scenes.md) that differ in one thing, trained o
 with the same noise, and measured alike: `scripts/reproduce.py` trains and measures them, and writes
 this page; no figure here is written by hand. What a model is, is its recipe
 (`recipes/miniature-base.toml`, `recipes/miniature-sr256.toml`) and what the table says differs.
-The bases begin as a network that can draw, scenes-teacher, with all weights that read text made
-anew, and learn to listen (what draws has learned beside MiniLM, which may favour it). A narrower
-one begins as a network that has first learned to draw from its channels (`miniature-narrow.toml`).
+The bases begin as a network that can draw, scenes-teacher as it was after 900,000 images (it has
+learned from 3.8 million more since), with all weights that read text made anew, and learn to
+listen (what draws has learned beside MiniLM, which may favour it). A narrower one begins as a network that has first learned to draw from its channels (`miniature-narrow.toml`).
 Brackets are 95 % intervals of one training run each: they hold the chance of prompts and noise, not
 that of another seed of training.
 
@@ -142,7 +142,7 @@ def sizes(section: Section, results: Results) -> list[str]:
     lines += [
         "",
         "The narrower network has learned to draw from 120,000 images, after it was cut out of "
-        "scenes-teacher, which has learned from 900,000: part of what it misses may be that, and "
+        "scenes-teacher, which had learned from 900,000: part of what it misses may be that, and "
         "not its width.",
     ]
     return lines
@@ -336,7 +336,7 @@ THRESHOLDS = """## Dynamic thresholding over guidance weights
 **The paper:** dynamic thresholding is much better than static or none at high weights (section 2.3,
 figure A.8).
 
-**Here:** on the shipped teacher it **does not hold**: see
+**Here:** on the teacher that was shipped then it **does not hold**: see
 [the sweep](evaluation.md#dynamic-thresholding-in-the-scene-world) of eight weights and three
 thresholds, and a likely reason.
 """

@@ -23,7 +23,10 @@ ROOT = Path(__file__).parents[1]
 BEGINS_FROM = {
     "scenes-base": "",
     "scenes-base-relations": "scenes-base",
-    "scenes-base-distill": "scenes-base-relations",
+    "scenes-base-signs": "scenes-base-relations",
+    "scenes-base-words": "scenes-base-signs",
+    "scenes-base-distill": "scenes-base-words",
+    "scenes-base-distill-longer": "scenes-base-distill",
     "scenes-sr256": "",
     "scenes-sr256-sharp": "scenes-sr256",
     "scenes-sr1024": "",
@@ -33,9 +36,11 @@ BEGINS_FROM = {
     "scenes-sr1024-sharper": "scenes-sr1024-sharp",
 }
 """The recipes in their order, and of whose model each makes its own."""
+TEACHER = "scenes-base-words"
+"""Whose guided predictions the base of `scenes` makes at once."""
 MODELS = {
-    "scenes": ("scenes-base-distill", "scenes-sr256-sharp", "scenes-sr1024-sharper"),
-    "scenes-teacher": ("scenes-base-relations",),
+    "scenes": ("scenes-base-distill-longer", "scenes-sr256-sharp", "scenes-sr1024-sharper"),
+    "scenes-teacher": (TEACHER,),
 }
 """The shipped models and the runs that their stages come from."""
 BY_DEFAULT = {"scenes": 2}
@@ -54,8 +59,8 @@ def main() -> int:
     device = str(pick_device(options.device))
     for name, first in BEGINS_FROM.items():
         settings = (f"train.init={options.runs / first / 'model'}",) if first else ()
-        if name == "scenes-base-distill":
-            settings += (f"distill.teacher={options.runs / first / 'model'}",)
+        if name.startswith("scenes-base-distill"):
+            settings += (f"distill.teacher={options.runs / TEACHER / 'model'}",)
         if not train(name, options.runs / name, device, options.minutes, settings):
             return 0
 
