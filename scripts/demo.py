@@ -12,7 +12,7 @@ PROMPTS = [
     "an orange triangle to the left of a blue hexagon",
     "a small pink heart on a white background",
     "two brown diamonds on a white background",
-    "a yellow crescent on a black background",
+    'a sign that says "OPEN"',
     "a green cross and a red square on a gray background",
 ]
 

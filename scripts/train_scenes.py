@@ -29,6 +29,7 @@ BEGINS_FROM = {
     "scenes-base-distill-longer": "scenes-base-distill",
     "scenes-sr256": "",
     "scenes-sr256-sharp": "scenes-sr256",
+    "scenes-sr256-words": "scenes-sr256-sharp",
     "scenes-sr1024": "",
     "scenes-sr1024-longer": "scenes-sr1024",
     "scenes-sr1024-longest": "scenes-sr1024-longer",
@@ -39,7 +40,7 @@ BEGINS_FROM = {
 TEACHER = "scenes-base-words"
 """Whose guided predictions the base of `scenes` makes at once."""
 MODELS = {
-    "scenes": ("scenes-base-distill-longer", "scenes-sr256-sharp", "scenes-sr1024-sharper"),
+    "scenes": ("scenes-base-distill-longer", "scenes-sr256-words", "scenes-sr1024-sharper"),
     "scenes-teacher": (TEACHER,),
 }
 """The shipped models and the runs that their stages come from."""
