@@ -65,7 +65,7 @@ def test_the_studio_by_mouse(serve, shots):
         page.locator(".tile").first.click()
         expect(page.locator("#viewer")).to_be_visible()
         expect(page.locator("#words")).to_have_text("a red circle above a blue square")
-        expect(page.locator("#facts")).to_contain_text("16 steps")
+        expect(page.locator("#facts")).to_contain_text("8 steps")
         expect(page.locator("#upscale")).to_be_enabled()  # there is a stage beyond the default
         page.screenshot(path=shots / "studio-viewer-1600.png")
         original = page.locator("#large").get_attribute("src")
@@ -101,7 +101,7 @@ def test_the_studio_by_mouse(serve, shots):
         page.locator(".tile").nth(3).click()
         page.get_by_role("button", name="Use settings").click()
         expect(page.locator("#lock")).to_have_attribute("aria-pressed", "true")
-        assert page.input_value("#base-steps") == "16"
+        assert page.input_value("#base-steps") == "8"
         assert page.input_value("#prompt") == "a red circle above a blue square"
 
         # Words with markup are words; a wrong setting is said; history survives a new visit.
