@@ -51,6 +51,7 @@ class Recording:
 def trying_convolutions() -> Iterator[None]:
     """Let cuDNN time its convolutions at new shapes and keep the fastest: what is recorded is
     played many times."""
+    # torch's own cudnn.flags() would set all others too, such as allow_tf32.
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
     try:
