@@ -120,7 +120,10 @@ class Distillation:
     @torch.no_grad()
     def truth(self, z: Tensor, t: Tensor, text: TextEmbedding, condition: LowRes | None) -> Tensor:
         """What the teacher makes of z: the estimate x that the student shall give at once."""
-        estimate = guided_estimates(self.teacher, text, condition, self.config.guidance)
+        guidance = self.config.guidance
+        alone = guidance == self.teacher.config.guided
+        texts = text if alone else stack_texts([text, text.null()])
+        estimate = estimates(self.teacher, self.teacher.read(texts), condition, guidance)
         if not self.config.steps:
             return estimate(z, self.teacher.config.schedule.logsnr(t))
         levels, end = self.levels(t), z
@@ -166,15 +169,6 @@ def estimates(
         return thresholding(to_x(found, z, logsnr, stage.config.objective.prediction))
 
     return estimate
-
-
-def guided_estimates(
-    stage: Stage, text: TextEmbedding, condition: LowRes | None, guidance: float
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """The same of plain texts, which are read once; with zeroed ones if guidance needs them."""
-    alone = guidance == stage.config.guided
-    texts = text if alone else stack_texts([text, text.null()])
-    return estimates(stage, stage.read(texts), condition, guidance)
 
 
 def step(x: Tensor, z: Tensor, now: Tensor, then: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from open_imagen.storage import read_json
 from open_imagen.training.distill import DistillConfig
 from open_imagen.training.ema import EmaConfig
 from open_imagen.training.optim import OptimConfig
-from open_imagen.training.redraw import RedrawConfig
 
 KINDS = ("ddp", "fsdp")
 PRECISIONS = ("auto", "bf16", "fp32")
@@ -132,8 +131,6 @@ class Recipe:
     """Learn a low-rank change of some weights (LoRA) in place of all weights; wants train.init."""
     distill: DistillConfig = field(default_factory=DistillConfig)
     """Learn from a teacher in place of the data's own pictures; see training/distill.py."""
-    redraw: RedrawConfig = field(default_factory=RedrawConfig)
-    """The stage below redraws what super-resolution learns to enlarge; see training/redraw.py."""
     out: str = ""
     """The run folder."""
 
@@ -159,17 +156,6 @@ class Recipe:
                 f"stage.guided = {self.stage.guided} is not distill.guidance = "
                 f"{self.distill.guidance}.",
                 "Leave it out: it is what the student learns.",
-            )
-        if self.redraw.model and not self.stage.lowres:
-            raise ConfigError(
-                f"redraw.model = {self.redraw.model!r} draws what super-resolution learns from; "
-                f"stage {self.stage.name!r} enlarges nothing (stage.lowres = 0)."
-            )
-        if self.redraw.model and self.data.get("crop"):
-            raise ConfigError(
-                f"redraw.model = {self.redraw.model!r} redraws whole pictures, and data.crop = "
-                f"{self.data['crop']} gives parts of them.",
-                "Leave data.crop out.",
             )
         if self.adapter.rank and self.train.parallel == "fsdp":
             raise ConfigError(

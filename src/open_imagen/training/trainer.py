@@ -35,7 +35,6 @@ from open_imagen.training.distill import Distillation, load_teacher
 from open_imagen.training.ema import Ema
 from open_imagen.training.optim import clip, make_optimizer
 from open_imagen.training.parallel import blocks, gathering, spread, whole
-from open_imagen.training.redraw import Redrawing, load_redrawing
 from open_imagen.training.run import Recipe
 from open_imagen.types import Batch, Source, TextEmbedding, TextEncoder
 
@@ -117,11 +116,6 @@ class Trainer:
             if self.config.compile:
                 teacher.network.compile(dynamic=False)
             self.objective = Distillation(recipe.distill, self.stage, teacher)
-        self.redrawing: Redrawing | None = None
-        """What the stage below makes of the low-resolution images."""
-        if recipe.redraw.model:
-            lowres = recipe.stage.lowres
-            self.redrawing = load_redrawing(recipe.redraw, lowres, recipe.encoder, self.device)
         self.optimizer = make_optimizer(self.network, recipe.optim)
         self.ema = Ema(self.network, recipe.ema)
         self.checkpoints = Checkpoints(recipe.folder / "checkpoints", self.config.keep)
@@ -219,9 +213,6 @@ class Trainer:
         text = self.lookup(batch.captions).to(self.device)
         if self.config.compile:
             text = text.padded(COMPILED_TEXT)
-        if lowres is not None and self.redrawing is not None:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                lowres = self.redrawing(lowres, text, batch.index, self.config.seed)
         loss = torch.zeros((), device=self.device)
         pieces = parts(batch.size, self.config.accumulate)
         for rows in pieces:
@@ -351,8 +342,6 @@ class Trainer:
             facts["narrow"] = True
         if self.recipe.distill.teacher:
             facts["distill"] = plain(self.recipe.distill)
-        if self.recipe.redraw.model:
-            facts["redraw"] = plain(self.recipe.redraw)
         weights: Iterable[tuple[str, Tensor]] = averages.items()
         if self.recipe.adapter.rank:
             adapter = adapter_of(averages)
