@@ -8,6 +8,7 @@ import copy
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +129,12 @@ def against_diffusers(
     return ways
 
 
-def against_imagen_pytorch(batch: int, steps: int) -> dict[str, Callable[[], Tensor]]:
+def against_imagen_pytorch(
+    batch: int, steps: int, dtype: torch.dtype = torch.float32
+) -> dict[str, Callable[[], Tensor]]:
+    """Theirs computes in bfloat16 under autocast, as its trainer does; ours has such weights."""
     text, ways = text_of(batch, TEXT), {}
+    reduced = dtype != torch.float32
     for name, efficient in (("imagen-pytorch", False), ("imagen-pytorch, memory_efficient", True)):
         network = imagen_pytorch_network(WIDTH, TEXT, efficient)
         peer = imagen_pytorch().Imagen(
@@ -138,14 +143,16 @@ def against_imagen_pytorch(batch: int, steps: int) -> dict[str, Callable[[], Ten
         peer.eval()
 
         def theirs(peer: Any = peer) -> Tensor:
-            return peer.sample(text_embeds=text.tokens, cond_scale=WEIGHT, use_tqdm=False)
+            with torch.autocast("cpu", dtype, enabled=reduced):
+                return peer.sample(text_embeds=text.tokens, cond_scale=WEIGHT, use_tqdm=False)
 
         ways[name] = theirs
         size = size_of(network)
         shape = (efficient_base if efficient else paper_base)(size, TEXT)
         stage = Stage(StageConfig(name="base", resolution=64, network=shape)).eval()
         assert abs(size_of(stage.network) / size - 1) < 0.05, "not of equal parameters"
-        stage.network.to(memory_format=torch.channels_last)
+        stage.network.to(dtype, memory_format=torch.channels_last)
+        stage.dtype = dtype
         found = ours(stage, text, Sampling(steps=steps, guidance=WEIGHT, sampler="ddpm"))
         if efficient:
             ways["ours, Efficient U-Net, fast"] = found["ours, fast"]
@@ -159,29 +166,35 @@ def measure(batches: str, steps: int, rounds: int) -> Iterator[Table]:
     warnings.simplefilter("ignore")
     about = (
         f"{steps} steps of DDPM at guidance weight {WEIGHT:g}, dynamic thresholding, 64 pixels, "
-        f"{TOKENS} tokens given as embeddings, float32; milliseconds for the whole loop. "
+        f"{TOKENS} tokens given as embeddings; milliseconds for the whole loop. "
     )
     diffusers = Table(
         "The sampling loop against diffusers",
-        f"{about}IFPipeline, width {WIDTH}, the same weights and noise: the same pictures. The "
-        "last column is ours, fast, against the best of theirs.",
+        f"{about}float32. IFPipeline, width {WIDTH}, the same weights and noise: the same "
+        "pictures. The last column is ours, fast, against the best of theirs.",
         [],
     )
-    peer = Table(
-        "The sampling loop against imagen-pytorch",
-        f"{about}Imagen.sample with a U-Net of dim {WIDTH}, three blocks a level, attention in "
-        "three of four levels; ours is the paper's base of as many parameters, to 5 %. Then both "
-        "packages' lighter networks, again of equal parameters. The ratios: the paper's base, "
-        "fast, against their network; the Efficient U-Net against their best row.",
+    against = (
+        f"Imagen.sample with a U-Net of dim {WIDTH}, three blocks a level, attention in three of "
+        "four levels; ours is the paper's base of as many parameters, to 5 %. Then both packages' "
+        "lighter networks, again of equal parameters. The ratios: the paper's base, fast, against "
+        "their network; the Efficient U-Net against their best row."
+    )
+    peer = Table("The sampling loop against imagen-pytorch", f"{about}float32. {against}", [])
+    reduced = Table(
+        "The sampling loop against imagen-pytorch, bfloat16",
+        f"{about}Theirs under torch.autocast, ours as with --precision bf16. {against}",
         [],
     )
-    for table, make in ((diffusers, against_diffusers), (peer, against_imagen_pytorch)):
+    in_bf16 = partial(against_imagen_pytorch, dtype=torch.bfloat16)
+    tables = ((diffusers, against_diffusers), (peer, against_imagen_pytorch), (reduced, in_bf16))
+    for table, make in tables:
         for batch in map(int, batches.split(",")):
             ways = make(batch, steps)
             found = table.keep(alternate(ways, rounds), str(batch))
             theirs = [found[name] for name in found if not name.startswith("ours")]
             ratios = {"ratio": min(theirs) / found["ours, fast"]}
-            if table is peer:
+            if table is not diffusers:
                 ratios = {
                     "ratio": theirs[0] / found["ours, fast"],
                     "ratio, lighter": min(theirs) / found["ours, Efficient U-Net, fast"],
