@@ -134,7 +134,6 @@ def against_imagen_pytorch(
 ) -> dict[str, Callable[[], Tensor]]:
     """Theirs computes in bfloat16 under autocast, as its trainer does; ours has such weights."""
     text, ways = text_of(batch, TEXT), {}
-    reduced = dtype != torch.float32
     for name, efficient in (("imagen-pytorch", False), ("imagen-pytorch, memory_efficient", True)):
         network = imagen_pytorch_network(WIDTH, TEXT, efficient)
         peer = imagen_pytorch().Imagen(
@@ -143,7 +142,7 @@ def against_imagen_pytorch(
         peer.eval()
 
         def theirs(peer: Any = peer) -> Tensor:
-            with torch.autocast("cpu", dtype, enabled=reduced):
+            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
                 return peer.sample(text_embeds=text.tokens, cond_scale=WEIGHT, use_tqdm=False)
 
         ways[name] = theirs
@@ -151,8 +150,8 @@ def against_imagen_pytorch(
         shape = (efficient_base if efficient else paper_base)(size, TEXT)
         stage = Stage(StageConfig(name="base", resolution=64, network=shape)).eval()
         assert abs(size_of(stage.network) / size - 1) < 0.05, "not of equal parameters"
-        stage.network.to(dtype, memory_format=torch.channels_last)
         stage.dtype = dtype
+        stage.wake(torch.device("cpu"))
         found = ours(stage, text, Sampling(steps=steps, guidance=WEIGHT, sampler="ddpm"))
         if efficient:
             ways["ours, Efficient U-Net, fast"] = found["ours, fast"]
@@ -181,13 +180,13 @@ def measure(batches: str, steps: int, rounds: int) -> Iterator[Table]:
         "their network; the Efficient U-Net against their best row."
     )
     peer = Table("The sampling loop against imagen-pytorch", f"{about}float32. {against}", [])
-    reduced = Table(
+    peer_bf16 = Table(
         "The sampling loop against imagen-pytorch, bfloat16",
         f"{about}Theirs under torch.autocast, ours as with --precision bf16. {against}",
         [],
     )
     in_bf16 = partial(against_imagen_pytorch, dtype=torch.bfloat16)
-    tables = ((diffusers, against_diffusers), (peer, against_imagen_pytorch), (reduced, in_bf16))
+    tables = ((diffusers, against_diffusers), (peer, against_imagen_pytorch), (peer_bf16, in_bf16))
     for table, make in tables:
         for batch in map(int, batches.split(",")):
             ways = make(batch, steps)
