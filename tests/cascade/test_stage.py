@@ -323,6 +323,7 @@ def test_stages_that_cannot_be_are_refused():
         ({"spacing": "evn"}, "no spacing called 'evn'"),
         ({"gamma": 2.0}, "gamma = 2.0"),
         ({"churn": -1.0}, "churn = -1.0"),
+        ({"fresh_from": float("nan")}, "fresh_from = nan"),
         ({"guidance_rescale": -0.5}, "guidance_rescale = -0.5"),
     ],
 )

@@ -16,7 +16,14 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from open_imagen.diffusion.samplers import GAMMA, SAMPLERS, scales, with_churn, with_gamma
+from open_imagen.diffusion.samplers import (
+    GAMMA,
+    SAMPLERS,
+    scales,
+    with_churn,
+    with_fresh,
+    with_gamma,
+)
 from open_imagen.diffusion.schedules import Schedule, alpha_sigma
 from open_imagen.errors import UnknownName
 
@@ -221,10 +228,11 @@ def paper_churn(z, levels, draws, churn):
     "ours, theirs",
     [
         (SAMPLERS["dpmpp_2m_sde"], paper_sde),
+        (with_fresh(-math.inf), paper_sde),
         (with_churn(1.0), lambda *given: paper_churn(*given, 1.0)),
         (with_churn(40.0), lambda *given: paper_churn(*given, 40.0)),
     ],
-    ids=["dpmpp_2m_sde", "heun_sde", "heun_sde at its most"],
+    ids=["dpmpp_2m_sde", "unipc, all fresh", "heun_sde", "heun_sde at its most"],
 )
 def test_stochastic_samplers_are_their_papers_algorithms(ours, theirs):
     levels = uneven_levels(6)
@@ -232,6 +240,26 @@ def test_stochastic_samplers_are_their_papers_algorithms(ours, theirs):
     given = iter(draws)
     found = ours(denoise, POINTS, levels, lambda: next(given))
     torch.testing.assert_close(found, theirs(POINTS, levels, draws), rtol=0, atol=1e-11)
+
+
+def test_fresh_noise_comes_in_from_its_level_on_and_not_before():
+    levels = torch.tensor([-4.0, -2.5, -1.0, 0.5, 2.0, math.inf], dtype=torch.float64)
+    asked, seen = [], []
+
+    def watched(z, level):
+        seen.append(z)
+        return denoise(z, level)
+
+    def noise():
+        asked.append(len(seen) - 1)
+        return torch.ones(9, dtype=torch.float64)
+
+    with_fresh(-1.0)(watched, POINTS, levels, noise)
+    assert asked == [2, 3]  # the steps from -1 and from 0.5; that to the clean image has none
+    fresh, seen = seen, []
+    SAMPLERS["unipc"](watched, POINTS, levels, no_noise)
+    torch.testing.assert_close(fresh[:3], seen[:3], rtol=0, atol=0)
+    assert not torch.allclose(fresh[3], seen[3])
 
 
 def test_a_learned_gamma_mixes_the_variances_pixel_by_pixel():
@@ -312,6 +340,7 @@ DRAWING = {
     "posterior variance": (with_gamma(0.0), 1),
     "forward variance": (with_gamma(1.0), 1),
     "dpmpp_2m_sde": (SAMPLERS["dpmpp_2m_sde"], 2),
+    "unipc, fresh from 0 on": (with_fresh(0.0), 2),
     "heun_sde": (with_churn(4.0), 2),
 }
 

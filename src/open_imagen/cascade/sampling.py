@@ -15,6 +15,7 @@ from open_imagen.diffusion.samplers import (
     SAMPLERS,
     Sampler,
     with_churn,
+    with_fresh,
     with_gamma,
 )
 from open_imagen.diffusion.schedules import SPACINGS, Schedule
@@ -44,6 +45,8 @@ class Sampling:
     """Of ddpm: 0 the smaller, 1 the larger of the two variances; a learned one has precedence."""
     churn: float | None = None
     """Of heun_sde: fresh noise over the whole way."""
+    fresh_from: float | None = None
+    """Of unipc: from this log-SNR on, its steps bring in fresh noise, as dpmpp_2m_sde's do."""
     spacing: str | None = None
     """Of the noise levels: even, late, leading, linspace or logsnr (see Schedule.levels)."""
     logsnr_start: float | None = None
@@ -78,6 +81,8 @@ class Sampling:
             raise ConfigError(f"gamma = {self.gamma} must be between 0 and 1.")
         if self.churn is not None and not self.churn >= 0:
             raise ConfigError(f"churn = {self.churn} must be at least 0.")
+        if self.fresh_from is not None and math.isnan(self.fresh_from):
+            raise ConfigError("fresh_from = nan must be a log-SNR.", "inf is no fresh noise.")
         # Building these is what checks guidance, threshold and their companions.
         _ = self.guide, self.thresholding
 
@@ -125,6 +130,8 @@ class Sampling:
         chosen = full["sampler"]
         if chosen == "ddpm":
             return with_gamma(full["gamma"])
+        if chosen == "unipc":
+            return with_fresh(full["fresh_from"])
         return with_churn(full["churn"]) if chosen == "heun_sde" else SAMPLERS[chosen]
 
     def levels(self, schedule: Schedule) -> list[float]:
@@ -152,6 +159,7 @@ FALLBACK: dict[str, Any] = {
     "sampler": "dpmpp_2m",
     "gamma": GAMMA,
     "churn": CHURN,
+    "fresh_from": math.inf,
     "spacing": "even",
     "logsnr_start": -math.inf,
     "timesteps": (),

@@ -124,34 +124,52 @@ def dpmpp_2m(
             x_mid = x + step / (2 * step_last) * (x - x_last)
         x_last, step_last = x, step
 
-        (_, sigma), (alpha_then, sigma_then) = scales(now), scales(then)
-        reach = 2 * step if stochastic else step
-        kept = math.exp(-step) if stochastic else 1.0
-        z = sigma_then / sigma * kept * z - alpha_then * math.expm1(-reach) * x_mid
-        if stochastic and then < math.inf:
-            z = z + sigma_then * math.sqrt(-math.expm1(-reach)) * noise()
+        if stochastic:
+            z = stirred(x_mid, z, now, then, noise)
+        else:
+            (_, sigma), (alpha_then, sigma_then) = scales(now), scales(then)
+            z = sigma_then / sigma * z - alpha_then * math.expm1(-step) * x_mid
+    return z
+
+
+def stirred(x: Tensor, z: Tensor, now: float, then: float, noise: Noise) -> Tensor:
+    """From z to a lower noise level, the estimate x held still, by the reverse SDE: `straight`
+    that also trades old noise for fresh, as much as log(alpha / sigma) rises."""
+    (_, sigma), (alpha_then, sigma_then), step = scales(now), scales(then), (then - now) / 2
+    z = sigma_then / sigma * math.exp(-step) * z - alpha_then * math.expm1(-2 * step) * x
+    if then < math.inf:  # the clean image gets no fresh noise
+        z = z + sigma_then * math.sqrt(-math.expm1(-2 * step)) * noise()
     return z
 
 
 @SAMPLERS.register("unipc")
 @torch.no_grad()
-def unipc(denoise: Denoise, z: Tensor, logsnrs: Sequence[float], noise: Noise) -> Tensor:
+def unipc(
+    denoise: Denoise,
+    z: Tensor,
+    logsnrs: Sequence[float],
+    noise: Noise,
+    fresh_from: float = math.inf,
+) -> Tensor:
     """UniPC of second order with B(h) = e^h - 1, predicting x (Zhao et al. 2023, algorithms 1, 2).
 
     DPM-Solver++(2M), and each of its steps is made anew as soon as the estimate at its end is
-    there, which the next step needs anyhow: still one call per step.
+    there, which the next step needs anyhow: still one call per step. Steps that begin at the
+    log-SNR ``fresh_from`` or above are those of the SDE, which brings in fresh noise and needs no
+    correction: at -inf this is `dpmpp_2m_sde`.
     """
     start, x_last, x_before = z, None, None
     last = before = -math.inf
     for now, then in pairwise(map(float, logsnrs)):
         x = image_of(denoise(z, now))
-        if x_last is not None and last > -math.inf:
+        if x_last is not None and -math.inf < last < fresh_from:
             z = corrected(start, x, x_last, x_before, now, last, before)
         x_mid, step = x, (then - now) / 2
         if x_last is not None and step < math.inf:
             x_mid = x + step / (now - last) * (x - x_last)
         start, x_before, x_last, before, last = z, x_last, x, last, now
-        z = straight(x_mid, z, now, then)
+        fresh = now >= fresh_from
+        z = stirred(x_mid, z, now, then, noise) if fresh else straight(x_mid, z, now, then)
     return z
 
 
@@ -222,3 +240,8 @@ def with_gamma(gamma: float) -> Sampler:
 def with_churn(churn: float) -> Sampler:
     """Stochastic Heun with another amount of fresh noise, at least 0."""
     return partial(heun, churn=churn)
+
+
+def with_fresh(fresh_from: float) -> Sampler:
+    """UniPC with fresh noise from this log-SNR on."""
+    return partial(unipc, fresh_from=fresh_from)

@@ -79,6 +79,7 @@ NUMBERS = (
     "guidance_rescale",
     "gamma",
     "churn",
+    "fresh_from",
     "logsnr_start",
     "percentile",
     "threshold_cap",
