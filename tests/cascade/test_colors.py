@@ -53,18 +53,20 @@ def test_an_edge_elsewhere_is_no_wrong_colour(share):
     assert (plain - image).abs().max() > 0.05
 
 
-@pytest.mark.parametrize("sigma", [1.0, 2.0])
+@pytest.mark.parametrize("sigma, apart", [(1.0, 1), (2.0, 1), (5.0, 2), (8.0, 3)])
 @pytest.mark.parametrize("period", [8, 16, 32])
-def test_waves_are_brought_back_by_the_gaussian_s_share(sigma, period):
+def test_waves_are_brought_back_by_the_gaussian_s_share(sigma, apart, period):
     """Whatever the colours, a wave of error loses exp(-(sigma w)^2 / 2) of itself, in the means of
-    small pixels, but for what enlarging averages; exactly, what the Gaussian cut at 2.5 leaves."""
+    small pixels, but for what enlarging averages; exactly, what the Gaussian leaves, cut at 2.5
+    and, where it is wide, summed over every second or third pixel."""
     w = 2 * math.pi / period
     wave = torch.cos(w * (torch.arange(128) + 0.5))[None, None, None, :].expand(1, 3, 32, 128)
     found = recolored(enlarged(wave), torch.zeros_like(wave), sigma, like=math.inf)
     middle = slice(40, 88)  # far from borders
     kept = F.avg_pool2d(found, 4)[..., 16, middle] / wave[..., 16, middle]
-    reach = math.ceil(2.5 * sigma)
-    cut = of_wave({d: math.exp(-((d / sigma) ** 2) / 2) for d in range(-reach, reach + 1)}, w)
+    reach = math.ceil(2.5 * sigma / apart)
+    places = [apart * d for d in range(-reach, reach + 1)]
+    cut = of_wave({d: math.exp(-((d / sigma) ** 2) / 2) for d in places}, w)
     assert cut == pytest.approx(math.exp(-((sigma * w) ** 2) / 2), abs=0.02)
     share = cut * mean_of_bells(w)
     torch.testing.assert_close(kept, torch.full_like(kept, 1 - share), rtol=0, atol=1e-4)

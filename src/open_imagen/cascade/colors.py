@@ -12,6 +12,8 @@ from open_imagen.errors import ConfigError
 
 LIKE = 0.25
 """How far apart, of 2 from black to white, colours of one surface may be (a standard deviation)."""
+FINE = 2.5
+"""A Gaussian is summed over each of its pixels up to this sigma; 5 takes every second."""
 LEAST = 1e-4
 """Where all that is near weighs less together, little is known of a surface, and little changed."""
 
@@ -33,9 +35,11 @@ def recolored(image: Tensor, lowres: Tensor, sigma: float, like: float = LIKE) -
     means = F.interpolate(image, size=lowres.shape[-2:], mode="area")
     weight = torch.exp(-(spread(lowres) ** 2 + spread(means) ** 2) / (2 * like**2))
     sums = torch.cat([(lowres - means) * weight, weight], dim=1)
-    radius = math.ceil(2.5 * sigma)
-    near = [[bell(offset, 0.0, sigma)] for offset in range(-radius, radius + 1)]
-    sums = gathered(means, means, sums, near, near, like)
+    # A wide Gaussian is as smooth as it is wide: places further apart are enough to sum it.
+    apart = max(1, int(sigma / FINE))
+    radius = math.ceil(2.5 * sigma / apart)
+    near = [[bell(offset * apart, 0.0, sigma)] for offset in range(-radius, radius + 1)]
+    sums = gathered(means, means, sums, near, near, like, apart)
     down, right = (
         [[bell(offset, (k + 0.5) / n - 0.5, 0.5) for k in range(n)] for offset in (-1, 0, 1)]
         for n in (image.shape[2] // lowres.shape[2], image.shape[3] // lowres.shape[3])
@@ -51,6 +55,7 @@ def gathered(
     down: list[list[float]],
     right: list[list[float]],
     like: float,
+    apart: int = 1,
 ) -> Tensor:
     """At each pixel of ``guide`` [B, 3, H, W] the sum of what lies near and is of like colour.
 
@@ -59,12 +64,13 @@ def gathered(
         sums: what is summed, [B, C, h, w].
         down, right: the weights by place: for each step from a small pixel to its neighbours, one
             for each of the H / h (W / w) pixels in it.
+        apart: how many pixels a step takes.
     """
-    (height, width), radius = means.shape[-2:], len(down) // 2
+    (height, width), radius = means.shape[-2:], len(down) // 2 * apart
     padded = F.pad(torch.cat([means, sums], dim=1), (radius,) * 4, mode="replicate")
     found = sums.new_zeros(*sums.shape[:2], *guide.shape[-2:])
     for (y, rows), (x, columns) in itertools.product(enumerate(down), enumerate(right)):
-        there = padded[:, :, y : y + height, x : x + width]
+        there = padded[:, :, y * apart : y * apart + height, x * apart : x * apart + width]
         there = there.repeat_interleave(len(rows), 2).repeat_interleave(len(columns), 3)
         color, value = there[:, :3], there[:, 3:]
         weight = torch.exp(-(guide - color).square().sum(1, keepdim=True) / (2 * like**2))
