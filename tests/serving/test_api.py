@@ -273,6 +273,10 @@ def test_fields_without_effect_are_named_in_a_header(serve):
     assert len(reply.headers["x-request-id"]) == 16
 
 
+def logged(caplog, status):
+    return any(record.__dict__.get("status") == status for record in list(caplog.records))
+
+
 def test_operation_is_watched_without_prompts(serve, caplog):
     url, _ = serve()
     assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
@@ -283,12 +287,16 @@ def test_operation_is_watched_without_prompts(serve, caplog):
             json={"prompt": "a secret wish", "size": "64x64"},
             timeout=30,
         )
+        # A request is counted and logged once it is over, which may be after its answer is here.
+        patience = time.monotonic() + 30
+        while time.monotonic() < patience and not logged(caplog, 200):
+            time.sleep(0.01)
     text = httpx.get(f"{url}/metrics").text
     assert 'imagen_requests_total{code="200",route="/v1/images/generations"} 1.0' in text
     assert 'imagen_batch_size_count{stage="base"} 1.0' in text
     assert "imagen_images_total 1.0" in text
     assert "secret" not in text
-    assert any(r.__dict__.get("status") == 200 for r in caplog.records)
+    assert logged(caplog, 200)
     assert all("secret" not in str(r.__dict__) for r in caplog.records)
 
 
