@@ -142,7 +142,6 @@ def stirred(x: Tensor, z: Tensor, now: float, then: float, noise: Noise) -> Tens
     return z
 
 
-@SAMPLERS.register("unipc")
 @torch.no_grad()
 def unipc(
     denoise: Denoise,
@@ -198,6 +197,7 @@ def corrected(
 
 SAMPLERS.register("dpmpp_2m")(dpmpp_2m)
 SAMPLERS.register("dpmpp_2m_sde")(partial(dpmpp_2m, stochastic=True))
+SAMPLERS.register("unipc")(unipc)
 
 
 @torch.no_grad()
