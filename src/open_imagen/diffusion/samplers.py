@@ -102,17 +102,8 @@ def moved(x: Tensor, z: Tensor, here: Scales, there: Scales) -> Tensor:
 
 
 @torch.no_grad()
-def dpmpp_2m(
-    denoise: Denoise,
-    z: Tensor,
-    logsnrs: Sequence[float],
-    noise: Noise,
-    stochastic: bool = False,
-) -> Tensor:
-    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2). Second order, one call per step.
-
-    ``stochastic`` is its SDE form, in which each step also trades old noise for fresh.
-    """
+def dpmpp_2m(denoise: Denoise, z: Tensor, logsnrs: Sequence[float], noise: Noise) -> Tensor:
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2). Second order, one call per step."""
     x_last, step_last = None, math.inf
     for now, then in pairwise(map(float, logsnrs)):
         x, step = image_of(denoise(z, now)), (then - now) / 2  # in units of log(alpha / sigma)
@@ -124,11 +115,8 @@ def dpmpp_2m(
             x_mid = x + step / (2 * step_last) * (x - x_last)
         x_last, step_last = x, step
 
-        if stochastic:
-            z = stirred(x_mid, z, now, then, noise)
-        else:
-            (_, sigma), (alpha_then, sigma_then) = scales(now), scales(then)
-            z = sigma_then / sigma * z - alpha_then * math.expm1(-step) * x_mid
+        (_, sigma), (alpha_then, sigma_then) = scales(now), scales(then)
+        z = sigma_then / sigma * z - alpha_then * math.expm1(-step) * x_mid
     return z
 
 
@@ -155,7 +143,7 @@ def unipc(
     DPM-Solver++(2M), and each of its steps is made anew as soon as the estimate at its end is
     there, which the next step needs anyhow: still one call per step. Steps that begin at the
     log-SNR ``fresh_from`` or above are those of the SDE, which brings in fresh noise and needs no
-    correction: at -inf this is `dpmpp_2m_sde`.
+    correction: at -inf this is the SDE form of DPM-Solver++(2M) (Lu et al. 2022), `dpmpp_2m_sde`.
     """
     start, x_last, x_before = z, None, None
     last = before = -math.inf
@@ -196,7 +184,7 @@ def corrected(
 
 
 SAMPLERS.register("dpmpp_2m")(dpmpp_2m)
-SAMPLERS.register("dpmpp_2m_sde")(partial(dpmpp_2m, stochastic=True))
+SAMPLERS.register("dpmpp_2m_sde")(partial(unipc, fresh_from=-math.inf))
 SAMPLERS.register("unipc")(unipc)
 
 
