@@ -58,6 +58,18 @@ def test_min_snr_by_hand(space, weights):
     assert found.tolist() == pytest.approx(weights)
 
 
+@pytest.mark.parametrize("space", KINDS)
+def test_geometric_is_halfway_between_x_and_eps_in_any_space(truth, space):
+    x, eps, z = truth
+    wrong = target("x", x, eps, LOGSNR) + 0.3
+    losses = Objective(prediction="x", space=space, weighting="geometric")
+    found = losses.loss(wrong, x, eps, z, LOGSNR)
+    in_x, in_eps = (
+        Objective(prediction="x", space=s).loss(wrong, x, eps, z, LOGSNR) for s in ("x", "eps")
+    )
+    torch.testing.assert_close(found, (in_x * in_eps).sqrt())
+
+
 def test_max_weight_caps_what_an_error_in_x_counts():
     # v space: 1 + SNR = 1.1, 3, 51, capped at 10
     found = Objective(space="v", max_weight=10.0).weight(LOGSNR)

@@ -182,6 +182,57 @@ def test_on_its_own_path_the_student_is_asked_where_its_steps_lead(place):
     torch.testing.assert_close(distill(images, text, draws, lowres), alone)
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_along_its_own_way_the_student_is_asked_where_its_sampling_leads(place):
+    """Where its sampler calls it, with the noise that hangs on each example's time alone."""
+    student, teacher = make_stages()[place], make_stages()[place]
+    settings = Sampling(steps=3, sampler="dpmpp_2m_sde", guidance=1.0, threshold="static")
+    settings = settings.over(student.config.sampling).complete()
+    object.__setattr__(student.config, "sampling", settings)
+    distill = Distillation(
+        DistillConfig(teacher="t", guidance=3.0, own_path=True), student, teacher
+    )
+    side, schedule = student.config.resolution, student.config.schedule
+    draws = draws_of(2, side, place == 1)
+    images, text = torch.rand(2, 3, side, side) * 2 - 1, text_of(2)
+    lowres = torch.rand(2, 3, 64, 64) if place else None
+    said = text.dropped(draws.drop)
+    x, eps, times = distill.walked(said, draws, lowres)
+
+    generators = [
+        torch.Generator().manual_seed(seed) for seed in draws.t.view(torch.int32).tolist()
+    ]
+    condition = student.condition_drawn(lowres, draws, (side, side)) if place else None
+    denoise, met = student.denoiser(said, settings, condition), []
+
+    def noise():
+        return torch.stack([torch.randn(3, side, side, generator=g) for g in generators])
+
+    def told(z, logsnr):
+        met.append((z, logsnr))
+        return denoise(z, logsnr)
+
+    settings.walk(told, draws.eps, settings.levels(schedule), noise)
+    assert [logsnr for _, logsnr in met] == pytest.approx(
+        schedule.logsnr(torch.tensor(times, dtype=torch.float64)).tolist()
+    )
+    losses = []
+    for k, (z, logsnr) in enumerate(met):
+        rows, level = slice(2 * k, 2 * k + 2), torch.full((2,), logsnr)
+        torch.testing.assert_close(diffuse(x[rows], eps[rows], level), z, rtol=1e-4, atol=1e-4)
+        here = draws._replace(t=torch.full((2,), times[k]), eps=eps[rows])
+        losses.append(student.loss(x[rows], said, here, lowres, distill.truth))
+    found = distill(images, text, draws, lowres)
+    torch.testing.assert_close(found, torch.stack(losses).mean(0), rtol=1e-4, atol=1e-6)
+    assert found.requires_grad == any(p.requires_grad for p in student.parameters())
+    # Other examples with it, another place in the batch: the same error.
+    order = [1, 0]
+    other = Draws(*(part[order] if len(part) else part for part in draws))
+    small = None if lowres is None else lowres[order]
+    again = distill(images[order], text.select(order), other, small)
+    torch.testing.assert_close(again, found[order], rtol=1e-4, atol=1e-6)
+
+
 def test_a_student_comes_near_its_guided_teacher():
     """Some steps of training bring the student's one prediction towards the guided one."""
     teacher, student = make_stages()[0], make_stages()[0]
@@ -236,7 +287,7 @@ def test_teachers_that_do_something_else_are_refused(model_folder):
     teacher = load_teacher(DistillConfig(teacher=str(model_folder)), "base", torch.device("cpu"))
     assert not any(p.requires_grad for p in teacher.parameters())
     wrongs = ({"steps": -1}, {"substeps": 0}, {"guidance": -1.0}, {"guidance": math.nan})
-    for wrong in (*wrongs, {"guidance": 0.0}, {"own_path": True}):
+    for wrong in (*wrongs, {"guidance": 0.0}):
         with pytest.raises(ConfigError, match=r"distill\."):
             DistillConfig(**wrong)
     assert Cascade("t", "minilm-l6", [base, sr], device="cpu", text=WordEncoder()).stages

@@ -40,6 +40,10 @@ class Draws(NamedTuple):
         """Those of some of the images."""
         return Draws(*(part[rows] if len(part) else part for part in self))
 
+    def repeated(self, number: int) -> "Draws":
+        """The same for all images so many times over, one after another."""
+        return Draws(*(torch.cat([part] * number) for part in self))
+
     @classmethod
     def make(
         cls,

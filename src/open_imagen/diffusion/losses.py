@@ -8,7 +8,7 @@ from torch import Tensor
 from open_imagen.diffusion.parameterization import check_kind, convert, snr_weight, target
 from open_imagen.errors import ConfigError, UnknownName
 
-WEIGHTINGS = ("min_snr", "simple")
+WEIGHTINGS = ("geometric", "min_snr", "simple")
 ERRORS = ("absolute", "squared")
 
 
@@ -24,7 +24,9 @@ class Objective:
     """squared (the paper): teaches the mean of what x may be. absolute: teaches its median, so an
     edge whose place is not quite certain stays an edge (as in SR3, Saharia et al. 2021)."""
     weighting: str = "simple"
-    """simple: as it is. min_snr: never more than `gamma` on an error in x (Hang et al. 2023)."""
+    """simple: as it is. min_snr: never more than `gamma` on an error in x (Hang et al. 2023).
+    geometric: sqrt(SNR) on an error in x, halfway between that and an error in eps, so that neither
+    much noise nor little has the say."""
     gamma: float = 5.0
     """The cap of min_snr."""
     max_weight: float = math.inf
@@ -47,6 +49,8 @@ class Objective:
         in_x = in_space
         if self.weighting == "min_snr":
             in_x = logsnr.exp().clamp(max=self.gamma)
+        elif self.weighting == "geometric":
+            in_x = (logsnr / 2).exp()
         return in_x.clamp(max=self.max_weight) / in_space
 
     def loss(self, prediction: Tensor, x: Tensor, eps: Tensor, z: Tensor, logsnr: Tensor) -> Tensor:

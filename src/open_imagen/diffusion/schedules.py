@@ -95,7 +95,7 @@ class Schedule:
         limit = STEPS if self.discrete else math.inf
         if not 1 <= steps <= limit:
             raise ConfigError(f"steps = {steps} must be 1 to {limit}.", "Try 50.")
-        latest = self._latest(logsnr_start)
+        latest = self.time(logsnr_start)
         if chosen:
             t = torch.tensor(_checked(chosen), dtype=torch.float64) / (STEPS - 1)
             t = t[t <= latest]
@@ -118,8 +118,8 @@ class Schedule:
     def _bounded(self, t: Tensor) -> Tensor:
         return CURVES[self.name](self, t).clamp(self.logsnr_min, self.logsnr_max)
 
-    def _latest(self, logsnr: float) -> float:
-        """The latest time at which the log-SNR is at least this."""
+    def time(self, logsnr: float) -> float:
+        """The latest time at which the log-SNR is at least this; of a level, its time."""
         if logsnr <= self.logsnr_min:
             return 1.0
         below, above = 0.0, 1.0

@@ -4,7 +4,8 @@
 with guidance.
 *Progressive distillation* (Salimans and Ho 2022): one step of the student is several of the
 teacher. Both at once, with `guidance` and `steps`. *Backward distillation* (Kohler et al. 2024):
-the student is taught where its own steps lead it. The loop is the ordinary one.
+the student is taught where its own steps lead it (Ross et al. 2011 say why: what it meets there is
+what it has to master). The loop is the ordinary one.
 """
 
 import math
@@ -41,7 +42,9 @@ class DistillConfig:
     """Steps of the teacher that one of the student's stands for."""
     own_path: bool = False
     """Teach the student where its own steps from pure noise lead it, not at noised pictures: its
-    errors and its guidance lead elsewhere. `steps` - 1 calls more for each image."""
+    errors and its guidance lead elsewhere. With `steps`, each image at one of them, for `steps` - 1
+    calls more; without, along the whole way that `stage.sampling` goes, at every one of its steps:
+    an image then counts for as many examples."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.guidance) and self.guidance > 0):
@@ -50,10 +53,6 @@ class DistillConfig:
             raise ConfigError(
                 f"distill.steps = {self.steps} must be at least 0, distill.substeps = "
                 f"{self.substeps} at least 1."
-            )
-        if self.own_path and not self.steps:
-            raise ConfigError(
-                "distill.own_path = true needs the student's number of steps.", "Set distill.steps."
             )
 
 
@@ -82,6 +81,8 @@ class Distillation:
     ) -> Tensor:
         """Weighted error of each example, [B]. Where the text is dropped, the teacher has none
         either: it and its guidance are then the same, and so the student can still be guided."""
+        if self.config.own_path and not self.config.steps:
+            return self.along(text.dropped(draws.drop), draws, lowres)
         t = draws.t
         if self.config.steps:  # the student is only ever asked at the start of its own steps
             t = (t * self.config.steps).ceil().clamp(min=1) / self.config.steps
@@ -91,6 +92,53 @@ class Distillation:
             images, eps = self.arrived(images, text, draws, lowres)
             draws = draws._replace(eps=eps)
         return self.student.loss(images, text, draws, lowres, self.truth)
+
+    def along(self, text: TextEmbedding, draws: Draws, lowres: Tensor | None) -> Tensor:
+        """The mean error at all steps of the way that the student goes from this noise, [B]."""
+        x, eps, times = self.walked(text, draws, lowres)
+        number, size = len(times), len(draws.t)
+        t = torch.tensor(times, device=draws.t.device).repeat_interleave(size)
+        many = draws.repeated(number)._replace(t=t, eps=eps)
+        texts = stack_texts([text] * number)
+        lowres = None if lowres is None else lowres.repeat(number, 1, 1, 1)
+        losses = self.student.loss(x, texts, many, lowres, self.truth)
+        return losses.view(number, size).mean(0)
+
+    @torch.no_grad()
+    def walked(
+        self, text: TextEmbedding, draws: Draws, lowres: Tensor | None
+    ) -> tuple[Tensor, Tensor, list[float]]:
+        """The student's own sampling from the noise of these draws, as it is by default.
+
+        Returns:
+            Image and noise that mix to where it came, [K B, 3, H, W], at the times [K] of its
+            steps: all B of the first, then of the next. Its estimates, as in `arrived`.
+        """
+        settings = self.student.config.sampling.complete()
+        schedule = self.student.config.schedule
+        levels = settings.levels(schedule)
+        condition, size = None, draws.eps.shape[1:]
+        if lowres is not None:
+            condition = self.student.condition_drawn(lowres, draws, (size[1], size[2]))
+        estimate = estimates(self.student, text, condition)
+        # Times differ from example to example: what is drawn on the way hangs on its place alone.
+        seeds = draws.t.view(torch.int32).tolist()
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        xs, noises = [], []
+
+        def noise() -> Tensor:
+            return torch.stack([torch.randn(size, generator=g) for g in generators]).to(z.device)
+
+        def denoise(z: Tensor, logsnr: float) -> Tensor:
+            level = torch.full_like(draws.t, logsnr)
+            x = estimate(z, level)
+            xs.append(x)
+            noises.append(to_eps(x, z, level))
+            return x
+
+        z = draws.eps
+        settings.walk(denoise, z, levels, noise)
+        return torch.cat(xs), torch.cat(noises), [schedule.time(level) for level in levels[:-1]]
 
     @torch.no_grad()
     def arrived(
