@@ -64,7 +64,7 @@ class ReadText(NamedTuple):
     mask: Tensor
     keys_values: tuple[Tensor, ...]
 
-    def select(self, rows: slice) -> "ReadText":
+    def select(self, rows: Tensor | slice) -> "ReadText":
         return ReadText(
             self.pooled[rows], self.mask[rows], tuple(seen[rows] for seen in self.keys_values)
         )

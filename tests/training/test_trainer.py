@@ -179,6 +179,18 @@ def test_a_compiled_step_has_the_same_gradient_and_samples_are_not_compiled_for(
     assert counters["unique_graphs"] == before
 
 
+def test_an_expert_for_little_noise_sees_no_more_of_it(tmp_path):
+    run = trainer(tmp_path, "train.logsnr_low=-2.0")
+    asked = []
+    run.network.register_forward_pre_hook(lambda module, given: asked.append(given[1]))
+    run.fit()
+    found = torch.cat(asked)
+    assert -2.0 <= float(found.min()) < -1.8
+    lowest, middle = run.stage.config.schedule.logsnr(torch.tensor([1.0, 0.5]) * run.latest)
+    assert float(lowest) == pytest.approx(-2.0, abs=1e-4)
+    assert float((found > middle).float().mean()) == pytest.approx(0.5, abs=0.05)
+
+
 def test_a_run_can_start_from_another_model(tmp_path):
     trainer(tmp_path / "a").fit()
     first = weights(tmp_path / "a")

@@ -558,17 +558,24 @@ def join(
     folders: Sequence[str | Path],
     device: str = "auto",
     default_stages: int | None = None,
+    experts: Mapping[str, tuple[str | Path, float]] | None = None,
 ) -> Cascade:
     """One cascade from the stages of several model folders, lowest resolution first.
 
     Args:
         default_stages: how many of them run where nobody says; all if None.
+        experts: stage -> a model whose network of that stage is asked instead from a log-SNR on,
+            for what little noise hides (models/experts.py).
 
     Raises:
         CheckpointError: they use different text encoders, or do not follow each other.
+        ConfigError: an expert does something else than its stage.
+        UnknownName: an expert's stage is not there.
     """
+    experts = experts or {}
     headers = [read_header(locate(folder)) for folder in folders]
-    encoders = {header["encoder"] for header in headers}
+    theirs = {name: read_header(locate(folder)) for name, (folder, _) in experts.items()}
+    encoders = {header["encoder"] for header in (*headers, *theirs.values())}
     if len(encoders) > 1:
         raise CheckpointError(f"These models listen to different encoders: {sorted(encoders)}.")
     stages = [
@@ -576,6 +583,13 @@ def join(
         for folder, header in zip(folders, headers, strict=True)
         for stage in read_stages(locate(folder), header)
     ]
+    for name, (folder, begin) in experts.items():
+        place = {stage.config.name: k for k, stage in enumerate(stages)}
+        late = {stage.config.name: stage for stage in read_stages(locate(folder), theirs[name])}
+        for found in (place, late):
+            if name not in found:
+                raise UnknownName("stage", name, found)
+        stages[place[name]] = stages[place[name]].with_expert(late[name], begin)
     trained: dict[str, Any] = {}
     for header in headers:
         trained |= header.get("trained", {})

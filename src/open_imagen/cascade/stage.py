@@ -1,8 +1,9 @@
 """One stage of a cascade: a network, its noise schedule, its objective. loss() and sample()."""
 
+import dataclasses
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from open_imagen.diffusion.parameterization import diffuse, to_eps, to_x
 from open_imagen.diffusion.samplers import Denoise, Estimate, image_of
 from open_imagen.diffusion.schedules import Schedule
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
+from open_imagen.models.experts import asked
 from open_imagen.models.fast import hasten, slow
 from open_imagen.models.lora import Merged
 from open_imagen.models.registry import construct, resolve
@@ -131,6 +133,27 @@ class Stage(nn.Module):
         assert self._weights is not None, "only a stage that can read its weights again"
         shapes = {name: tuple(tensor.shape) for name, tensor in self.network.named_parameters()}
         self._weights = Merged(self._weights, shapes, adapter, scale)
+
+    def with_expert(self, late: "Stage", begin: float) -> "Stage":
+        """This stage, asleep like both, asking another's network from the log-SNR ``begin`` on.
+
+        Raises:
+            ConfigError: the other makes other pictures, or predicts another thing.
+        """
+        assert self._weights is not None
+        assert late._weights is not None
+        for name in ("resolution", "lowres", "augmentation", "unconditional"):
+            mine, theirs = getattr(self.config, name), getattr(late.config, name)
+            if mine != theirs:
+                raise ConfigError(f"The expert's {name} = {theirs} is not its stage's, {mine}.")
+        kinds = [one.config.objective.prediction for one in (self, late)]
+        if kinds[0] != kinds[1]:
+            raise ConfigError(f"The expert predicts {kinds[1]}, and its stage {kinds[0]}.")
+        network = {"early": self.saved_network, "late": late.saved_network, "begin": begin}
+        config = dataclasses.replace(self.config, network={"network": "experts", **network})
+        parts = {"early": self._weights, "late": late._weights}
+        with torch.device("meta"):
+            return Stage(config).asleep(SideBySide(parts))
 
     def wake(self, device: torch.device) -> None:
         """Have the weights, in `dtype`, on this device, ready to sample.
@@ -296,8 +319,11 @@ class Stage(nn.Module):
         # What a guided network is led away from is nothing, so a negative prompt comes third.
         others = [null] if negative is None else [negative, null][: 1 if guided == 1 else 2]
 
-        def network(z: Tensor, logsnr: Tensor, read: ReadText, condition: LowRes | None) -> Tensor:
-            found: Tensor = self.network(z.to(self.dtype), logsnr, read, condition)
+        def network(z: Tensor, logsnr: float, read: ReadText, condition: LowRes | None) -> Tensor:
+            here = self.told(torch.tensor(logsnr, dtype=torch.float64))
+            told = torch.full((len(z),), float(here), device=z.device, dtype=torch.float32)
+            who, read = asked(self.network, float(here), read)
+            found: Tensor = who(z.to(self.dtype), told, read, condition)
             return found.float()
 
         # Whether the network's own prediction is all that is asked for at the weight that it has.
@@ -319,20 +345,16 @@ class Stage(nn.Module):
         many = condition and LowRes(*(torch.cat([part] * times) for part in condition))
         with_variance = self.learned_range and settings.sampler == "ddpm"
 
-        def told(logsnr: float, number: int, like: Tensor) -> Tensor:
-            here = self.told(torch.tensor(logsnr, dtype=torch.float64))
-            return torch.full((number,), float(here), device=like.device, dtype=torch.float32)
-
         def denoise(z: Tensor, logsnr: float) -> Estimate:
             weight: float | Tensor = guidance.at(logsnr, bisect_left(levels, logsnr))
             if weights is not None and weight != 1:
                 weight = weights[:, None, None, None]
             if enough and not isinstance(weight, Tensor) and weight == guided:
-                found = network(z, told(logsnr, len(z), z), alone(), condition)
+                found = network(z, logsnr, alone(), condition)
                 prediction = found[:, :3]
             else:
-                many_z, many_told = torch.cat([z] * times), told(logsnr, times * len(z), z)
-                found, *rest = network(many_z, many_told, all_texts(), many).chunk(times)
+                many_z = torch.cat([z] * times)
+                found, *rest = network(many_z, logsnr, all_texts(), many).chunk(times)
                 own, *away, nothing = (part[:, :3] for part in (found, *rest))
                 prediction = guide_on(own, nothing, weight, guided, *away)
                 if guidance.rescale:
@@ -343,6 +365,18 @@ class Stage(nn.Module):
             return (x, (found[:, 3:] + 1) / 2) if with_variance else x
 
         return denoise
+
+
+class SideBySide:
+    """The weights of several networks, under their names."""
+
+    def __init__(self, parts: Mapping[str, Iterable[tuple[str, Tensor]]]) -> None:
+        self.parts = parts
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        for part, weights in self.parts.items():
+            for name, tensor in weights:
+                yield f"{part}.{name}", tensor
 
 
 def watched(denoise: Denoise, levels: Sequence[float], watch: Watch) -> Denoise:

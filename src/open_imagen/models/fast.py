@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from open_imagen.devices import has_bf16
 from open_imagen.models import kernels
+from open_imagen.models.experts import Experts
 from open_imagen.models.kernels import Split
 from open_imagen.models.layers import Conv, NormAct, ResBlock, TextAttention
 from open_imagen.recording import Recording
@@ -30,6 +31,10 @@ def hasten(network: nn.Module) -> None:
     Raises:
         MissingDependency: our kernels cannot be built here.
     """
+    if isinstance(network, Experts):  # each is called alone
+        for part in (network.early, network.late):
+            hasten(part)
+        return
     parameter = next(network.parameters())
     if parameter.device.type != "cpu":
         network.compile(dynamic=False)
@@ -57,7 +62,8 @@ def hasten(network: nn.Module) -> None:
 
 def slow(network: nn.Module) -> None:
     """Take back what `hasten` did."""
-    network._compiled_call_impl = None
+    for module in network.modules():
+        module._compiled_call_impl = None
     for module in network.modules():
         if isinstance(module, (Conv, NormAct, TextAttention)):
             module.quick = None

@@ -1,5 +1,6 @@
 """A recipe: everything that makes one training run, as one config."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ class TrainConfig:
     cuda_graphs: bool = True
     """On a GPU: record a compiled network's calls and play them again, for steps so short that
     starting their kernels would take longest."""
+    logsnr_low: float = -math.inf
+    """Learn at this log-SNR and above only: an expert for little noise (models/experts.py)."""
     text_drop: float = 0.1
     """Share of examples trained without their text, for guidance (section 4.1)."""
     workers: int = 0

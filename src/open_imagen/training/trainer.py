@@ -109,6 +109,8 @@ class Trainer:
         self.learning = spread(self.network, self.config.parallel)
         """The network as it is called in training; `network` itself where there is one process."""
         self.stage.network = self.learning
+        self.latest = recipe.stage.schedule.time(self.config.logsnr_low)
+        """Times go no further: 1, if all noise levels are learned."""
         self.objective: Objective | None = None
         """What is asked of the network, if not the stage's own loss."""
         if recipe.distill.teacher:
@@ -210,6 +212,7 @@ class Trainer:
             lowres is not None,
             self.device,
         )
+        draws = draws._replace(t=draws.t * self.latest)
         text = self.lookup(batch.captions).to(self.device)
         if self.config.compile:
             text = text.padded(COMPILED_TEXT)
