@@ -11,8 +11,10 @@ from open_imagen.models import kernels
 from open_imagen.models.efficient_unet import EfficientUNet, EfficientUNetConfig
 from open_imagen.models.fast import (
     ConvInParts,
+    ConvInTiles,
     PackedConv,
     QuickNorm,
+    gains_in_tiles,
     has_matrix_units,
     hasten,
     slow,
@@ -127,6 +129,40 @@ def test_a_convolution_in_parts_is_the_convolution(side, stride):
         assert (rough + conv.bias[:, None, None] - exact).abs().max() > 2**-10 * exact.abs().max()
 
 
+@pytest.mark.parametrize("shape", [(2, 40, 16, 16), (1, 33, 9, 14), (3, 32, 4, 5), (1, 64, 80, 64)])
+def test_a_convolution_in_tiles_is_the_convolution(shape):
+    """Sides that tiles do not fill, borders, parts, one picture after another."""
+    torch.manual_seed(0)
+    conv = Conv(shape[1], 48).requires_grad_(False)
+    weight = kernels.prepared(conv.weight)
+    assert weight.shape == (36, shape[1], 48)
+    x = a_map(*shape)
+    exact = F.conv2d(x.double(), conv.weight.double(), conv.bias.double(), padding=1)
+    onto = torch.randn_like(exact).float()
+    for plus, factor in ((None, 1.0), (onto, 0.5)):
+        found = kernels.convolve(x, weight, conv.bias, plus, factor)
+        wanted = (exact if plus is None else exact + plus) * factor
+        assert (found - wanted).abs().max() < 2**-15 * exact.abs().max()
+    one = kernels.convolve(x[:1], weight, conv.bias, None, 1.0)
+    several = kernels.convolve(x, weight, conv.bias, None, 1.0)
+    torch.testing.assert_close(several[:1], one, rtol=1e-4, atol=1e-4)
+
+
+def test_small_maps_and_large_weights_are_not_put_into_tiles():
+    conv = Conv(32, 32).requires_grad_(False)
+    called = []
+    quick = ConvInTiles(conv, lambda x, onto, divide: called.append(x.shape) or x)
+    quick(a_map(1, 32, 12, 12), None, 1.0)
+    assert len(called) == 1
+    assert quick.ready is None
+    found = quick(a_map(1, 32, 16, 16), None, 2.0)
+    assert len(called) == 1
+    torch.testing.assert_close(found, conv(a_map(1, 32, 16, 16)) / 2, rtol=1e-4, atol=1e-4)
+    large, strided, narrow = Conv(1024, 1024), Conv(64, 64, 3, 2), Conv(16, 64)
+    assert not any(gains_in_tiles(one) for one in (large, strided, narrow, Conv(64, 64, 1)))
+    assert gains_in_tiles(conv) != has_matrix_units()
+
+
 @in_parts
 @pytest.mark.parametrize(
     "number,keys,heads,width",
@@ -231,8 +267,7 @@ def test_whole_networks_are_the_same(network):
         hasten(network)
         found = network(z, level, text, lowres)
         torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-4)
-        if has_matrix_units():
-            assert not torch.equal(found, plain)  # it did take the other way
+        assert not torch.equal(found, plain)  # it did take the other way
         some = lowres and LowRes(lowres.image[:1], lowres.level[:1])
         alone = network(z[:1], level[:1], text.select(slice(1)), some)
         torch.testing.assert_close(found[:1], alone, rtol=1e-4, atol=1e-4)

@@ -419,9 +419,135 @@ void attended(const float *query, const float *key_value, const uint8_t *seen, i
 
 #endif
 
+// Winograd's F(4x4, 3x3) (Lavin and Gray 2016): a tile of 4x4 results of a 3x3 convolution wants 36
+// products of each pair of channels in place of 144, after its 6x6 inputs d have become B^T d B and
+// before its results become A^T m A. Both go by columns and then by rows.
+
+constexpr int64_t SIDE = 4, REACH = 6, PLACES = REACH * REACH;
+
+// Which pixels a tile begins at: their image, row and column.
+struct Tile {
+    int64_t image, y, x;
+    Tile(int64_t number, int64_t height, int64_t width) {
+        const int64_t across = (width + SIDE - 1) / SIDE, down = (height + SIDE - 1) / SIDE;
+        image = number / (down * across);
+        y = number / across % down * SIDE;
+        x = number % across * SIDE;
+    }
+};
+
+// B^T times six rows of channels.
+inline void into(const float *const *d, float *const *out, int64_t channels) {
+    const float *d0 = d[0], *d1 = d[1], *d2 = d[2], *d3 = d[3], *d4 = d[4], *d5 = d[5];
+    float *y0 = out[0], *y1 = out[1], *y2 = out[2], *y3 = out[3], *y4 = out[4], *y5 = out[5];
+#pragma omp simd
+    for (int64_t c = 0; c < channels; c++) {
+        const float even = d4[c] - 4 * d2[c], odd = d3[c] - 4 * d1[c];
+        const float near = d4[c] - d2[c], far = 2 * (d3[c] - d1[c]);
+        y0[c] = 4 * d0[c] - 5 * d2[c] + d4[c];
+        y1[c] = even + odd;
+        y2[c] = even - odd;
+        y3[c] = near + far;
+        y4[c] = near - far;
+        y5[c] = 4 * d1[c] - 5 * d3[c] + d5[c];
+    }
+}
+
+// A^T times six rows of channels.
+inline void out_of(const float *const *m, float *const *out, int64_t channels) {
+    const float *m0 = m[0], *m1 = m[1], *m2 = m[2], *m3 = m[3], *m4 = m[4], *m5 = m[5];
+    float *y0 = out[0], *y1 = out[1], *y2 = out[2], *y3 = out[3];
+#pragma omp simd
+    for (int64_t c = 0; c < channels; c++) {
+        const float sum = m1[c] + m2[c], gap = m1[c] - m2[c];
+        const float sum2 = m3[c] + m4[c], gap2 = m3[c] - m4[c];
+        y0[c] = m0[c] + sum + sum2;
+        y1[c] = gap + 2 * gap2;
+        y2[c] = sum + 4 * sum2;
+        y3[c] = gap + 8 * gap2 + m5[c];
+    }
+}
+
 }  // namespace
 
 extern "C" {
+
+// B^T d B of the tiles first .. first + number - 1 of maps x [batch, height, width, channels], with
+// zeros around them: out [36, number, channels].
+void tiles_in(const float *x, int64_t height, int64_t width, int64_t channels, int64_t first,
+              int64_t number, float *out, int threads) {
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<float> halfway(PLACES * channels);
+        const std::vector<float> nothing(channels, 0.0f);
+        const float *from[REACH];
+        float *to[REACH];
+#pragma omp for
+        for (int64_t k = 0; k < number; k++) {
+            const Tile tile(first + k, height, width);
+            for (int64_t j = 0; j < REACH; j++) {
+                const int64_t column = tile.x + j - 1;
+                for (int64_t i = 0; i < REACH; i++) {
+                    const int64_t line = tile.y + i - 1;
+                    const bool inside =
+                        line >= 0 && line < height && column >= 0 && column < width;
+                    const int64_t pixel = (tile.image * height + line) * width + column;
+                    from[i] = inside ? x + pixel * channels : nothing.data();
+                    to[i] = &halfway[(i * REACH + j) * channels];
+                }
+                into(from, to, channels);
+            }
+            for (int64_t i = 0; i < REACH; i++) {
+                for (int64_t j = 0; j < REACH; j++) {
+                    from[j] = &halfway[(i * REACH + j) * channels];
+                    to[j] = out + ((i * REACH + j) * number + k) * channels;
+                }
+                into(from, to, channels);
+            }
+        }
+    }
+}
+
+// (onto + A^T m A + bias) * factor of these tiles' m [36, number, channels], into the maps out [batch,
+// height, width, channels]; `onto` may be null.
+void tiles_out(const float *m, const float *bias, const float *onto, float factor, int64_t height,
+               int64_t width, int64_t channels, int64_t first, int64_t number, float *out,
+               int threads) {
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<float> halfway(SIDE * REACH * channels), found(SIDE * channels);
+        const float *from[REACH];
+        float *to[SIDE];
+#pragma omp for
+        for (int64_t k = 0; k < number; k++) {
+            const Tile tile(first + k, height, width);
+            for (int64_t j = 0; j < REACH; j++) {
+                for (int64_t i = 0; i < REACH; i++)
+                    from[i] = m + ((i * REACH + j) * number + k) * channels;
+                for (int64_t i = 0; i < SIDE; i++) to[i] = &halfway[(i * REACH + j) * channels];
+                out_of(from, to, channels);
+            }
+            for (int64_t i = 0; i < SIDE && tile.y + i < height; i++) {
+                for (int64_t j = 0; j < REACH; j++) from[j] = &halfway[(i * REACH + j) * channels];
+                for (int64_t j = 0; j < SIDE; j++) to[j] = &found[j * channels];
+                out_of(from, to, channels);
+                const int64_t pixel = (tile.image * height + tile.y + i) * width + tile.x;
+                for (int64_t j = 0; j < SIDE && tile.x + j < width; j++) {
+                    const float *made = to[j], *o = onto + (pixel + j) * channels;
+                    float *y = out + (pixel + j) * channels;
+                    if (onto) {
+#pragma omp simd
+                        for (int64_t c = 0; c < channels; c++)
+                            y[c] = (o[c] + (made[c] + bias[c])) * factor;
+                    } else {
+#pragma omp simd
+                        for (int64_t c = 0; c < channels; c++) y[c] = (made[c] + bias[c]) * factor;
+                    }
+                }
+            }
+        }
+    }
+}
 
 // Whether `attention` is there: it needs matrix units.
 int has_attention() {
