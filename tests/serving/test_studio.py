@@ -65,7 +65,7 @@ def test_the_studio_by_mouse(serve, shots):
         page.locator(".tile").first.click()
         expect(page.locator("#viewer")).to_be_visible()
         expect(page.locator("#words")).to_have_text("a red circle above a blue square")
-        expect(page.locator("#facts")).to_contain_text("base8 steps, guidance 3")
+        expect(page.locator("#facts")).to_contain_text("base8 steps, guidance 2")
         expect(page.locator("#upscale")).to_be_enabled()  # there is a stage beyond the default
         page.screenshot(path=shots / "studio-viewer-1600.png")
         original = page.locator("#large").get_attribute("src")
