@@ -120,6 +120,13 @@ def test_saved_and_loaded_they_draw_the_same(stage, tmp_path):
     assert saved["early"]["channels"] == 32
 
 
+def test_two_kinds_of_networks_can_share_a_stage():
+    plain, efficient = ({"preset": name} for name in ("imagen-sr-256-unet", "imagen-sr-256"))
+    for early, late in ((plain, efficient), (efficient, plain)):
+        config = ExpertsConfig(early=early, late=late)
+        assert (config.lowres, config.out_channels, config.text_width) == (True, 3, 4096)
+
+
 def test_what_they_take_is_counted_together():
     config = ExpertsConfig(early=EARLY, late=LATE, begin=-1.0)
     parts = [count(*resolve(part), 64, 8) for part in (EARLY, LATE)]

@@ -252,11 +252,19 @@ def merge(stages: Sequence[Stage], adapters: Sequence[Adapter]) -> None:
 
 def read_stages(folder: Path, header: dict[str, Any]) -> list[Stage]:
     """The stages of a model, lowest resolution first."""
+    return [read_named(folder, header, name) for name in header["stages"]]
+
+
+def read_named(folder: Path, header: dict[str, Any], name: str) -> Stage:
+    """One stage of a model.
+
+    Raises:
+        UnknownName: the model has no such stage.
+    """
+    if name not in header["stages"]:
+        raise UnknownName(f"stage of {header['name']}", name, header["stages"])
     defaults = header.get("defaults", {})
-    return [
-        read_stage(folder / name, parse_sampling(defaults.get(name, {}), name))
-        for name in header["stages"]
-    ]
+    return read_stage(folder / name, parse_sampling(defaults.get(name, {}), name))
 
 
 def fingerprint(folder: Path, header: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from open_imagen.cascade.folder import (
     merge,
     read_adapter,
     read_header,
+    read_named,
     read_stages,
     write_folder,
 )
@@ -584,12 +585,11 @@ def join(
         for stage in read_stages(locate(folder), header)
     ]
     for name, (folder, begin) in experts.items():
-        place = {stage.config.name: k for k, stage in enumerate(stages)}
-        late = {stage.config.name: stage for stage in read_stages(locate(folder), theirs[name])}
-        for found in (place, late):
-            if name not in found:
-                raise UnknownName("stage", name, found)
-        stages[place[name]] = stages[place[name]].with_expert(late[name], begin)
+        names = [stage.config.name for stage in stages]
+        if name not in names:
+            raise UnknownName("stage", name, names)
+        place, late = names.index(name), read_named(locate(folder), theirs[name], name)
+        stages[place] = stages[place].with_expert(late, begin)
     trained: dict[str, Any] = {}
     for header in headers:
         trained |= header.get("trained", {})

@@ -16,7 +16,6 @@ from open_imagen.cascade.augmentation import Augmentation, blurred, warped
 from open_imagen.cascade.colors import recolored
 from open_imagen.cascade.draws import Draws
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.config import plain
 from open_imagen.diffusion.guidance import guide_on, rescaled
 from open_imagen.diffusion.losses import Objective
 from open_imagen.diffusion.parameterization import diffuse, to_eps, to_x
@@ -26,7 +25,7 @@ from open_imagen.errors import CheckpointError, ConfigError, UnknownName
 from open_imagen.models.experts import asked
 from open_imagen.models.fast import hasten, slow
 from open_imagen.models.lora import Merged
-from open_imagen.models.registry import construct, resolve
+from open_imagen.models.registry import construct, resolve, written
 from open_imagen.types import LowRes, ReadText, TextEmbedding, stack_texts
 
 Watch = Callable[[int, int, Tensor], None]
@@ -116,8 +115,7 @@ class Stage(nn.Module):
         """In which its weights wake, and its network computes."""
         self._hastened = False
         self._weights: Iterable[tuple[str, Tensor]] | None = None
-        # What was resolved is what is saved: a preset may change, a saved model must not.
-        self.saved_network = {"network": name, **plain(network)}
+        self.saved_network = written(name, network)
 
     def asleep(self, weights: Iterable[tuple[str, Tensor]]) -> "Stage":
         """This stage without its weights, which `wake` goes through. For a network on "meta"."""

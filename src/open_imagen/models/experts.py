@@ -11,14 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from open_imagen.config import plain
 from open_imagen.errors import ConfigError
 from open_imagen.models.layers import number_attentions
-from open_imagen.models.registry import NETWORKS, construct, resolve
+from open_imagen.models.registry import NETWORKS, construct, resolve, written
 from open_imagen.types import LowRes, ReadText, TextEmbedding
 
-SHARED = ("text_width", "lowres", "level", "out_channels")
-"""What both networks must have alike."""
+SHARED: dict[str, Any] = {"text_width": None, "lowres": None, "out_channels": 3}
+"""What both networks must have alike, and what it is where a network leaves no choice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +40,9 @@ class ExpertsConfig:
                 raise ConfigError(f"network.{part} must be one network, not experts again.")
             if getattr(config, "level", "logsnr") != "logsnr":
                 raise ConfigError(f"network.{part} must be told log-SNRs, not steps.")
-            # What was resolved is what is saved: a preset may change, a saved model must not.
-            object.__setattr__(self, part, {"network": name, **plain(config)})
-        for name in SHARED:
-            theirs = [part.get(name) for part in (self.early, self.late)]
+            object.__setattr__(self, part, written(name, config))
+        for name, usual in SHARED.items():
+            theirs = [part.get(name, usual) for part in (self.early, self.late)]
             if theirs[0] != theirs[1]:
                 raise ConfigError(
                     f"network.early.{name} = {theirs[0]!r} and network.late.{name} = "
@@ -60,12 +58,8 @@ class ExpertsConfig:
         return bool(self.early["lowres"])
 
     @property
-    def level(self) -> str:
-        return "logsnr"
-
-    @property
     def out_channels(self) -> int:
-        return int(self.early.get("out_channels", 3))
+        return int(self.early.get("out_channels", SHARED["out_channels"]))
 
     @property
     def divisor(self) -> int:

@@ -22,7 +22,7 @@ from open_imagen.recording import Recording
 MOST_RECORDINGS = 8
 """Shapes of calls whose recordings are kept on a GPU."""
 NARROWEST = 32
-"""Channels below which a float32 convolution in two parts gains nothing."""
+"""Channels below which a float32 convolution gains nothing in two parts or in tiles."""
 
 LARGEST = 2**23
 """Weights beyond which a convolution is not put into tiles, where they take four times the room."""
@@ -71,7 +71,6 @@ def slow(network: nn.Module) -> None:
     """Take back what `hasten` did."""
     for module in network.modules():
         module._compiled_call_impl = None
-    for module in network.modules():
         if isinstance(module, (Conv, NormAct, TextAttention)):
             module.quick = None
 
@@ -92,16 +91,19 @@ def has_matrix_units() -> bool:
 
 def gains_in_parts(conv: Conv) -> bool:
     """Whether a convolution is faster in two bfloat16 parts."""
-    wide = min(conv.in_channels, conv.out_channels) >= NARROWEST
-    return wide and conv.weight.dtype == torch.float32 and has_matrix_units()
+    return is_wide_float(conv) and has_matrix_units()
 
 
 def gains_in_tiles(conv: Conv) -> bool:
     """Whether a convolution is faster in tiles, on maps with enough of them."""
-    if conv.kernel_size != (3, 3) or conv.stride != (1, 1) or conv.weight.dtype != torch.float32:
-        return False
+    fits = conv.kernel_size == (3, 3) and conv.stride == (1, 1) and conv.weight.numel() <= LARGEST
+    return fits and is_wide_float(conv) and not has_matrix_units()
+
+
+def is_wide_float(conv: Conv) -> bool:
+    """Whether a convolution is one in float32 with enough channels."""
     wide = min(conv.in_channels, conv.out_channels) >= NARROWEST
-    return wide and conv.weight.numel() <= LARGEST and not has_matrix_units()
+    return wide and conv.weight.dtype == torch.float32
 
 
 def attends_in_parts(layer: TextAttention) -> bool:

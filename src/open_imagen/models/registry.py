@@ -42,6 +42,12 @@ def resolve(settings: dict[str, Any]) -> tuple[str, Any]:
     return name, parse(NETWORKS[name][0], values, "network.")
 
 
+def written(name: str, config: Any) -> dict[str, Any]:
+    """A resolved network in plain values. It is what is saved: a preset may change, a saved model
+    must not."""
+    return {"network": name, **plain(config)}
+
+
 def construct(name: str, config: Any) -> nn.Module:
     """The network of this class and config, with fresh weights."""
     return NETWORKS[name][1](config)

@@ -11,19 +11,20 @@ what it has to master). The loop is the ordinary one.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from open_imagen.cascade.draws import Draws
-from open_imagen.cascade.folder import locate, read_header, read_stages
+from open_imagen.cascade.folder import locate, read_header, read_named
 from open_imagen.cascade.stage import Stage
 from open_imagen.diffusion.guidance import guide_on
 from open_imagen.diffusion.parameterization import diffuse, spread, to_eps, to_x
 from open_imagen.diffusion.samplers import moved
 from open_imagen.diffusion.schedules import alpha_sigma
-from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.errors import ConfigError
 from open_imagen.types import LowRes, ReadText, TextEmbedding, stack_texts
 
 
@@ -115,19 +116,15 @@ class Distillation:
             steps: all B of the first, then of the next. Its estimates, as in `arrived`.
         """
         settings = self.student.config.sampling.complete()
-        schedule = self.student.config.schedule
-        levels = settings.levels(schedule)
-        condition, size = None, draws.eps.shape[1:]
-        if lowres is not None:
-            condition = self.student.condition_drawn(lowres, draws, (size[1], size[2]))
-        estimate = estimates(self.student, text, condition)
+        levels, times = self.way
+        estimate, shape = self.own_estimate(text, draws, lowres), draws.eps.shape[1:]
         # Times differ from example to example: what is drawn on the way hangs on its place alone.
         seeds = draws.t.view(torch.int32).tolist()
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         xs, noises = [], []
 
         def noise() -> Tensor:
-            return torch.stack([torch.randn(size, generator=g) for g in generators]).to(z.device)
+            return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(z.device)
 
         def denoise(z: Tensor, logsnr: float) -> Tensor:
             level = torch.full_like(draws.t, logsnr)
@@ -138,7 +135,25 @@ class Distillation:
 
         z = draws.eps
         settings.walk(denoise, z, levels, noise)
-        return torch.cat(xs), torch.cat(noises), [schedule.time(level) for level in levels[:-1]]
+        return torch.cat(xs), torch.cat(noises), times
+
+    @cached_property
+    def way(self) -> tuple[list[float], list[float]]:
+        """The noise levels that the student's sampling walks down, and the times of its steps."""
+        schedule = self.student.config.schedule
+        levels = self.student.config.sampling.complete().levels(schedule)
+        return levels, [schedule.time(level) for level in levels[:-1]]
+
+    def own_estimate(
+        self, text: TextEmbedding, draws: Draws, lowres: Tensor | None
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """(z, logsnr [B]) -> the student's own estimate, with the condition of these draws."""
+        condition = None
+        if lowres is not None:
+            size = (draws.eps.shape[2], draws.eps.shape[3])
+            condition = self.student.condition_drawn(lowres, draws, size)
+        # The text is not read ahead: a network shared by processes can only be called whole.
+        return estimates(self.student, text, condition)
 
     @torch.no_grad()
     def arrived(
@@ -149,12 +164,7 @@ class Distillation:
         They are its own last estimates: DDIM's step is nothing but to mix them anew. An image that
         starts at time 1 has made no step: its data and noise come back.
         """
-        condition = None
-        if lowres is not None:
-            size = (images.shape[2], images.shape[3])
-            condition = self.student.condition_drawn(lowres, draws, size)
-        # The text is not read ahead: a network shared by processes can only be called whole.
-        estimate = estimates(self.student, text, condition)
+        estimate = self.own_estimate(text, draws, lowres)
         x, eps, places = images, draws.eps, (draws.t * self.config.steps).round()
         for place in range(self.config.steps, 1, -1):
             now = torch.full_like(draws.t, place / self.config.steps)
@@ -245,8 +255,6 @@ def load_teacher(config: DistillConfig, name: str, device: torch.device) -> Stag
     """
     folder = locate(config.teacher)
     header = read_header(folder)
-    if name not in header["stages"]:
-        raise UnknownName(f"stage of {config.teacher}", name, header["stages"])
-    [stage] = [one for one in read_stages(folder, header) if one.config.name == name]
+    stage = read_named(folder, header, name)
     stage.wake(device)
     return stage.eval().requires_grad_(False)
