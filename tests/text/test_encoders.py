@@ -266,6 +266,22 @@ def test_what_is_too_long_is_cut_with_a_warning_that_says_how_much(bert):
     assert encoder.num_tokens("a red circle") == 3
 
 
+def test_its_words_are_those_of_its_vocabulary_and_found_in_captions(bert):
+    encoder = open_tiny("bert", bert[0])
+    assert encoder.words() == ["above", "blue", "circle", "red", "square"]
+    assert encoder.places("a blue square above a red circle", 7, 13) == (2, 3)
+    encoder = load_encoder("minilm-l6")
+    words = encoder.words()
+    assert {"crimson", "circle"} <= set(words)
+    assert not {"hexagon", "tangerine"} & set(words)  # of several pieces
+    pieces = encoder.tokenizer.encode("a red hexagon on white").tokens
+    assert pieces[slice(*encoder.places("a red hexagon on white", 6, 13))] == [
+        "he",
+        "##xa",
+        "##gon",
+    ]
+
+
 def test_the_shipped_models_encoder_equals_transformers():
     encoder = load_encoder("minilm-l6")
     model = transformers.AutoModel.from_pretrained(encoder.folder).eval()

@@ -63,6 +63,9 @@ class UNetConfig:
     text_layers: int = 0
     """Transformer layers over the frozen text, learned with the network, before all else that
     reads it; 0 for none, as in the paper."""
+    text_denoiser: int = 0
+    """Layers before those, which undo what a word that was never shown does to the frozen text;
+    they learn without pictures (training/reading.py). 0 for none, as in the paper."""
     text_norm: str = "layer"
     """Norm of the text in attention: layer (the paper) or group (DeepFloyd IF)."""
     pooling: str = "attention"
@@ -134,8 +137,9 @@ class UNet(nn.Module):
 
         self.act = ACTIVATIONS[config.activation]
         self.level = level_embedding()
-        self.text_layers = nn.ModuleList(
-            TextLayer(config.text_width) for _ in range(config.text_layers)
+        self.text_denoiser, self.text_layers = (
+            nn.ModuleList(TextLayer(config.text_width) for _ in range(number))
+            for number in (config.text_denoiser, config.text_layers)
         )
         self.pooled_text = PooledText(
             config.text_width, embedding, config.pooling, config.pooling_head_width
@@ -180,7 +184,7 @@ class UNet(nn.Module):
 
     def _conditions(self, text: TextEmbedding) -> tuple[TextEmbedding, Tensor]:
         """The text as attention sees it, and as one vector."""
-        for layer in self.text_layers:
+        for layer in (*self.text_denoiser, *self.text_layers):
             text = layer(text)
         pooled = self.pooled_text(text)
         return TextEmbedding(self.project_text(text.tokens), text.mask), pooled

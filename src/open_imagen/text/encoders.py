@@ -132,6 +132,19 @@ class FrozenEncoder:
         """Tokens of a caption before anything is cut."""
         return len(self.tokenizer.encode(self.clean(caption)).ids)
 
+    def words(self) -> list[str]:
+        """Words of three letters or more that its vocabulary has whole, in alphabetical order."""
+        alone = self.num_tokens("") + 1
+        bare = {piece.strip("\u2581").removesuffix("</w>") for piece in self.tokenizer.get_vocab()}
+        words = (piece for piece in bare if len(piece) > 2 and piece.isascii() and piece.isalpha())
+        return sorted(word for word in words if self.num_tokens(word) == alone)
+
+    def places(self, caption: str, start: int, end: int) -> tuple[int, int]:
+        """The first token of these characters of a caption, and the first one after them."""
+        spans = self.tokenizer.encode(self.clean(caption)).offsets
+        inside = [k for k, (a, b) in enumerate(spans) if a < end and b > start]
+        return inside[0], inside[-1] + 1
+
     @torch.no_grad()
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
         """Encode captions. [B, L, width] float32 on the encoder's device; L is the longest's.

@@ -14,6 +14,7 @@ from open_imagen.storage import read_json
 from open_imagen.training.distill import DistillConfig
 from open_imagen.training.ema import EmaConfig
 from open_imagen.training.optim import OptimConfig
+from open_imagen.training.reading import ReadingConfig
 
 KINDS = ("ddp", "fsdp")
 PRECISIONS = ("auto", "bf16", "fp32")
@@ -134,10 +135,14 @@ class Recipe:
     """Learn a low-rank change of some weights (LoRA) in place of all weights; wants train.init."""
     distill: DistillConfig = field(default_factory=DistillConfig)
     """Learn from a teacher in place of the data's own pictures; see training/distill.py."""
+    reading: ReadingConfig = field(default_factory=ReadingConfig)
+    """Learn to read unknown words, of captions alone; see training/reading.py."""
     out: str = ""
     """The run folder."""
 
     def __post_init__(self) -> None:
+        if self.reading.layers:
+            self._check_reading()
         if self.adapter.rank and not self.train.init:
             raise ConfigError(
                 f"adapter.rank = {self.adapter.rank} needs a model to adapt.",
@@ -148,7 +153,7 @@ class Recipe:
                 raise ConfigError(
                     f"train.{name} and adapter.rank together: an adapter changes a model as it is."
                 )
-        if not self.distill.teacher and self.stage.guided != 1:
+        if not (self.distill.teacher or self.reading.layers) and self.stage.guided != 1:
             raise ConfigError(
                 f"The predictions of stage {self.stage.name!r} are guided already (stage.guided = "
                 f"{self.stage.guided}): learning from pictures would undo that, bit by bit.",
@@ -164,6 +169,27 @@ class Recipe:
             raise ConfigError(
                 'adapter.rank does not go with train.parallel = "fsdp".', 'Use "ddp".'
             )
+
+    def _check_reading(self) -> None:
+        if not self.train.init:
+            raise ConfigError(
+                f"reading.layers = {self.reading.layers} needs a network that can draw already.",
+                "Name its model in train.init.",
+            )
+        for name, set_ in (
+            ("distill.teacher", self.distill.teacher),
+            ("adapter.rank", self.adapter.rank),
+            ("embeddings", self.embeddings),
+            ("validation", self.validation),
+            ("train.prompts", self.train.prompts),
+            ("train.align_every", self.train.align_every),
+        ):
+            if set_:
+                raise ConfigError(
+                    f"{name} does not go with reading.layers: what learns to read makes no "
+                    "pictures meanwhile, and encodes captions of its own.",
+                    f"Leave {name} out.",
+                )
 
     @property
     def folder(self) -> Path:
@@ -187,6 +213,10 @@ def read_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     stage, distill = values.get("stage"), values.get("distill")
     if isinstance(stage, dict) and isinstance(distill, dict) and distill.get("teacher"):
         values = {**values, "stage": {**stage, "guided": distill.get("guidance", 1.0)}}
+    stage, reading = values.get("stage"), values.get("reading")
+    if isinstance(stage, dict) and isinstance(reading, dict) and reading.get("layers"):
+        network = {**stage.get("network", {}), "text_denoiser": reading["layers"]}
+        values = {**values, "stage": {**stage, "network": network}}
     return parse(Recipe, values)
 
 

@@ -8,10 +8,10 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.utils.checkpoint
@@ -35,6 +35,7 @@ from open_imagen.training.distill import Distillation, load_teacher
 from open_imagen.training.ema import Ema
 from open_imagen.training.optim import clip, make_optimizer
 from open_imagen.training.parallel import blocks, gathering, spread, whole
+from open_imagen.training.reading import Disturbed, Reading, Vocabulary
 from open_imagen.training.run import Recipe
 from open_imagen.types import Batch, Source, TextEmbedding, TextEncoder
 
@@ -86,6 +87,9 @@ class Trainer:
         if threads := self.config.threads or int(self.device.type == "cuda"):
             torch.set_num_threads(threads)
         self.bf16 = self._choose_bf16()
+        if recipe.reading.layers:
+            knowing = cast(Vocabulary, encoder)
+            encoder = Disturbed(knowing, source.captions(), recipe.reading.never)
         # What is on disk is looked up; what is encoded is remembered.
         looked_up = isinstance(encoder, Store)
         self.text = encoder if looked_up else Remembered(encoder, torch.float16)
@@ -102,6 +106,9 @@ class Trainer:
             self._begin_from(self.config.init)
         if recipe.adapter.rank:
             adapt(self.network, recipe.adapter)
+        if recipe.reading.layers:
+            self.network.requires_grad_(False)
+            self.network.get_submodule("text_denoiser").requires_grad_(True)
         if self.config.checkpoint_activations:
             checkpoint_blocks(self.network)
         if self.config.compile:
@@ -118,6 +125,9 @@ class Trainer:
             if self.config.compile:
                 teacher.network.compile(dynamic=False)
             self.objective = Distillation(recipe.distill, self.stage, teacher)
+        if recipe.reading.layers:
+            layers = self.network.get_submodule("text_denoiser")
+            self.objective = Reading(recipe.reading, cast(torch.nn.ModuleList, layers))
         self.optimizer = make_optimizer(self.network, recipe.optim)
         self.ema = Ema(self.network, recipe.ema)
         self.checkpoints = Checkpoints(recipe.folder / "checkpoints", self.config.keep)
@@ -335,6 +345,9 @@ class Trainer:
         averages = {name: whole(tensor).cpu() for name, tensor in self.ema.weights.items()}
         if not self.world.first:
             return
+        # Of an adapted network these carry other names: below.
+        everything: Iterator[tuple[str, Tensor]] = self.network.named_parameters()
+        frozen = {name: tensor for name, tensor in everything if name not in averages}
         facts: dict[str, Any] = {"images": self.seen, "hours": round(self.seconds / 3600, 2)}
         facts |= {"device": self.device.type, "data": self.source.describe()}
         if self.config.init:
@@ -345,7 +358,9 @@ class Trainer:
             facts["narrow"] = True
         if self.recipe.distill.teacher:
             facts["distill"] = plain(self.recipe.distill)
-        weights: Iterable[tuple[str, Tensor]] = averages.items()
+        if self.recipe.reading.layers:
+            facts["reading"] = plain(self.recipe.reading)
+        weights: Iterable[tuple[str, Tensor]] = (averages | frozen).items()
         if self.recipe.adapter.rank:
             adapter = adapter_of(averages)
             write_adapter(
@@ -417,6 +432,11 @@ class Trainer:
         )
 
     def _check_parts(self) -> None:
+        if self.recipe.reading.layers and self.world.size > 1:
+            raise ConfigError(
+                f"reading.layers in {self.world.size} processes: it learns in one.",
+                "Run it without torchrun; it takes minutes.",
+            )
         parts = self.world.size * self.config.accumulate
         if self.config.batch_size % parts:
             raise ConfigError(

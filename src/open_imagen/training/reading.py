@@ -1,0 +1,183 @@
+"""Learning to read: layers that undo what an unknown word does to a frozen language model's text.
+
+Of a word that was never shown the language model says something near to a word that was, and much
+else besides, which misleads a network that has never seen the like. A denoising autoencoder takes
+it off (Vincent et al. 2008): in captions, one word gives way by degrees to any other of the
+vocabulary, noise is put on all tokens, and the layers learn to give back the caption's own. That
+takes neither pictures nor the meaning of a single new word: which known one is meant is for the
+language model to say.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from re import finditer
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from open_imagen.cascade.draws import Draws
+from open_imagen.errors import ConfigError
+from open_imagen.types import TextEmbedding, TextEncoder
+
+TWO = 0.4
+"""Share of the strange words that are two in one: mostly unknown as a whole, and several tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingConfig:
+    """What is put in front of a network that can draw, and how it learns."""
+
+    layers: int = 0
+    """New layers over the text, before all others; 0: learn from pictures, not to read."""
+    share: float = 0.7
+    """Of captions that are disturbed; the others shall stay as they are."""
+    words: float = 0.75
+    """Share of the disturbed in which a word gives way to another."""
+    noisy: float = 0.75
+    """Share of the disturbed whose tokens get noise."""
+    noise: float = 1.0
+    """Largest standard deviation of the noise on single tokens, in root mean squares of all."""
+    common: float = 0.5
+    """The same of the noise that all tokens of a caption have in common."""
+    never: tuple[str, ...] = ()
+    """Words that no word gives way to, besides all words of the captions themselves."""
+
+    def __post_init__(self) -> None:
+        for name in ("share", "words", "noisy"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(
+                    f"reading.{name} = {getattr(self, name)} is a share: between 0 and 1."
+                )
+        for name in ("layers", "noise", "common"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"reading.{name} = {getattr(self, name)} must not be negative.")
+
+
+class Vocabulary(TextEncoder, Protocol):
+    """A text encoder that knows words: FrozenEncoder."""
+
+    def words(self) -> list[str]: ...
+
+    def places(self, caption: str, start: int, end: int) -> tuple[int, int]: ...
+
+
+class Disturbed:
+    """A TextEncoder of twice the width: each caption's tokens, and beside them what they are when
+    one word has given way to a strange one.
+
+    Rare words give way more often than those that many captions share. Where the strange word has
+    more tokens or fewer, those of the word itself are repeated or left out, so that each stands
+    beside its own. Which words these are hangs on the caption alone.
+    """
+
+    def __init__(
+        self, encoder: Vocabulary, captions: Iterable[str], never: Iterable[str] = ()
+    ) -> None:
+        """
+        Args:
+            captions: all that may be asked for: they tell which words are rare, and which known.
+            never: words that are not put in.
+        """
+        self.encoder = encoder
+        self.name, self.max_length = encoder.name, encoder.max_length
+        self.width = 2 * encoder.width
+        self.counts = Counter(word for one in captions for word, _ in words_of(one))
+        known = {word.lower() for word in (*self.counts, *never)}
+        self.strange = [word for word in encoder.words() if word not in known]
+
+    def num_tokens(self, caption: str) -> int:
+        return self.encoder.num_tokens(caption)
+
+    def __call__(self, captions: Sequence[str]) -> TextEmbedding:
+        """[B, L, 2 C] and mask: the caption's own tokens, then the disturbed ones, by channels."""
+        changed = [self.changed(caption) for caption in captions]
+        own, strange = self.encoder(captions), self.encoder([text for text, _ in changed])
+        pairs = []
+        for k, (_, places) in enumerate(changed):
+            there = strange.tokens[k, strange.mask[k]]
+            here = own.tokens[k, places] if places else own.tokens[k, own.mask[k]]
+            pairs.append(torch.cat([here, there[: len(here)]], dim=1))
+        tokens = torch.nn.utils.rnn.pad_sequence(pairs, batch_first=True)
+        lengths = torch.tensor([len(pair) for pair in pairs], device=tokens.device)
+        mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+        return TextEmbedding(tokens, mask)
+
+    def changed(self, caption: str) -> tuple[str, list[int]]:
+        """The caption with a strange word, and for each of its tokens the place of the caption's
+        own; as it is, and none, if there is no word in it."""
+        rng = random.Random(f"reading {caption}")
+        words = words_of(caption)
+        if not words or not self.strange:
+            return caption, []
+        rarity = [1 / max(1, self.counts[word]) for word, _ in words]
+        [(word, start)] = rng.choices(words, rarity)
+        strange = "".join(rng.choice(self.strange) for _ in range(1 + (rng.random() < TWO)))
+        text = caption[:start] + strange + caption[start + len(word) :]
+        first, last = self.encoder.places(caption, start, start + len(word))
+        begin, end = self.encoder.places(text, start, start + len(strange))
+        old, new = last - first, end - begin
+        inside = [first + k * old // new for k in range(new)]
+        after = range(last, self.encoder.num_tokens(caption))
+        places = [*range(first), *inside, *after]
+        limit = self.max_length
+        return (text, places) if max(len(places), after.stop) <= limit else (caption, [])
+
+
+def words_of(caption: str) -> list[tuple[str, int]]:
+    """The words of a caption, and where each begins."""
+    return [(found.group(), found.start()) for found in finditer(r"[^\W\d_]+", caption)]
+
+
+class Reading:
+    """The objective that replaces `Stage.loss`, called with the same arguments: its text is what
+    `Disturbed` says, its images are not looked at."""
+
+    def __init__(self, config: ReadingConfig, layers: nn.ModuleList) -> None:
+        self.config, self.layers = config, layers
+
+    def __call__(
+        self, images: Tensor, text: TextEmbedding, draws: Draws, lowres: Tensor | None = None
+    ) -> Tensor:
+        """Squared error of the tokens of each caption, [B], in mean squares of them. Text that is
+        dropped is zero, and shall stay so: guidance asks for it."""
+        own, strange = text.tokens.chunk(2, dim=2)
+        square = _over(own.square(), text.mask)
+        disturbed = self.disturbed(own, strange, square.sqrt(), draws)
+        clean = TextEmbedding(own, text.mask).dropped(draws.drop)
+        found = TextEmbedding(disturbed, text.mask).dropped(draws.drop)
+        for layer in self.layers:
+            found = layer(found)
+        error = (found.tokens.float() - clean.tokens).square()
+        return _over(error, clean.mask) / square
+
+    def disturbed(self, own: Tensor, strange: Tensor, size: Tensor, draws: Draws) -> Tensor:
+        """Tokens [B, L, C] on their way to the strange ones, with noise; or as they are.
+
+        Args:
+            size: [B] root mean square of each caption's own tokens.
+        """
+        length, width = own.shape[1:]
+        # Times differ from example to example, and on a CPU and a GPU they are the same.
+        generators = [
+            torch.Generator().manual_seed(seed) for seed in draws.t.view(torch.int32).tolist()
+        ]
+        chances = torch.stack([torch.rand(6, generator=g) for g in generators])
+        noise = torch.stack([torch.randn(length + 1, width, generator=g) for g in generators])
+        disturb = chances[:, 0] < self.config.share
+        there = chances[:, 1] < self.config.words
+        noisy = chances[:, 2] < self.config.noisy
+        # Most of the way, mostly: of a strange word little is like the word that is meant.
+        way = disturb * there * (1 - (1 - chances[:, 3]) ** 1.5)
+        amounts = (disturb * noisy * chances[:, 4]).to(own.device) * size
+        noise = noise.to(own.device)
+        noise = self.config.noise * noise[:, 1:] + self.config.common * noise[:, :1]
+        towards = way.to(own.device)[:, None, None] * (strange - own)
+        return own + towards + amounts[:, None, None] * noise
+
+
+def _over(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean over the tokens that are there and their channels. [B, L, C] -> [B]."""
+    return (values.mean(2) * mask).sum(1) / mask.sum(1)

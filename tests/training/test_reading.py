@@ -1,0 +1,251 @@
+"""Reading: what captions are disturbed by, what the layers learn, and that nothing else changes."""
+
+import pytest
+import torch
+from torch import nn
+
+from open_imagen.cascade.draws import Draws
+from open_imagen.cascade.pipeline import load
+from open_imagen.data import open_source
+from open_imagen.errors import ConfigError
+from open_imagen.models.layers import TextLayer
+from open_imagen.storage import load_tensors
+from open_imagen.training.reading import Disturbed, Reading, ReadingConfig, words_of
+from open_imagen.training.run import read_recipe
+from open_imagen.training.trainer import Trainer
+from open_imagen.types import TextEmbedding
+from standins import WordEncoder
+
+STRANGE = ["sparrow", "ladder", "whistle", "crimson", "circle"]
+
+
+class Pieces(WordEncoder):
+    """A token of every three letters of a word, and the vocabulary that Disturbed asks for."""
+
+    def split(self, caption):
+        places = []
+        for word, start in words_of(caption):
+            places += [
+                (start + k, min(start + k + 3, start + len(word))) for k in range(0, len(word), 3)
+            ]
+        return places
+
+    def num_tokens(self, caption):
+        return len(self.split(caption))
+
+    def __call__(self, captions):
+        cut = [" ".join(one[a:b] for a, b in self.split(one)) for one in captions]
+        return super().__call__(cut)
+
+    def words(self):
+        return STRANGE
+
+    def places(self, caption, start, end):
+        inside = [k for k, (a, b) in enumerate(self.split(caption)) if a < end and b > start]
+        return inside[0], inside[-1] + 1
+
+
+CAPTIONS = ["a red circle", "a hexagon above a dot", "a red dot"]
+
+
+def disturbed(never=("crimson",)):
+    return Disturbed(Pieces(), CAPTIONS, never)
+
+
+def test_no_word_gives_way_to_a_known_or_forbidden_one():
+    found = disturbed()
+    assert found.strange == ["sparrow", "ladder", "whistle"]
+    assert disturbed(never=()).strange == ["sparrow", "ladder", "whistle", "crimson"]
+
+
+@pytest.mark.parametrize("caption", CAPTIONS)
+def test_one_word_has_given_way_and_each_token_stands_beside_its_own(caption):
+    found, encoder = disturbed(), Pieces()
+    text, places = found.changed(caption)
+    assert text == found.changed(caption)[0]  # hangs on the caption alone
+    before, after = (words_of(one) for one in (caption, text))
+    assert [a for (a, _), (b, _) in zip(before, after, strict=True) if a != b] != []
+    [(old, new)] = [(a, b) for (a, _), (b, _) in zip(before, after, strict=True) if a != b]
+    assert new in found.strange or any(new == a + b for a in found.strange for b in found.strange)
+    tokens, mask = found([caption])
+    own, strange = tokens[0].chunk(2, dim=1)
+    assert mask.all()
+    assert found.width == tokens.shape[2] == 2 * encoder.width
+    assert torch.equal(strange, encoder([text]).tokens[0])
+    assert torch.equal(own, encoder([caption]).tokens[0, places])
+    # Outside of that word both are the same.
+    first, last = encoder.places(text, text.index(new), text.index(new) + len(new))
+    outside = [k for k in range(len(places)) if not first <= k < last]
+    assert torch.equal(own[outside], strange[outside])
+    begin, end = encoder.places(caption, caption.index(old), caption.index(old) + len(old))
+    assert [places[k] for k in range(first, last)] == [
+        begin + k * (end - begin) // (last - first) for k in range(last - first)
+    ]
+
+
+def test_rare_words_give_way_more_often():
+    captions = [
+        f"a {'abcdefghijklmnopqrst'[k % 20]}{'aeioubdfgh'[k // 20]}oo bird" for k in range(200)
+    ]
+    found = Disturbed(Pieces(), captions)
+    gone = [words_of(found.changed(one)[0])[1][0] not in one for one in captions]
+    assert sum(gone) > 190  # one in 200 has it, all have the others: 200 : 1 : 1
+
+
+def test_a_caption_that_would_be_too_long_or_has_no_word_stays():
+    encoder = Pieces()
+    encoder.max_length = 3
+    found = Disturbed(encoder, ["a red circle"])
+    assert found.changed("a red circle") == ("a red circle", [])
+    assert found.changed("1234") == ("1234", [])
+    tokens, _ = found(["a red circle"])
+    assert torch.equal(*tokens[0].chunk(2, dim=1))
+
+
+def batch(number=64, length=5, width=8, drop=0.0):
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(number, length, 2 * width, generator=generator)
+    mask = torch.arange(length) < torch.randint(2, length + 1, (number, 1), generator=generator)
+    draws = Draws.make((number, 3, 2, 2), 0, 3, drop, False)
+    return TextEmbedding(tokens * mask[..., None], mask), draws
+
+
+def reading(width=8, **settings):
+    return Reading(ReadingConfig(layers=1, **settings), nn.ModuleList([TextLayer(width)]))
+
+
+IMAGES = torch.zeros(64, 3, 2, 2)
+
+
+def test_the_error_of_layers_that_are_nothing_yet_is_what_was_done_to_the_text():
+    text, draws = batch()
+    assert torch.equal(reading(share=0.0)(IMAGES, text, draws), torch.zeros(64))
+    found = reading(share=1.0, words=1.0, noisy=0.0)(IMAGES, text, draws)
+    for k, seed in enumerate(draws.t.view(torch.int32).tolist()):
+        u = torch.rand(6, generator=torch.Generator().manual_seed(seed))[3]
+        own, strange = text.tokens[k, text.mask[k]].chunk(2, dim=1)
+        way = 1 - (1 - u) ** 1.5
+        expected = way**2 * (strange - own).square().mean() / own.square().mean()
+        torch.testing.assert_close(found[k], expected)
+
+
+def test_noise_is_as_large_as_it_says():
+    text, draws = batch(number=512, width=64)
+    images = torch.zeros(512, 3, 2, 2)
+    for single, common in ((1.0, 0.0), (0.0, 1.0), (0.6, 0.8)):
+        settings = {"share": 1.0, "words": 0.0, "noisy": 1.0, "noise": single, "common": common}
+        found = reading(64, **settings)(images, text, draws)
+        # Uniform up to 1: a third of the square, in the mean.
+        assert abs(found.mean().item() - (single**2 + common**2) / 3) < 0.03
+
+
+def test_dropped_text_is_zero_and_shall_stay_so():
+    text, draws = batch(drop=1.0)
+    assert torch.equal(reading()(IMAGES, text, draws), torch.zeros(64))
+    one = reading()
+    nn.init.ones_(one.layers[0].out.bias)
+    assert (one(IMAGES, text, draws) > 0).all()
+
+
+def test_padding_changes_nothing():
+    text, draws = batch()
+    one = reading(share=0.0)
+    nn.init.normal_(one.layers[0].out.weight)
+    found = one(IMAGES, text, draws)
+    torch.testing.assert_close(one(IMAGES, text.padded(16), draws), found)
+
+
+RECIPE = """
+name = "reading"
+[reading]
+layers = 2
+[data]
+kind = "scenes"
+num_captions = 50
+[data.mixture]
+sign = 1.0
+[train]
+images = {images}
+batch_size = 16
+log_every = 64
+save_every = 64
+sample_every = 0
+precision = "fp32"
+init = "{init}"
+[optim]
+lr = 2e-3
+warmup = 0
+[ema]
+half_life = 100
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path, model_folder):
+    def make(*settings, images=256, init=model_folder):
+        file = tmp_path / "reading.toml"
+        file.write_text(RECIPE.format(images=images, init=init))
+        return read_recipe(file, (f"out={tmp_path / 'run'}", *settings))
+
+    return make
+
+
+@pytest.mark.filterwarnings("ignore:train.init")
+def test_it_learns_and_leaves_all_else_as_it_is(recipe, tmp_path, model_folder):
+    config = recipe()
+    Trainer(config, open_source(config.data), Pieces()).fit()
+    base = load_tensors(model_folder / "base" / "model.safetensors")
+    found = load_tensors(tmp_path / "run" / "model" / "base" / "model.safetensors")
+    assert all(torch.equal(found[name], tensor) for name, tensor in base.items())
+    new = {name for name in found if name not in base}
+    assert {name.split(".")[0] for name in new} == {"text_denoiser"}
+    assert any(found[name].abs().sum() for name in new if name.endswith("mlp.out.weight"))
+    cascade = load(tmp_path / "run" / "model", device="cpu")
+    assert cascade.stages["base"].network.config.text_denoiser == 2
+    assert cascade.trained["base"]["reading"]["layers"] == 2
+
+
+@pytest.mark.filterwarnings("ignore:train.init")
+def test_unknown_words_come_nearer_to_what_they_stand_for(recipe):
+    config = recipe(images=2048)
+    trainer = Trainer(config, open_source(config.data), Pieces())
+    trainer.fit()
+    captions = [open_source(config.data).phrase(k)[1] for k in range(50)]
+    tokens, mask = Disturbed(Pieces(), captions)(captions)
+    own, strange = tokens.chunk(2, dim=2)
+    halfway = TextEmbedding((own + strange) / 2, mask)
+    with trainer.averaged() as stage, torch.no_grad():
+        for layer in stage.network.text_denoiser:
+            halfway = layer(halfway)
+    before = (strange - own).div(2).square().sum()
+    after = (halfway.tokens - own)[mask].square().sum()
+    assert after < before / 2
+
+
+@pytest.mark.filterwarnings("ignore:train.init")
+def test_it_resumes_to_the_bit(recipe, tmp_path):
+    for run, lengths in (("a", [128]), ("b", [64, 128])):
+        for images in lengths:
+            config = recipe(f"out={tmp_path / run}", images=images)
+            Trainer(config, open_source(config.data), Pieces()).fit()
+    one, other = (
+        load_tensors(tmp_path / run / "model" / "base" / "model.safetensors") for run in "ab"
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_what_does_not_go_with_it_is_refused(recipe, model_folder):
+    with pytest.raises(ConfigError, match="can draw already"):
+        recipe("train.init=", "stage={name='base', resolution=64}")
+    for setting in (f"distill.teacher={model_folder}", "adapter.rank=2", "train.align_every=8"):
+        with pytest.raises(ConfigError, match=r"does not go with reading\.layers"):
+            recipe(setting)
+    with pytest.raises(ConfigError, match="is a share"):
+        recipe("reading.share=1.5")
+    with pytest.raises(ConfigError, match="must not be negative"):
+        recipe("reading.noise=-1")
+
+
+def test_a_student_may_learn_to_read(recipe):
+    """Its predictions are guided, which learning from pictures would undo; this does not."""
+    assert recipe("stage.guided=2.0").stage.guided == 2.0
