@@ -30,6 +30,7 @@ BEGINS_FROM = {
     "scenes-base-distill-stronger": "scenes-base-distill-longer",
     "scenes-base-distill-path": "scenes-base-distill-stronger",
     "scenes-base-distill-path-longer": "scenes-base-distill-path",
+    "scenes-base-reading": "scenes-base-distill-path-longer",
     "scenes-sr256": "",
     "scenes-sr256-sharp": "scenes-sr256",
     "scenes-sr256-words": "scenes-sr256-sharp",
@@ -43,7 +44,7 @@ BEGINS_FROM = {
 TEACHER = "scenes-base-words"
 """Whose guided predictions the base of `scenes` makes at once."""
 MODELS = {
-    "scenes": ("scenes-base-distill-path-longer", "scenes-sr256-words", "scenes-sr1024-sharper"),
+    "scenes": ("scenes-base-reading", "scenes-sr256-words", "scenes-sr1024-sharper"),
     "scenes-teacher": (TEACHER,),
 }
 """The shipped models and the runs that their stages come from."""

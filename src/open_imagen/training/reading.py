@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from re import finditer
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -36,17 +36,22 @@ class ReadingConfig:
     """Of captions that are disturbed; the others shall stay as they are."""
     words: float = 0.75
     """Share of the disturbed in which a word gives way to another."""
+    gone: float = 0.5
+    """Share of these in which it has gone altogether, so that the tokens around it, on their way
+    still, must tell what it was."""
     noisy: float = 0.75
     """Share of the disturbed whose tokens get noise."""
     noise: float = 1.0
     """Largest standard deviation of the noise on single tokens, in root mean squares of all."""
     common: float = 0.5
     """The same of the noise that all tokens of a caption have in common."""
+    only: tuple[str, ...] = ()
+    """Words that may give way; any, the rare ones more often, if none is named."""
     never: tuple[str, ...] = ()
     """Words that no word gives way to, besides all words of the captions themselves."""
 
     def __post_init__(self) -> None:
-        for name in ("share", "words", "noisy"):
+        for name in ("share", "words", "gone", "noisy"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(
                     f"reading.{name} = {getattr(self, name)} is a share: between 0 and 1."
@@ -64,54 +69,64 @@ class Vocabulary(TextEncoder, Protocol):
     def places(self, caption: str, start: int, end: int) -> tuple[int, int]: ...
 
 
+class Change(NamedTuple):
+    """A caption in which a word has given way."""
+
+    text: str
+    places: Sequence[int] = ()
+    """For each of its tokens the place of the one before; none if nothing has changed."""
+    begin: int = 0
+    """The first token of the strange word."""
+    end: int = 0
+
+
 class Disturbed:
-    """A TextEncoder of twice the width: each caption's tokens, and beside them what they are when
-    one word has given way to a strange one.
+    """A TextEncoder of twice the width and 1: each caption's tokens, beside them what they are when
+    one word has given way to a strange one, and 1 where that word is.
 
     Rare words give way more often than those that many captions share. Where the strange word has
     more tokens or fewer, those of the word itself are repeated or left out, so that each stands
     beside its own. Which words these are hangs on the caption alone.
     """
 
-    def __init__(
-        self, encoder: Vocabulary, captions: Iterable[str], never: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, encoder: Vocabulary, captions: Iterable[str], config: ReadingConfig) -> None:
         """
         Args:
             captions: all that may be asked for: they tell which words are rare, and which known.
-            never: words that are not put in.
         """
         self.encoder = encoder
         self.name, self.max_length = encoder.name, encoder.max_length
-        self.width = 2 * encoder.width
+        self.width = 2 * encoder.width + 1
         self.counts = Counter(word for one in captions for word, _ in words_of(one))
-        known = {word.lower() for word in (*self.counts, *never)}
+        self.only = frozenset(config.only)
+        known = {word.lower() for word in (*self.counts, *config.never)}
         self.strange = [word for word in encoder.words() if word not in known]
 
     def num_tokens(self, caption: str) -> int:
         return self.encoder.num_tokens(caption)
 
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
-        """[B, L, 2 C] and mask: the caption's own tokens, then the disturbed ones, by channels."""
-        changed = [self.changed(caption) for caption in captions]
-        own, strange = self.encoder(captions), self.encoder([text for text, _ in changed])
-        pairs = []
-        for k, (_, places) in enumerate(changed):
+        """[B, L, 2 C + 1] and mask."""
+        changes = [self.changed(caption) for caption in captions]
+        own, strange = self.encoder(captions), self.encoder([one.text for one in changes])
+        rows = []
+        for k, change in enumerate(changes):
             there = strange.tokens[k, strange.mask[k]]
-            here = own.tokens[k, places] if places else own.tokens[k, own.mask[k]]
-            pairs.append(torch.cat([here, there[: len(here)]], dim=1))
-        tokens = torch.nn.utils.rnn.pad_sequence(pairs, batch_first=True)
-        lengths = torch.tensor([len(pair) for pair in pairs], device=tokens.device)
+            here = own.tokens[k, change.places] if change.places else there
+            word = torch.zeros_like(here[:, :1])
+            word[change.begin : change.end] = 1
+            rows.append(torch.cat([here, there, word], dim=1))
+        tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        lengths = torch.tensor([len(row) for row in rows], device=tokens.device)
         mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
         return TextEmbedding(tokens, mask)
 
-    def changed(self, caption: str) -> tuple[str, list[int]]:
-        """The caption with a strange word, and for each of its tokens the place of the caption's
-        own; as it is, and none, if there is no word in it."""
+    def changed(self, caption: str) -> "Change":
+        """The caption with a strange word; as it is, if it has no word or no room for that."""
         rng = random.Random(f"reading {caption}")
-        words = words_of(caption)
+        words = [one for one in words_of(caption) if not self.only or one[0] in self.only]
         if not words or not self.strange:
-            return caption, []
+            return Change(caption)
         rarity = [1 / max(1, self.counts[word]) for word, _ in words]
         [(word, start)] = rng.choices(words, rarity)
         strange = "".join(rng.choice(self.strange) for _ in range(1 + (rng.random() < TWO)))
@@ -122,8 +137,9 @@ class Disturbed:
         inside = [first + k * old // new for k in range(new)]
         after = range(last, self.encoder.num_tokens(caption))
         places = [*range(first), *inside, *after]
-        limit = self.max_length
-        return (text, places) if max(len(places), after.stop) <= limit else (caption, [])
+        if max(len(places), after.stop) > self.max_length:
+            return Change(caption)
+        return Change(text, places, begin, end)
 
 
 def words_of(caption: str) -> list[tuple[str, int]]:
@@ -143,9 +159,9 @@ class Reading:
     ) -> Tensor:
         """Squared error of the tokens of each caption, [B], in mean squares of them. Text that is
         dropped is zero, and shall stay so: guidance asks for it."""
-        own, strange = text.tokens.chunk(2, dim=2)
+        own, strange = text.tokens[..., :-1].chunk(2, dim=2)
         square = _over(own.square(), text.mask)
-        disturbed = self.disturbed(own, strange, square.sqrt(), draws)
+        disturbed = self.disturbed(own, strange, text.tokens[..., -1], square.sqrt(), draws)
         clean = TextEmbedding(own, text.mask).dropped(draws.drop)
         found = TextEmbedding(disturbed, text.mask).dropped(draws.drop)
         for layer in self.layers:
@@ -153,10 +169,13 @@ class Reading:
         error = (found.tokens.float() - clean.tokens).square()
         return _over(error, clean.mask) / square
 
-    def disturbed(self, own: Tensor, strange: Tensor, size: Tensor, draws: Draws) -> Tensor:
+    def disturbed(
+        self, own: Tensor, strange: Tensor, word: Tensor, size: Tensor, draws: Draws
+    ) -> Tensor:
         """Tokens [B, L, C] on their way to the strange ones, with noise; or as they are.
 
         Args:
+            word: [B, L] 1 where the word is that gives way.
             size: [B] root mean square of each caption's own tokens.
         """
         length, width = own.shape[1:]
@@ -168,13 +187,16 @@ class Reading:
         noise = torch.stack([torch.randn(length + 1, width, generator=g) for g in generators])
         disturb = chances[:, 0] < self.config.share
         there = chances[:, 1] < self.config.words
+        gone = chances[:, 5] < self.config.gone
         noisy = chances[:, 2] < self.config.noisy
         # Most of the way, mostly: of a strange word little is like the word that is meant.
-        way = disturb * there * (1 - (1 - chances[:, 3]) ** 1.5)
+        way = (disturb & there) * (1 - (1 - chances[:, 3]) ** 1.5)
+        end = (disturb & there & gone).to(own.device)[:, None] * word
+        ways = torch.maximum(way.to(own.device)[:, None].expand_as(word), end)
         amounts = (disturb * noisy * chances[:, 4]).to(own.device) * size
         noise = noise.to(own.device)
         noise = self.config.noise * noise[:, 1:] + self.config.common * noise[:, :1]
-        towards = way.to(own.device)[:, None, None] * (strange - own)
+        towards = ways[..., None] * (strange - own)
         return own + towards + amounts[:, None, None] * noise
 
 

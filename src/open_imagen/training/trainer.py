@@ -89,7 +89,7 @@ class Trainer:
         self.bf16 = self._choose_bf16()
         if recipe.reading.layers:
             knowing = cast(Vocabulary, encoder)
-            encoder = Disturbed(knowing, source.captions(), recipe.reading.never)
+            encoder = Disturbed(knowing, source.captions(), recipe.reading)
         # What is on disk is looked up; what is encoded is remembered.
         looked_up = isinstance(encoder, Store)
         self.text = encoder if looked_up else Remembered(encoder, torch.float16)
