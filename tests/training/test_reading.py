@@ -61,22 +61,20 @@ def test_no_word_gives_way_to_a_known_or_forbidden_one():
 @pytest.mark.parametrize("caption", CAPTIONS)
 def test_one_word_has_given_way_and_each_token_stands_beside_its_own(caption):
     found, encoder = disturbed(), Pieces()
-    text, places, begin, end = found.changed(caption)
+    text, places = found.changed(caption)
     assert text == found.changed(caption).text  # hangs on the caption alone
     before, after = (words_of(one) for one in (caption, text))
     assert [a for (a, _), (b, _) in zip(before, after, strict=True) if a != b] != []
     [(old, new)] = [(a, b) for (a, _), (b, _) in zip(before, after, strict=True) if a != b]
     assert new in found.strange or any(new == a + b for a in found.strange for b in found.strange)
     tokens, mask = found([caption])
-    own, strange = tokens[0, :, :-1].chunk(2, dim=1)
+    own, strange = tokens[0].chunk(2, dim=1)
     assert mask.all()
-    assert found.width == tokens.shape[2] == 2 * encoder.width + 1
+    assert found.width == tokens.shape[2] == 2 * encoder.width
     assert torch.equal(strange, encoder([text]).tokens[0])
     assert torch.equal(own, encoder([caption]).tokens[0, places])
     # Outside of that word both are the same.
     first, last = encoder.places(text, text.index(new), text.index(new) + len(new))
-    assert (begin, end) == (first, last)
-    assert tokens[0, :, -1].nonzero().flatten().tolist() == list(range(first, last))
     outside = [k for k in range(len(places)) if not first <= k < last]
     assert torch.equal(own[outside], strange[outside])
     begin, end = encoder.places(caption, caption.index(old), caption.index(old) + len(old))
@@ -87,7 +85,7 @@ def test_one_word_has_given_way_and_each_token_stands_beside_its_own(caption):
 
 def test_only_named_words_give_way_where_some_are():
     found = disturbed(only=("dot",))
-    assert found.changed("a red circle") == ("a red circle", (), 0, 0)
+    assert found.changed("a red circle") == ("a red circle", ())
     for caption in CAPTIONS[1:]:
         assert found.changed(caption).text.startswith(caption.removesuffix("dot"))
         assert found.changed(caption).text != caption
@@ -106,17 +104,15 @@ def test_a_caption_that_would_be_too_long_or_has_no_word_stays():
     encoder = Pieces()
     encoder.max_length = 3
     found = Disturbed(encoder, ["a red circle"], ReadingConfig())
-    assert found.changed("a red circle") == ("a red circle", (), 0, 0)
-    assert found.changed("1234") == ("1234", (), 0, 0)
+    assert found.changed("a red circle") == ("a red circle", ())
+    assert found.changed("1234") == ("1234", ())
     tokens, _ = found(["a red circle"])
-    assert torch.equal(*tokens[0, :, :-1].chunk(2, dim=1))
-    assert not tokens[..., -1].any()
+    assert torch.equal(*tokens[0].chunk(2, dim=1))
 
 
 def batch(number=64, length=5, width=8, drop=0.0):
     generator = torch.Generator().manual_seed(0)
-    tokens = torch.randn(number, length, 2 * width + 1, generator=generator)
-    tokens[..., -1] = torch.arange(length) == 1
+    tokens = torch.randn(number, length, 2 * width, generator=generator)
     mask = torch.arange(length) < torch.randint(2, length + 1, (number, 1), generator=generator)
     draws = Draws.make((number, 3, 2, 2), 0, 3, drop, False)
     return TextEmbedding(tokens * mask[..., None], mask), draws
@@ -129,18 +125,15 @@ def reading(width=8, **settings):
 IMAGES = torch.zeros(64, 3, 2, 2)
 
 
-@pytest.mark.parametrize("gone", [0.0, 1.0])
-def test_the_error_of_layers_that_are_nothing_yet_is_what_was_done_to_the_text(gone):
+def test_the_error_of_layers_that_are_nothing_yet_is_what_was_done_to_the_text():
     text, draws = batch()
     assert torch.equal(reading(share=0.0)(IMAGES, text, draws), torch.zeros(64))
-    found = reading(share=1.0, words=1.0, gone=gone, noisy=0.0)(IMAGES, text, draws)
+    found = reading(share=1.0, words=1.0, noisy=0.0)(IMAGES, text, draws)
     for k, seed in enumerate(draws.t.view(torch.int32).tolist()):
-        u = torch.rand(6, generator=torch.Generator().manual_seed(seed))[3]
-        own, strange = text.tokens[k, text.mask[k], :-1].chunk(2, dim=1)
-        ways = (1 - (1 - u) ** 1.5).repeat(len(own), 1)
-        if gone:
-            ways[1] = 1
-        expected = (ways * (strange - own)).square().mean() / own.square().mean()
+        u = torch.rand(5, generator=torch.Generator().manual_seed(seed))[3]
+        own, strange = text.tokens[k, text.mask[k]].chunk(2, dim=1)
+        way = 1 - (1 - u) ** 1.5
+        expected = (way * (strange - own)).square().mean() / own.square().mean()
         torch.testing.assert_close(found[k], expected)
 
 
@@ -227,7 +220,7 @@ def test_unknown_words_come_nearer_to_what_they_stand_for(recipe):
     trainer.fit()
     captions = [open_source(config.data).phrase(k)[1] for k in range(50)]
     tokens, mask = Disturbed(Pieces(), captions, ReadingConfig())(captions)
-    own, strange = tokens[..., :-1].chunk(2, dim=2)
+    own, strange = tokens.chunk(2, dim=2)
     halfway = TextEmbedding((own + strange) / 2, mask)
     with trainer.averaged() as stage, torch.no_grad():
         for layer in stage.network.text_denoiser:

@@ -36,9 +36,6 @@ class ReadingConfig:
     """Of captions that are disturbed; the others shall stay as they are."""
     words: float = 0.75
     """Share of the disturbed in which a word gives way to another."""
-    gone: float = 0.5
-    """Share of these in which it has gone altogether, so that the tokens around it, on their way
-    still, must tell what it was."""
     noisy: float = 0.75
     """Share of the disturbed whose tokens get noise."""
     noise: float = 1.0
@@ -51,7 +48,7 @@ class ReadingConfig:
     """Words that no word gives way to, besides all words of the captions themselves."""
 
     def __post_init__(self) -> None:
-        for name in ("share", "words", "gone", "noisy"):
+        for name in ("share", "words", "noisy"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(
                     f"reading.{name} = {getattr(self, name)} is a share: between 0 and 1."
@@ -75,14 +72,11 @@ class Change(NamedTuple):
     text: str
     places: Sequence[int] = ()
     """For each of its tokens the place of the one before; none if nothing has changed."""
-    begin: int = 0
-    """The first token of the strange word."""
-    end: int = 0
 
 
 class Disturbed:
-    """A TextEncoder of twice the width and 1: each caption's tokens, beside them what they are when
-    one word has given way to a strange one, and 1 where that word is.
+    """A TextEncoder of twice the width: each caption's tokens, and beside them what they are when
+    one word has given way to a strange one.
 
     Rare words give way more often than those that many captions share. Where the strange word has
     more tokens or fewer, those of the word itself are repeated or left out, so that each stands
@@ -96,7 +90,7 @@ class Disturbed:
         """
         self.encoder = encoder
         self.name, self.max_length = encoder.name, encoder.max_length
-        self.width = 2 * encoder.width + 1
+        self.width = 2 * encoder.width
         self.counts = Counter(word for one in captions for word, _ in words_of(one))
         self.only = frozenset(config.only)
         known = {word.lower() for word in (*self.counts, *config.never)}
@@ -106,16 +100,14 @@ class Disturbed:
         return self.encoder.num_tokens(caption)
 
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
-        """[B, L, 2 C + 1] and mask."""
+        """[B, L, 2 C] and mask: the caption's own tokens, then the disturbed ones, by channels."""
         changes = [self.changed(caption) for caption in captions]
         own, strange = self.encoder(captions), self.encoder([one.text for one in changes])
         rows = []
         for k, change in enumerate(changes):
             there = strange.tokens[k, strange.mask[k]]
             here = own.tokens[k, change.places] if change.places else there
-            word = torch.zeros_like(here[:, :1])
-            word[change.begin : change.end] = 1
-            rows.append(torch.cat([here, there, word], dim=1))
+            rows.append(torch.cat([here, there], dim=1))
         tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         lengths = torch.tensor([len(row) for row in rows], device=tokens.device)
         mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
@@ -139,7 +131,7 @@ class Disturbed:
         places = [*range(first), *inside, *after]
         if max(len(places), after.stop) > self.max_length:
             return Change(caption)
-        return Change(text, places, begin, end)
+        return Change(text, places)
 
 
 def words_of(caption: str) -> list[tuple[str, int]]:
@@ -159,9 +151,9 @@ class Reading:
     ) -> Tensor:
         """Squared error of the tokens of each caption, [B], in mean squares of them. Text that is
         dropped is zero, and shall stay so: guidance asks for it."""
-        own, strange = text.tokens[..., :-1].chunk(2, dim=2)
+        own, strange = text.tokens.chunk(2, dim=2)
         square = _over(own.square(), text.mask)
-        disturbed = self.disturbed(own, strange, text.tokens[..., -1], square.sqrt(), draws)
+        disturbed = self.disturbed(own, strange, square.sqrt(), draws)
         clean = TextEmbedding(own, text.mask).dropped(draws.drop)
         found = TextEmbedding(disturbed, text.mask).dropped(draws.drop)
         for layer in self.layers:
@@ -169,13 +161,10 @@ class Reading:
         error = (found.tokens.float() - clean.tokens).square()
         return _over(error, clean.mask) / square
 
-    def disturbed(
-        self, own: Tensor, strange: Tensor, word: Tensor, size: Tensor, draws: Draws
-    ) -> Tensor:
+    def disturbed(self, own: Tensor, strange: Tensor, size: Tensor, draws: Draws) -> Tensor:
         """Tokens [B, L, C] on their way to the strange ones, with noise; or as they are.
 
         Args:
-            word: [B, L] 1 where the word is that gives way.
             size: [B] root mean square of each caption's own tokens.
         """
         length, width = own.shape[1:]
@@ -183,20 +172,17 @@ class Reading:
         generators = [
             torch.Generator().manual_seed(seed) for seed in draws.t.view(torch.int32).tolist()
         ]
-        chances = torch.stack([torch.rand(6, generator=g) for g in generators])
+        chances = torch.stack([torch.rand(5, generator=g) for g in generators])
         noise = torch.stack([torch.randn(length + 1, width, generator=g) for g in generators])
         disturb = chances[:, 0] < self.config.share
         there = chances[:, 1] < self.config.words
-        gone = chances[:, 5] < self.config.gone
         noisy = chances[:, 2] < self.config.noisy
         # Most of the way, mostly: of a strange word little is like the word that is meant.
         way = (disturb & there) * (1 - (1 - chances[:, 3]) ** 1.5)
-        end = (disturb & there & gone).to(own.device)[:, None] * word
-        ways = torch.maximum(way.to(own.device)[:, None].expand_as(word), end)
         amounts = (disturb * noisy * chances[:, 4]).to(own.device) * size
         noise = noise.to(own.device)
         noise = self.config.noise * noise[:, 1:] + self.config.common * noise[:, :1]
-        towards = ways[..., None] * (strange - own)
+        towards = way.to(own.device)[:, None, None] * (strange - own)
         return own + towards + amounts[:, None, None] * noise
 
 
