@@ -211,6 +211,7 @@ def test_it_learns_and_leaves_all_else_as_it_is(recipe, tmp_path, model_folder):
     cascade = load(tmp_path / "run" / "model", device="cpu")
     assert cascade.stages["base"].network.config.text_denoiser == 2
     assert cascade.trained["base"]["reading"]["layers"] == 2
+    assert cascade.trained["base"]["reading"]["images"] == 256
 
 
 @pytest.mark.filterwarnings("ignore:train.init")

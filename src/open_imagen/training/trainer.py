@@ -18,7 +18,13 @@ import torch.utils.checkpoint
 from torch import Tensor
 
 from open_imagen.cascade.draws import Draws
-from open_imagen.cascade.folder import load_into, locate, write_adapter, write_folder
+from open_imagen.cascade.folder import (
+    load_into,
+    locate,
+    read_header,
+    write_adapter,
+    write_folder,
+)
 from open_imagen.cascade.stage import Stage
 from open_imagen.config import plain, to_toml
 from open_imagen.data.loader import Loader
@@ -358,8 +364,10 @@ class Trainer:
             facts["narrow"] = True
         if self.recipe.distill.teacher:
             facts["distill"] = plain(self.recipe.distill)
-        if self.recipe.reading.layers:
-            facts["reading"] = plain(self.recipe.reading)
+        if self.recipe.reading.layers:  # all else is what it was, and so is what it learned from
+            facts |= plain(self.recipe.reading)
+            before = read_header(locate(self.config.init)).get("trained", {})
+            facts = {**before.get(self.recipe.stage.name, {}), "reading": facts}
         weights: Iterable[tuple[str, Tensor]] = (averages | frozen).items()
         if self.recipe.adapter.rank:
             adapter = adapter_of(averages)
