@@ -21,6 +21,13 @@ class TextEmbedding(NamedTuple):
     tokens: Tensor
     mask: Tensor
 
+    @classmethod
+    def of(cls, rows: Sequence[Tensor]) -> "TextEmbedding":
+        """The tokens [L, C] of captions, as many as each has, padded with masked zeros."""
+        tokens = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+        lengths = torch.tensor([len(row) for row in rows], device=tokens.device)
+        return cls(tokens, torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None])
+
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "TextEmbedding":
         return TextEmbedding(self.tokens.to(device, dtype), self.mask.to(device))
 

@@ -44,6 +44,12 @@ class Draws(NamedTuple):
         """The same for all images so many times over, one after another."""
         return Draws(*(torch.cat([part] * number) for part in self))
 
+    def generators(self) -> list[torch.Generator]:
+        """For what else each example draws, on the CPU. Times differ from example to example, so
+        that this, too, hangs on its place alone."""
+        seeds = self.t.view(torch.int32).tolist()
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
+
     @classmethod
     def make(
         cls,

@@ -53,9 +53,7 @@ class Remembered:
         rows = [self._kept[caption] for caption in captions]
         while self.limit is not None and len(self._kept) > self.limit:
             del self._kept[next(iter(self._kept))]
-        tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).float()
-        lengths = torch.tensor([len(row) for row in rows])
-        return TextEmbedding(tokens, torch.arange(tokens.shape[1]) < lengths[:, None])
+        return TextEmbedding.of(rows).to("cpu", torch.float32)
 
     def warm(
         self,

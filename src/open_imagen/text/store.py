@@ -115,9 +115,7 @@ class Store:
             DataError: a caption was never embedded.
         """
         rows = [self.tokens(caption) for caption in captions]
-        tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).float()
-        lengths = torch.tensor([len(row) for row in rows])
-        return TextEmbedding(tokens, torch.arange(tokens.shape[1]) < lengths[:, None])
+        return TextEmbedding.of(rows).to("cpu", torch.float32)
 
     def check(self, encoder: str) -> "Store":
         """This store, if it was made by this encoder.

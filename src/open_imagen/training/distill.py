@@ -118,9 +118,7 @@ class Distillation:
         settings = self.student.config.sampling.complete()
         levels, times = self.way
         estimate, shape = self.own_estimate(text, draws, lowres), draws.eps.shape[1:]
-        # Times differ from example to example: what is drawn on the way hangs on its place alone.
-        seeds = draws.t.view(torch.int32).tolist()
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        generators = draws.generators()
         xs, noises = [], []
 
         def noise() -> Tensor:

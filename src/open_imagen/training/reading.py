@@ -80,7 +80,7 @@ class Disturbed:
 
     Rare words give way more often than those that many captions share. Where the strange word has
     more tokens or fewer, those of the word itself are repeated or left out, so that each stands
-    beside its own. Which words these are hangs on the caption alone.
+    beside its own. Which words these are hangs on the captions alone.
     """
 
     def __init__(self, encoder: Vocabulary, captions: Iterable[str], config: ReadingConfig) -> None:
@@ -108,12 +108,9 @@ class Disturbed:
             there = strange.tokens[k, strange.mask[k]]
             here = own.tokens[k, change.places] if change.places else there
             rows.append(torch.cat([here, there], dim=1))
-        tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        lengths = torch.tensor([len(row) for row in rows], device=tokens.device)
-        mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-        return TextEmbedding(tokens, mask)
+        return TextEmbedding.of(rows)
 
-    def changed(self, caption: str) -> "Change":
+    def changed(self, caption: str) -> Change:
         """The caption with a strange word; as it is, if it has no word or no room for that."""
         rng = random.Random(f"reading {caption}")
         words = [one for one in words_of(caption) if not self.only or one[0] in self.only]
@@ -168,10 +165,7 @@ class Reading:
             size: [B] root mean square of each caption's own tokens.
         """
         length, width = own.shape[1:]
-        # Times differ from example to example, and on a CPU and a GPU they are the same.
-        generators = [
-            torch.Generator().manual_seed(seed) for seed in draws.t.view(torch.int32).tolist()
-        ]
+        generators = draws.generators()
         chances = torch.stack([torch.rand(5, generator=g) for g in generators])
         noise = torch.stack([torch.randn(length + 1, width, generator=g) for g in generators])
         disturb = chances[:, 0] < self.config.share

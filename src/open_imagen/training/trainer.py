@@ -8,7 +8,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -351,9 +351,6 @@ class Trainer:
         averages = {name: whole(tensor).cpu() for name, tensor in self.ema.weights.items()}
         if not self.world.first:
             return
-        # Of an adapted network these carry other names: below.
-        everything: Iterator[tuple[str, Tensor]] = self.network.named_parameters()
-        frozen = {name: tensor for name, tensor in everything if name not in averages}
         facts: dict[str, Any] = {"images": self.seen, "hours": round(self.seconds / 3600, 2)}
         facts |= {"device": self.device.type, "data": self.source.describe()}
         if self.config.init:
@@ -368,7 +365,10 @@ class Trainer:
             facts |= plain(self.recipe.reading)
             before = read_header(locate(self.config.init)).get("trained", {})
             facts = {**before.get(self.recipe.stage.name, {}), "reading": facts}
-        weights: Iterable[tuple[str, Tensor]] = (averages | frozen).items()
+        weights: Iterable[tuple[str, Tensor]] = {
+            **dict(self.network.named_parameters()),
+            **averages,
+        }.items()
         if self.recipe.adapter.rank:
             adapter = adapter_of(averages)
             write_adapter(
