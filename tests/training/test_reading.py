@@ -54,19 +54,21 @@ def disturbed(**settings):
 
 def test_no_word_gives_way_to_a_known_or_forbidden_one():
     found = disturbed()
-    assert found.strange == ["sparrow", "ladder", "whistle"]
-    assert disturbed(never=()).strange == ["sparrow", "ladder", "whistle", "crimson"]
+    assert found.vocabulary == ["sparrow", "ladder", "whistle"]
+    assert disturbed(never=()).vocabulary == ["sparrow", "ladder", "whistle", "crimson"]
+    assert disturbed(never=("spar", "crimson")).vocabulary == ["ladder", "whistle"]
 
 
 @pytest.mark.parametrize("caption", CAPTIONS)
 def test_one_word_has_given_way_and_each_token_stands_beside_its_own(caption):
     found, encoder = disturbed(), Pieces()
+    words = found.vocabulary
     text, places = found.changed(caption)
     assert text == found.changed(caption).text  # hangs on the caption alone
     before, after = (words_of(one) for one in (caption, text))
     assert [a for (a, _), (b, _) in zip(before, after, strict=True) if a != b] != []
     [(old, new)] = [(a, b) for (a, _), (b, _) in zip(before, after, strict=True) if a != b]
-    assert new in found.strange or any(new == a + b for a in found.strange for b in found.strange)
+    assert new in words or any(new == a + b for a in words for b in words)
     tokens, mask = found([caption])
     own, strange = tokens[0].chunk(2, dim=1)
     assert mask.all()
@@ -83,12 +85,23 @@ def test_one_word_has_given_way_and_each_token_stands_beside_its_own(caption):
     ]
 
 
-def test_only_named_words_give_way_where_some_are():
-    found = disturbed(only=("dot",))
-    assert found.changed("a red circle") == ("a red circle", ())
-    for caption in CAPTIONS[1:]:
-        assert found.changed(caption).text.startswith(caption.removesuffix("dot"))
-        assert found.changed(caption).text != caption
+KINDS = (("red", "blue"), ("circle", "dot"))
+
+
+def test_where_there_are_kinds_words_give_way_to_what_is_taken_for_them(monkeypatch):
+    found = disturbed(kinds=KINDS)
+    found.kin = {"red": ["sparrow"], "blue": ["whistle"], "circle": [], "dot": ["ladder"]}
+    assert found.changed("a red circle").text == "a sparrow circle"
+    assert found.changed("a hexagon above a dot").text == "a hexagon above a ladder"
+    assert found.changed("a hexagon above a circle") == ("a hexagon above a circle", ())
+
+
+def test_every_strange_word_is_asked_about_for_each_kind():
+    found = disturbed(kinds=KINDS, strange=20)
+    assert set(found.kin) == {"red", "blue", "circle", "dot"}
+    for kind in KINDS:
+        assert sum(len(found.kin[word]) for word in kind) == 20
+    assert found.kin == disturbed(kinds=KINDS, strange=20).kin
 
 
 def test_rare_words_give_way_more_often():
@@ -128,11 +141,11 @@ IMAGES = torch.zeros(64, 3, 2, 2)
 def test_the_error_of_layers_that_are_nothing_yet_is_what_was_done_to_the_text():
     text, draws = batch()
     assert torch.equal(reading(share=0.0)(IMAGES, text, draws), torch.zeros(64))
-    found = reading(share=1.0, words=1.0, noisy=0.0)(IMAGES, text, draws)
+    found = reading(share=1.0, words=1.0, whole=0.5, noisy=0.0)(IMAGES, text, draws)
     for k, seed in enumerate(draws.t.view(torch.int32).tolist()):
-        u = torch.rand(5, generator=torch.Generator().manual_seed(seed))[3]
+        u = torch.rand(6, generator=torch.Generator().manual_seed(seed))
         own, strange = text.tokens[k, text.mask[k]].chunk(2, dim=1)
-        way = 1 - (1 - u) ** 1.5
+        way = 1 if u[5] < 0.5 else 1 - (1 - u[3]) ** 1.5
         expected = (way * (strange - own)).square().mean() / own.square().mean()
         torch.testing.assert_close(found[k], expected)
 
@@ -253,6 +266,10 @@ def test_what_does_not_go_with_it_is_refused(recipe, model_folder):
         recipe("reading.share=1.5")
     with pytest.raises(ConfigError, match="must not be negative"):
         recipe("reading.noise=-1")
+    with pytest.raises(ConfigError, match="is no kind"):
+        recipe("reading.kinds=[['red']]")
+    with pytest.raises(ConfigError, match="'red' stands there 2 times"):
+        recipe("reading.kinds=[['red', 'blue'], ['dot', 'red']]")
 
 
 def test_a_student_may_learn_to_read(recipe):

@@ -67,7 +67,9 @@ def _run(config: "Recipe", device: "torch.device", first: bool) -> None:
         trainer = Trainer(config, source, Store(Path(config.embeddings)).check(config.encoder))
     else:
         trainer = Trainer(config, source, load_encoder(config.encoder, device))
-    with console.status("embedding the captions") as status:
+    asking = f"asking the language model about {config.reading.strange:,} strange words"
+    first_of_all = asking if config.reading.kinds else "embedding the captions"
+    with console.status(first_of_all) as status:
 
         def embedded(done: int, of: int) -> None:
             status.update(f"embedding the captions: {done:,} of {of:,}")
