@@ -266,6 +266,8 @@ def test_what_does_not_go_with_it_is_refused(recipe, model_folder):
         recipe("reading.share=1.5")
     with pytest.raises(ConfigError, match="must not be negative"):
         recipe("reading.noise=-1")
+    with pytest.raises(ConfigError, match="at least 1"):
+        recipe("reading.strange=0")
     with pytest.raises(ConfigError, match="is no kind"):
         recipe("reading.kinds=[['red']]")
     with pytest.raises(ConfigError, match="'red' stands there 2 times"):

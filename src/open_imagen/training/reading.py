@@ -64,6 +64,8 @@ class ReadingConfig:
         for name in ("layers", "noise", "common"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"reading.{name} = {getattr(self, name)} must not be negative.")
+        if self.strange < 1:
+            raise ConfigError(f"reading.strange = {self.strange} must be at least 1.")
         for word, times in Counter(word for kind in self.kinds for word in kind).items():
             if times > 1:
                 raise ConfigError(f"reading.kinds: {word!r} stands there {times} times.")
