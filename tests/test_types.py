@@ -38,3 +38,8 @@ def test_padding_to_a_multiple_adds_masked_zeros():
     assert not padded.tokens[:, 3].any()
     assert padded.mask.tolist() == [[True, True, True, False], [True, False, False, False]]
     assert TEXT.padded(3).tokens.shape == (2, 3, 2)
+
+
+def test_the_mean_is_of_the_tokens_that_are_there():
+    assert TEXT.mean().tolist() == [[2.0, 3.0], [6.0, 7.0]]
+    assert torch.equal(TEXT.padded(8).mean(), TEXT.mean())

@@ -34,6 +34,11 @@ class TextEmbedding(NamedTuple):
     def select(self, rows: Tensor | slice | list[int]) -> "TextEmbedding":
         return TextEmbedding(self.tokens[rows], self.mask[rows])
 
+    def mean(self) -> Tensor:
+        """The mean of each caption's tokens that are there, [B, C]."""
+        visible = self.mask[..., None].to(self.tokens.dtype)
+        return (self.tokens * visible).sum(1) / visible.sum(1).clamp(min=1)
+
     def padded(self, multiple: int) -> "TextEmbedding":
         """The same, L made a multiple of ``multiple`` with masked zeros."""
         more = -self.tokens.shape[1] % multiple

@@ -88,7 +88,7 @@ def test_one_word_has_given_way_and_each_token_stands_beside_its_own(caption):
 KINDS = (("red", "blue"), ("circle", "dot"))
 
 
-def test_where_there_are_kinds_words_give_way_to_what_is_taken_for_them(monkeypatch):
+def test_where_there_are_kinds_words_give_way_to_what_is_taken_for_them():
     found = disturbed(kinds=KINDS)
     found.kin = {"red": ["sparrow"], "blue": ["whistle"], "circle": [], "dot": ["ladder"]}
     assert found.changed("a red circle").text == "a sparrow circle"

@@ -124,8 +124,7 @@ class PooledText(nn.Module):
 
     def forward(self, text: TextEmbedding) -> Tensor:
         tokens, mask = self.norm_in(text.tokens), text.mask
-        visible = mask[..., None].to(tokens.dtype)
-        pooled = (tokens * visible).sum(1) / visible.sum(1).clamp(min=1)
+        pooled = TextEmbedding(tokens, mask).mean()
         if self.how != "mean":
             asking = (pooled + self.offset)[:, None]
             if self.how == "class":

@@ -76,6 +76,4 @@ def words_of(caption: str) -> list[tuple[str, int]]:
 def _means(encode: Encode, words: Sequence[str], frames: Sequence[Frame]) -> Tensor:
     """The mean token of each word's captions, [words, frames, width]."""
     text = encode([before + word + after for word in words for before, after in frames])
-    sums = (text.tokens * text.mask[..., None]).sum(1)
-    means = sums / text.mask.sum(1)[:, None]
-    return means.float().view(len(words), len(frames), -1)
+    return text.mean().float().view(len(words), len(frames), -1)

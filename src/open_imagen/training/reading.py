@@ -123,13 +123,13 @@ class Disturbed:
     def kin(self) -> dict[str, list[str]]:
         """For each word of the kinds the strange ones that the language model takes for it."""
         rng = random.Random("strange words")
-        asked = [self.any(rng) for _ in range(self.config.strange)]
+        asked = [self.strange_word(rng) for _ in range(self.config.strange)]
         found: dict[str, list[str]] = {}
         for kind in self.config.kinds:
             found |= kin(self.encoder, kind, self.captions, asked)
         return found
 
-    def any(self, rng: random.Random) -> str:
+    def strange_word(self, rng: random.Random) -> str:
         """A strange word, or two in one."""
         return "".join(rng.choice(self.vocabulary) for _ in range(1 + (rng.random() < TWO)))
 
@@ -157,7 +157,7 @@ class Disturbed:
             return Change(caption)
         rarity = [1 / max(1, self.counts[word]) for word, _ in words]
         [(word, start)] = rng.choices(words, rarity)
-        strange = rng.choice(self.kin[word]) if self.config.kinds else self.any(rng)
+        strange = rng.choice(self.kin[word]) if self.config.kinds else self.strange_word(rng)
         text = caption[:start] + strange + caption[start + len(word) :]
         first, last = self.encoder.places(caption, start, start + len(word))
         begin, end = self.encoder.places(text, start, start + len(strange))
