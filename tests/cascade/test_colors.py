@@ -41,6 +41,20 @@ def test_surfaces_do_not_share_their_errors():
     torch.testing.assert_close(found, enlarged(lowres), atol=2e-3, rtol=0)
 
 
+def test_all_of_a_thin_surface_counts():
+    """Three small pixels wide, its colour uneven in the small picture, and 0.1 too dark in the
+    large one: it gets the mean of all three, though none but the middle one has no edge near."""
+    lowres = torch.full((1, 3, 16, 16), -0.8)
+    lowres[..., 6:9] = 0.5
+    image = enlarged(lowres)
+    image[..., 24:36] -= 0.1
+    lowres[..., 6:9] += torch.tensor([0.02, -0.04, 0.02])
+    found = recolored(image, lowres, 5.0)
+    torch.testing.assert_close(
+        found, enlarged(lowres.clone().index_fill_(3, torch.arange(6, 9), 0.5)), atol=6e-3, rtol=0
+    )
+
+
 @pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
 def test_an_edge_elsewhere_is_no_wrong_colour(share):
     """The small picture has it further right, by a share of a pixel."""
@@ -53,20 +67,30 @@ def test_an_edge_elsewhere_is_no_wrong_colour(share):
     assert (plain - image).abs().max() > 0.05
 
 
-@pytest.mark.parametrize("sigma, apart", [(1.0, 1), (2.0, 1), (5.0, 2), (8.0, 3)])
+@pytest.mark.parametrize(
+    "sigma, parts",
+    [
+        (1.0, [(1.0, 1)]),
+        (2.0, [(2.0, 1)]),
+        (5.0, [(1.0, 1), (math.sqrt(24.0), 3)]),
+        (8.0, [(5 / 3, 1), (math.sqrt(64 - 25 / 9), 5)]),
+    ],
+)
 @pytest.mark.parametrize("period", [8, 16, 32])
-def test_waves_are_brought_back_by_the_gaussian_s_share(sigma, apart, period):
+def test_waves_are_brought_back_by_the_gaussian_s_share(sigma, parts, period):
     """Whatever the colours, a wave of error loses exp(-(sigma w)^2 / 2) of itself, in the means of
     small pixels, but for what enlarging averages; exactly, what the Gaussian leaves, cut at 2.5
-    and, where it is wide, summed over every second or third pixel."""
+    and, where it is wide, made of two, the second over every third or fifth pixel."""
     w = 2 * math.pi / period
     wave = torch.cos(w * (torch.arange(128) + 0.5))[None, None, None, :].expand(1, 3, 32, 128)
     found = recolored(enlarged(wave), torch.zeros_like(wave), sigma, like=math.inf)
     middle = slice(40, 88)  # far from borders
     kept = F.avg_pool2d(found, 4)[..., 16, middle] / wave[..., 16, middle]
-    reach = math.ceil(2.5 * sigma / apart)
-    places = [apart * d for d in range(-reach, reach + 1)]
-    cut = of_wave({d: math.exp(-((d / sigma) ** 2) / 2) for d in places}, w)
+    cut = 1.0
+    for width, apart in parts:
+        reach = math.ceil(2.5 * width / apart)
+        places = [apart * d for d in range(-reach, reach + 1)]
+        cut *= of_wave({d: math.exp(-((d / width) ** 2) / 2) for d in places}, w)
     assert cut == pytest.approx(math.exp(-((sigma * w) ** 2) / 2), abs=0.02)
     share = cut * mean_of_bells(w)
     torch.testing.assert_close(kept, torch.full_like(kept, 1 - share), rtol=0, atol=1e-4)

@@ -12,9 +12,11 @@ from open_imagen.errors import ConfigError
 
 LIKE = 0.25
 """How far apart, of 2 from black to white, colours of one surface may be (a standard deviation)."""
-FINE = 2.5
-"""A Gaussian is summed over each of its pixels up to this sigma; 5 takes every second."""
-LEAST = 1e-4
+SURE = 0.4
+"""How much colours may differ within one surface, as a share of that."""
+FINE = 1.6
+"""A Gaussian of twice this sigma is summed over every second pixel, of three times every third."""
+LEAST = 1e-5
 """Where all that is near weighs less together, little is known of a surface, and little changed."""
 
 
@@ -23,8 +25,9 @@ def recolored(image: Tensor, lowres: Tensor, sigma: float, like: float = LIKE) -
 
     What the two differ by in the mean of each small pixel is averaged with a Gaussian over places
     of like colour, and added to what is of that colour (a joint bilateral filter, Kopf et al.
-    2007). Places where either picture has an edge do not count: an edge that the large one has
-    put elsewhere is no wrong colour.
+    2007). Small pixels count as far as the large picture is flat in them, so those across an edge
+    hardly do; then it is averaged again without those that differ by something else than most
+    around them: an edge that the large picture has put elsewhere is no wrong colour.
 
     Args:
         image: [B, 3, H, W] in [-1, 1].
@@ -33,19 +36,41 @@ def recolored(image: Tensor, lowres: Tensor, sigma: float, like: float = LIKE) -
         like: see `LIKE`; infinite for a plain Gaussian, whatever the colours.
     """
     means = F.interpolate(image, size=lowres.shape[-2:], mode="area")
-    weight = torch.exp(-(spread(lowres) ** 2 + spread(means) ** 2) / (2 * like**2))
-    sums = torch.cat([(lowres - means) * weight, weight], dim=1)
-    # A wide Gaussian is as smooth as it is wide: places further apart are enough to sum it.
-    apart = max(1, int(sigma / FINE))
-    radius = math.ceil(2.5 * sigma / apart)
-    near = [[bell(offset * apart, 0.0, sigma)] for offset in range(-radius, radius + 1)]
-    sums = gathered(means, means, sums, near, near, like, apart)
+    error, sure = lowres - means, SURE * like
+    flat = (1 + (spread(image, lowres.shape[-2:]) / sure) ** 2) ** -2
+
+    def averaged(weight: Tensor) -> Tensor:
+        sums = torch.cat([error * weight, weight], dim=1)
+        for width, apart in gaussians(sigma):
+            radius = math.ceil(2.5 * width / apart)
+            near = [[bell(offset * apart, 0.0, width)] for offset in range(-radius, radius + 1)]
+            sums = gathered(means, means, sums, near, near, like, apart)
+        return sums
+
+    usual = ratio(averaged(flat))
+    odd = (error - usual).square().sum(1, keepdim=True)
+    sums = averaged(flat * torch.exp(-odd / (2 * sure**2)))
     down, right = (
         [[bell(offset, (k + 0.5) / n - 0.5, 0.5) for k in range(n)] for offset in (-1, 0, 1)]
         for n in (image.shape[2] // lowres.shape[2], image.shape[3] // lowres.shape[3])
     )
     sums = gathered(image, means, sums, down, right, like)
-    return image + sums[:, :3] / (sums[:, 3:] + LEAST)
+    return image + ratio(sums)
+
+
+def gaussians(sigma: float) -> list[tuple[float, int]]:
+    """Gaussians that make one of this sigma, one after the other, and how many pixels apart each is
+    summed: a wide one is as smooth as it is wide, once a narrow one has filled the gaps."""
+    apart = int(sigma / FINE)
+    if apart < 2:
+        return [(sigma, 1)]
+    narrow = apart / 3
+    return [(narrow, 1), (math.sqrt(sigma**2 - narrow**2), apart)]
+
+
+def ratio(sums: Tensor) -> Tensor:
+    """The mean of what was summed, [B, 3, h, w], of its sums and those of the weights."""
+    return sums[:, :3] / (sums[:, 3:] + LEAST)
 
 
 def gathered(
@@ -79,9 +104,9 @@ def gathered(
     return found
 
 
-def spread(image: Tensor) -> Tensor:
-    """How far a channel goes among a pixel and its eight neighbours, at most, [B, 1, h, w]."""
-    highest, lowest = (F.max_pool2d(x, 3, stride=1, padding=1) for x in (image, -image))
+def spread(image: Tensor, size: torch.Size) -> Tensor:
+    """How far a channel goes within each pixel of a smaller picture, at most, [B, 1, h, w]."""
+    highest, lowest = (F.adaptive_max_pool2d(x, size) for x in (image, -image))
     return (highest + lowest).amax(1, keepdim=True)
 
 
