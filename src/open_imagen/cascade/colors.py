@@ -61,7 +61,7 @@ def recolored(image: Tensor, lowres: Tensor, sigma: float, like: float = LIKE) -
 def gaussians(sigma: float) -> list[tuple[float, int]]:
     """Gaussians that make one of this sigma, one after the other, and how many pixels apart each is
     summed: a wide one is as smooth as it is wide, once a narrow one has filled the gaps."""
-    apart = int(sigma / FINE)
+    apart = round(sigma / FINE)
     if apart < 2:
         return [(sigma, 1)]
     narrow = apart / 3
