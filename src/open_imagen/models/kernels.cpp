@@ -4,13 +4,14 @@
 // float32 or bfloat16 (`half`). A float32 map can be put out in two bfloat16 parts, high + low, which
 // together carry 16 of its 24 bits: what the matrix units of a CPU multiply (see fast.py).
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <memory>
 #include <vector>
 
-#ifdef __AMX_BF16__
+#if defined(__AMX_BF16__) || defined(__AVX512F__)
 #include <immintrin.h>
 #endif
 
@@ -40,6 +41,10 @@ inline uint16_t narrow(float x) {
     const uint32_t bits = bits_of(x);
     return uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
+
+inline void put(float x, float *to) { *to = x; }
+
+inline void put(float x, uint16_t *to) { *to = narrow(x); }
 
 // The second part of x, whose first is given.
 inline uint16_t rest_of(float x, uint16_t first) { return narrow(x - wide(first)); }
@@ -232,6 +237,16 @@ void normalised(const In *x, int64_t batch, int64_t rows, int64_t channels, int6
          threads);
 }
 
+inline int64_t tiles(int64_t number, int64_t of) { return (number + of - 1) / of; }
+
+// For each image and key 0, or what hides a key that is not seen; [batch, most], padded with the latter.
+inline std::vector<float> hiding(const uint8_t *seen, int64_t batch, int64_t keys, int64_t most) {
+    std::vector<float> hidden(batch * most, -1e30f);
+    for (int64_t k = 0; k < batch * keys; k++)
+        if (seen[k]) hidden[k / keys * most + k % keys] = 0.0f;
+    return hidden;
+}
+
 #ifdef __AMX_BF16__
 
 // Attention on the matrix units. A tile is 16 rows of 64 bytes: 16 x 16 sums in float32, or 16 x 32
@@ -248,8 +263,6 @@ struct alignas(64) TileShape {
         for (int k = 0; k < 8; k++) bytes[k] = 64, rows[k] = 16;
     }
 };
-
-inline int64_t tiles(int64_t number, int64_t of) { return (number + of - 1) / of; }
 
 // Rows of numbers, [rows, width] with a stride between rows, in two parts, padded with zeros.
 struct Rows {
@@ -377,9 +390,7 @@ void attended(const float *query, const float *key_value, const uint8_t *seen, i
     const int64_t channels = heads * width, all = batch * heads, blocks = tiles(queries, DEEP);
     const int64_t deep = tiles(width, DEEP), most = tiles(keys, DEEP) * DEEP;
     const float scale = 1 / std::sqrt(float(width));
-    std::vector<float> hidden(batch * most, -1e30f);
-    for (int64_t k = 0; k < batch * keys; k++)
-        if (seen[k]) hidden[k / keys * most + k % keys] = 0.0f;
+    const std::vector<float> hidden = hiding(seen, batch, keys, most);
     std::vector<std::unique_ptr<Head>> packs(all);
 #pragma omp parallel num_threads(threads)
     {
@@ -417,6 +428,141 @@ void attended(const float *query, const float *key_value, const uint8_t *seen, i
     }
 }
 
+#elif defined(__AVX512F__)
+
+// Attention on vectors of 16. Numbers lie in cells of four bytes, one float32 or a pair of bfloat16:
+// of a row on the left of a product, one cell after the other; on its right in panels of WIDE columns,
+// one row of cells after the other. TALL rows on the left make TALL x WIDE sums, in registers.
+constexpr int64_t LANES = 16, VECTORS = 2, WIDE = VECTORS * LANES, TALL = 12;
+constexpr int64_t ROOM = 1 << 16;  // scores at a time: what fits into the caches near a core
+
+template <typename Number> constexpr int64_t IN_CELL = sizeof(float) / sizeof(Number);
+
+inline __m512 plus_products(__m512 sum, const float *left, const float *right) {
+    return _mm512_fmadd_ps(_mm512_set1_ps(*left), _mm512_loadu_ps(right), sum);
+}
+
+#ifdef __AVX512BF16__
+inline __m512 plus_products(__m512 sum, const uint16_t *left, const uint16_t *right) {
+    int32_t cell;
+    std::memcpy(&cell, left, 4);
+    return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32(cell),
+                            (__m512bh)_mm512_loadu_si512(right));
+}
+#endif
+
+// TALL rows, `stride` numbers apart, times a panel of `cells` rows, into `out` [TALL, across].
+template <typename Number>
+void product(const Number *left, int64_t stride, const Number *panel, int64_t cells, float *out,
+             int64_t across) {
+    constexpr int64_t N = IN_CELL<Number>;
+    __m512 sums[TALL][VECTORS] = {};
+    for (int64_t d = 0; d < cells; d++)
+#pragma GCC unroll 16
+        for (int64_t r = 0; r < TALL; r++)
+#pragma GCC unroll 4
+            for (int64_t v = 0; v < VECTORS; v++)
+                sums[r][v] = plus_products(sums[r][v], left + r * stride + d * N,
+                                           panel + (d * WIDE + v * LANES) * N);
+#pragma GCC unroll 16
+    for (int64_t r = 0; r < TALL; r++)
+#pragma GCC unroll 4
+        for (int64_t v = 0; v < VECTORS; v++)
+            _mm512_storeu_ps(out + r * across + v * LANES, sums[r][v]);
+}
+
+// One head's keys and values, [keys, width] each with a stride between rows, as right sides.
+template <typename Number> struct Head {
+    std::vector<Number> keys, values;
+
+    Head(const Number *key, const Number *value, int64_t stride, int64_t number, int64_t width) {
+        constexpr int64_t N = IN_CELL<Number>;
+        const int64_t deep = tiles(width, N), down = tiles(number, N);
+        keys.resize(tiles(number, WIDE) * deep * WIDE * N);
+        values.resize(tiles(width, WIDE) * down * WIDE * N);
+        for (int64_t k = 0; k < number; k++)
+            for (int64_t c = 0; c < width; c++) {
+                const int64_t key_cell = (k / WIDE * deep + c / N) * WIDE + k % WIDE;
+                const int64_t value_cell = (c / WIDE * down + k / N) * WIDE + c % WIDE;
+                keys[key_cell * N + c % N] = key[k * stride + c];
+                values[value_cell * N + k % N] = value[k * stride + c];
+            }
+    }
+};
+
+// What one query gives each key, from its scores and what hides keys; the sum of it. `given` may be
+// where the scores are.
+template <typename Number>
+inline float softened(const float *score, float scale, const float *hidden, int64_t keys,
+                      Number *given) {
+    float most = -3e38f, sum = 0;
+#pragma omp simd reduction(max : most)
+    for (int64_t k = 0; k < keys; k++) {
+        const float one = scale * score[k] + hidden[k];
+        most = one > most ? one : most;
+    }
+#pragma omp simd reduction(+ : sum)
+    for (int64_t k = 0; k < keys; k++) {
+        const float behind = scale * score[k] + hidden[k] - most;
+        const float one = exponential(behind > -60.0f ? behind : -60.0f);
+        sum += one;
+        put(one, given + k);
+    }
+    return sum;
+}
+
+template <typename Number>
+void attended(const Number *query, const Number *key_value, const uint8_t *seen, int64_t batch,
+              int64_t queries, int64_t keys, int64_t heads, int64_t width, Number *out,
+              int threads) {
+    constexpr int64_t N = IN_CELL<Number>;
+    const int64_t channels = heads * width, all = batch * heads;
+    const int64_t deep = tiles(width, N), down = tiles(keys, N);
+    const int64_t most = tiles(keys, WIDE) * WIDE, across = tiles(width, WIDE) * WIDE;
+    const int64_t high = std::min<int64_t>(8, std::max<int64_t>(1, ROOM / most / TALL)) * TALL;
+    const int64_t blocks = tiles(queries, high);
+    const float scale = 1 / std::sqrt(float(width));
+    const std::vector<float> hidden = hiding(seen, batch, keys, most);
+    std::vector<std::unique_ptr<Head<Number>>> packs(all);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for
+        for (int64_t k = 0; k < all; k++) {
+            const Number *first = key_value + k / heads * keys * 2 * channels + k % heads * width;
+            packs[k].reset(
+                new Head<Number>(first, first + channels, 2 * channels, keys, width));
+        }
+        std::vector<Number> left(high * deep * N), narrowed(N > 1 ? high * most : 0);
+        std::vector<float> scores(high * most), found(TALL * across), sums(high);
+        Number *given = N > 1 ? narrowed.data() : reinterpret_cast<Number *>(scores.data());
+#pragma omp for schedule(dynamic)
+        for (int64_t k = 0; k < all * blocks; k++) {
+            const int64_t image = k / blocks / heads, head = k / blocks % heads;
+            const int64_t first = k % blocks * high, rows = std::min(high, queries - first);
+            const int64_t at = (image * queries + first) * channels + head * width;
+            const Head<Number> &of = *packs[k / blocks];
+            for (int64_t r = 0; r < rows; r++)
+                std::memcpy(&left[r * deep * N], query + at + r * channels,
+                            width * sizeof(Number));
+            for (int64_t p = 0; p < most; p += WIDE)
+                for (int64_t r = 0; r < rows; r += TALL)
+                    product(&left[r * deep * N], deep * N, &of.keys[p * deep * N], deep,
+                            &scores[r * most + p], most);
+            for (int64_t r = 0; r < rows; r++)
+                sums[r] = softened(&scores[r * most], scale, &hidden[image * most], most,
+                                   given + r * most);
+            for (int64_t r = 0; r < rows; r += TALL) {
+                for (int64_t c = 0; c < across; c += WIDE)
+                    product(given + r * most, most, &of.values[c * down * N], down, &found[c],
+                            across);
+                for (int64_t i = r; i < std::min(rows, r + TALL); i++)
+                    for (int64_t c = 0; c < width; c++)
+                        put(found[(i - r) * across + c] / sums[i], out + at + i * channels + c);
+            }
+        }
+    }
+}
+
 #endif
 
 // Winograd's F(4x4, 3x3) (Lavin and Gray 2016): a tile of 4x4 results of a 3x3 convolution wants 36
@@ -437,19 +583,22 @@ struct Tile {
 };
 
 // B^T times six rows of channels.
-inline void into(const float *const *d, float *const *out, int64_t channels) {
-    const float *d0 = d[0], *d1 = d[1], *d2 = d[2], *d3 = d[3], *d4 = d[4], *d5 = d[5];
+template <typename In>
+inline void into(const In *const *d, float *const *out, int64_t channels) {
+    const In *r0 = d[0], *r1 = d[1], *r2 = d[2], *r3 = d[3], *r4 = d[4], *r5 = d[5];
     float *y0 = out[0], *y1 = out[1], *y2 = out[2], *y3 = out[3], *y4 = out[4], *y5 = out[5];
 #pragma omp simd
     for (int64_t c = 0; c < channels; c++) {
-        const float even = d4[c] - 4 * d2[c], odd = d3[c] - 4 * d1[c];
-        const float near = d4[c] - d2[c], far = 2 * (d3[c] - d1[c]);
-        y0[c] = 4 * d0[c] - 5 * d2[c] + d4[c];
+        const float d0 = wide(r0[c]), d1 = wide(r1[c]), d2 = wide(r2[c]);
+        const float d3 = wide(r3[c]), d4 = wide(r4[c]), d5 = wide(r5[c]);
+        const float even = d4 - 4 * d2, odd = d3 - 4 * d1;
+        const float near = d4 - d2, far = 2 * (d3 - d1);
+        y0[c] = 4 * d0 - 5 * d2 + d4;
         y1[c] = even + odd;
         y2[c] = even - odd;
         y3[c] = near + far;
         y4[c] = near - far;
-        y5[c] = 4 * d1[c] - 5 * d3[c] + d5[c];
+        y5[c] = 4 * d1 - 5 * d3 + d5;
     }
 }
 
@@ -468,18 +617,16 @@ inline void out_of(const float *const *m, float *const *out, int64_t channels) {
     }
 }
 
-}  // namespace
-
-extern "C" {
-
 // B^T d B of the tiles first .. first + number - 1 of maps x [batch, height, width, channels], with
 // zeros around them: out [36, number, channels].
-void tiles_in(const float *x, int64_t height, int64_t width, int64_t channels, int64_t first,
+template <typename In>
+void to_tiles(const In *x, int64_t height, int64_t width, int64_t channels, int64_t first,
               int64_t number, float *out, int threads) {
 #pragma omp parallel num_threads(threads)
     {
         std::vector<float> halfway(PLACES * channels);
-        const std::vector<float> nothing(channels, 0.0f);
+        const std::vector<In> nothing(channels);
+        const In *pixels[REACH];
         const float *from[REACH];
         float *to[REACH];
 #pragma omp for
@@ -492,10 +639,10 @@ void tiles_in(const float *x, int64_t height, int64_t width, int64_t channels, i
                     const bool inside =
                         line >= 0 && line < height && column >= 0 && column < width;
                     const int64_t pixel = (tile.image * height + line) * width + column;
-                    from[i] = inside ? x + pixel * channels : nothing.data();
+                    pixels[i] = inside ? x + pixel * channels : nothing.data();
                     to[i] = &halfway[(i * REACH + j) * channels];
                 }
-                into(from, to, channels);
+                into(pixels, to, channels);
             }
             for (int64_t i = 0; i < REACH; i++) {
                 for (int64_t j = 0; j < REACH; j++) {
@@ -510,9 +657,10 @@ void tiles_in(const float *x, int64_t height, int64_t width, int64_t channels, i
 
 // (onto + A^T m A + bias) * factor of these tiles' m [36, number, channels], into the maps out [batch,
 // height, width, channels]; `onto` may be null.
-void tiles_out(const float *m, const float *bias, const float *onto, float factor, int64_t height,
-               int64_t width, int64_t channels, int64_t first, int64_t number, float *out,
-               int threads) {
+template <typename Out>
+void from_tiles(const float *m, const float *bias, const Out *onto, float factor, int64_t height,
+                int64_t width, int64_t channels, int64_t first, int64_t number, Out *out,
+                int threads) {
 #pragma omp parallel num_threads(threads)
     {
         std::vector<float> halfway(SIDE * REACH * channels), found(SIDE * channels);
@@ -533,15 +681,17 @@ void tiles_out(const float *m, const float *bias, const float *onto, float facto
                 out_of(from, to, channels);
                 const int64_t pixel = (tile.image * height + tile.y + i) * width + tile.x;
                 for (int64_t j = 0; j < SIDE && tile.x + j < width; j++) {
-                    const float *made = to[j], *o = onto + (pixel + j) * channels;
-                    float *y = out + (pixel + j) * channels;
+                    const float *made = to[j];
+                    const Out *o = onto + (pixel + j) * channels;
+                    Out *y = out + (pixel + j) * channels;
                     if (onto) {
 #pragma omp simd
                         for (int64_t c = 0; c < channels; c++)
-                            y[c] = (o[c] + (made[c] + bias[c])) * factor;
+                            put((wide(o[c]) + (made[c] + bias[c])) * factor, y + c);
                     } else {
 #pragma omp simd
-                        for (int64_t c = 0; c < channels; c++) y[c] = (made[c] + bias[c]) * factor;
+                        for (int64_t c = 0; c < channels; c++)
+                            put((made[c] + bias[c]) * factor, y + c);
                     }
                 }
             }
@@ -549,10 +699,41 @@ void tiles_out(const float *m, const float *bias, const float *onto, float facto
     }
 }
 
-// Whether `attention` is there: it needs matrix units.
-int has_attention() {
-#ifdef __AMX_BF16__
+}  // namespace
+
+extern "C" {
+
+// Maps x to the tiles of `to_tiles`, and tiles to maps by `from_tiles`; maps are halves if `half`.
+void tiles_in(const void *x, int half, int64_t height, int64_t width, int64_t channels,
+              int64_t first, int64_t number, float *out, int threads) {
+    if (half)
+        to_tiles(static_cast<const uint16_t *>(x), height, width, channels, first, number, out,
+                 threads);
+    else
+        to_tiles(static_cast<const float *>(x), height, width, channels, first, number, out,
+                 threads);
+}
+
+void tiles_out(const float *m, const float *bias, const void *onto, int half, float factor,
+               int64_t height, int64_t width, int64_t channels, int64_t first, int64_t number,
+               void *out, int threads) {
+    if (half)
+        from_tiles(m, bias, static_cast<const uint16_t *>(onto), factor, height, width, channels,
+                   first, number, static_cast<uint16_t *>(out), threads);
+    else
+        from_tiles(m, bias, static_cast<const float *>(onto), factor, height, width, channels,
+                   first, number, static_cast<float *>(out), threads);
+}
+
+// Whether `attention` is there, of halves or of float32: 2 on matrix units, for which the system must
+// give leave, 1 on vectors, 0 not at all.
+int has_attention(int half) {
+#if defined(__AMX_BF16__)
+    return half ? 0 : 2;
+#elif defined(__AVX512BF16__)
     return 1;
+#elif defined(__AVX512F__)
+    return half ? 0 : 1;
 #else
     return 0;
 #endif
@@ -560,11 +741,18 @@ int has_attention() {
 
 // softmax(q k / sqrt(width)) v of every head over the keys that are seen. query and out [batch,
 // queries, heads * width]; key_value [batch, keys, 2 * heads * width], keys first; seen [batch, keys].
-void attention(const float *query, const float *key_value, const uint8_t *seen, int64_t batch,
-               int64_t queries, int64_t keys, int64_t heads, int64_t width, float *out,
-               int threads) {
-#ifdef __AMX_BF16__
-    attended(query, key_value, seen, batch, queries, keys, heads, width, out, threads);
+void attention(const void *query, const void *key_value, const uint8_t *seen, int half,
+               int64_t batch, int64_t queries, int64_t keys, int64_t heads, int64_t width,
+               void *out, int threads) {
+#if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
+    if (half)
+        attended(static_cast<const uint16_t *>(query), static_cast<const uint16_t *>(key_value),
+                 seen, batch, queries, keys, heads, width, static_cast<uint16_t *>(out), threads);
+#endif
+#if defined(__AMX_BF16__) || defined(__AVX512F__)
+    if (!half)
+        attended(static_cast<const float *>(query), static_cast<const float *>(key_value), seen,
+                 batch, queries, keys, heads, width, static_cast<float *>(out), threads);
 #endif
 }
 

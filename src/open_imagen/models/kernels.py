@@ -26,6 +26,8 @@ FLAGS = (
 )
 ACTIVATIONS = {"": 0, "silu": 1, "gelu": 2}
 FLOAT, HALF, SPLIT = range(3)
+ON_MATRIX_UNITS = 2
+"""What `has_attention` says of the one that needs them, and the system's leave to use them."""
 EACH_PIXEL = 0
 """In place of a number of groups: norms over the channels of each pixel."""
 
@@ -66,9 +68,14 @@ def library() -> Any:
     found.join.argtypes = [
         *(pointer, pointer, pointer, pointer, ctypes.c_float, whole, whole, pointer, number)
     ]
-    found.attention.argtypes = [pointer] * 3 + [whole] * 5 + [pointer, number]
-    found.tiles_in.argtypes = [pointer, *[whole] * 5, pointer, number]
-    found.tiles_out.argtypes = [*[pointer] * 3, ctypes.c_float, *[whole] * 5, pointer, number]
+    found.attention.argtypes = [*[pointer] * 3, number, *[whole] * 5, pointer, number]
+    found.tiles_in.argtypes = [pointer, number, *[whole] * 5, pointer, number]
+    found.tiles_out.argtypes = [
+        *[pointer] * 3,
+        *(number, ctypes.c_float),
+        *[whole] * 5,
+        *(pointer, number),
+    ]
     for function in (
         *(found.norm_act, found.split, found.join, found.attention),
         *(found.tiles_in, found.tiles_out),
@@ -188,19 +195,23 @@ def tiles_of(x: Tensor) -> int:
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor, onto: Tensor | None, factor: float) -> Tensor:
-    """(onto + conv(x) + bias) * factor, float32, by a 3x3 convolution with zeros around x.
+    """(onto + conv(x) + bias) * factor, in the type of x, by a 3x3 convolution with zeros around x.
 
     A quarter of the products that it takes written out (Lavin and Gray 2016, F(4x4, 3x3)), some
-    tiles at a time; 2^-15 of the largest result may be lost.
+    tiles at a time, in float32; 2^-15 of the largest result may be lost.
 
     Args:
         weight: as `prepared`.
+        bias: float32.
     """
     x = x.contiguous(memory_format=torch.channels_last)
     if onto is not None:
         onto = onto.contiguous(memory_format=torch.channels_last)
     (batch, inside, height, width), outside = x.shape, weight.shape[2]
-    out = torch.empty((batch, outside, height, width), memory_format=torch.channels_last)
+    half = x.dtype == torch.bfloat16
+    out = torch.empty(
+        (batch, outside, height, width), dtype=x.dtype, memory_format=torch.channels_last
+    )
     threads, total = torch.get_num_threads(), tiles_of(x)
     most = max(32, WORKING // (len(weight) * (inside + outside)))
     most = -(-total // -(-total // most))  # parts of one size
@@ -211,11 +222,11 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, onto: Tensor | None, facto
         ready = before[: len(weight) * number * inside].view(len(weight), number, inside)
         made = after[: len(weight) * number * outside].view(len(weight), number, outside)
         library().tiles_in(
-            *(x.data_ptr(), height, width, inside, first, number, ready.data_ptr(), threads)
+            *(x.data_ptr(), half, height, width, inside, first, number, ready.data_ptr(), threads)
         )
         torch.bmm(ready, weight, out=made)
         library().tiles_out(
-            *(made.data_ptr(), bias.data_ptr(), _address(onto), factor),
+            *(made.data_ptr(), bias.data_ptr(), _address(onto), half, factor),
             *(height, width, outside, first, number, out.data_ptr(), threads),
         )
     return out
@@ -235,9 +246,9 @@ def prepared(weight: Tensor) -> Tensor:
 
 
 def attention(query: Tensor, keys_values: Tensor, mask: Tensor, heads: int) -> Tensor:
-    """softmax(q k / sqrt d) v of every head over the keys that are not masked, float32.
+    """softmax(q k / sqrt d) v of every head over the keys that are not masked.
 
-    Wants matrix units: see `fast.has_matrix_units`.
+    In float32 or bfloat16, in which sums are float32; see `fast.gains_in_attention` for where.
 
     Args:
         query: [B, N, C].
@@ -248,8 +259,16 @@ def attention(query: Tensor, keys_values: Tensor, mask: Tensor, heads: int) -> T
     batch, number, channels = query.shape
     out = torch.empty_like(query)
     library().attention(
-        *(query.data_ptr(), keys_values.data_ptr(), mask.data_ptr(), batch, number, mask.shape[1]),
-        *(heads, channels // heads, out.data_ptr(), torch.get_num_threads()),
+        *(query.data_ptr(), keys_values.data_ptr(), mask.data_ptr(), query.dtype == torch.bfloat16),
+        *(
+            batch,
+            number,
+            mask.shape[1],
+            heads,
+            channels // heads,
+            out.data_ptr(),
+            torch.get_num_threads(),
+        ),
     )
     return out
 
