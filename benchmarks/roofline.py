@@ -133,8 +133,8 @@ def measure(rounds: int) -> Iterator[Table]:
         f"One call for one picture, {TOKENS} tokens, the text already read. This machine at best: "
         f"{machine.float32 / 1e9:,.0f} GFLOP/s in float32 and {machine.bfloat16 / 1e9:,.0f} in "
         f"bfloat16 (matrices of 2,048), {machine.bandwidth / 1e9:.0f} GB/s (copying). Fraction: "
-        "floor to measured. Above 1 in float32, fast, is no error: its convolutions run on "
-        "bfloat16 units in two parts. Calls whose floor is beyond "
+        "floor to measured. Above 1, fast, is no error: convolutions run on bfloat16 matrix units "
+        "in two parts or, without those, take a quarter of the products. Calls whose floor is beyond "
         f"{LONGEST:g} s are not made.",
         COLUMNS,
     )
