@@ -177,6 +177,8 @@ def test_small_maps_and_large_weights_are_not_put_into_tiles():
     large, strided, narrow = Conv(1024, 1024), Conv(64, 64, 3, 2), Conv(16, 64)
     assert not any(gains_in_tiles(one) for one in (large, strided, narrow, Conv(64, 64, 1)))
     assert gains_in_tiles(conv) != has_matrix_units()
+    assert not gains_in_tiles(conv.bfloat16())
+    assert gains_in_tiles(Conv(64, 64).bfloat16()) != has_matrix_units()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -22,8 +22,9 @@ from open_imagen.recording import Recording
 MOST_RECORDINGS = 8
 """Shapes of calls whose recordings are kept on a GPU."""
 NARROWEST = 32
-"""Channels below which a convolution gains nothing in two parts or in tiles."""
-
+"""Channels below which a float32 convolution gains nothing in two parts or in tiles."""
+NARROWEST_HALVES = 64
+"""The same of a bfloat16 convolution in tiles."""
 LARGEST = 2**23
 """Weights beyond which a convolution is not put into tiles, where they take four times the room."""
 FEWEST = 16
@@ -97,13 +98,14 @@ def gains_in_parts(conv: Conv) -> bool:
 def gains_in_tiles(conv: Conv) -> bool:
     """Whether a convolution is faster in tiles, on maps with enough of them."""
     fits = conv.kernel_size == (3, 3) and conv.stride == (1, 1) and conv.weight.numel() <= LARGEST
-    known = conv.weight.dtype in (torch.float32, torch.bfloat16)
-    return fits and known and is_wide(conv) and not has_matrix_units()
+    return fits and is_wide(conv) and not has_matrix_units()
 
 
 def is_wide(conv: Conv) -> bool:
-    """Whether a convolution has enough channels."""
-    return min(conv.in_channels, conv.out_channels) >= NARROWEST
+    """Whether a convolution has enough channels, for one in its type."""
+    narrowest = {torch.float32: NARROWEST, torch.bfloat16: NARROWEST_HALVES}
+    dtype = conv.weight.dtype
+    return dtype in narrowest and min(conv.in_channels, conv.out_channels) >= narrowest[dtype]
 
 
 def gains_in_attention(layer: TextAttention) -> bool:
