@@ -134,8 +134,8 @@ def measure(rounds: int) -> Iterator[Table]:
         f"{machine.float32 / 1e9:,.0f} GFLOP/s in float32 and {machine.bfloat16 / 1e9:,.0f} in "
         f"bfloat16 (matrices of 2,048), {machine.bandwidth / 1e9:.0f} GB/s (copying). Fraction: "
         "floor to measured. Above 1, fast, is no error: convolutions run on bfloat16 matrix units "
-        "in two parts or, without those, take a quarter of the products. Calls whose floor is beyond "
-        f"{LONGEST:g} s are not made.",
+        "in two parts or, without those, take a quarter of the products. "
+        f"Calls whose floor is beyond {LONGEST:g} s are not made.",
         COLUMNS,
     )
     for name in STAGES:

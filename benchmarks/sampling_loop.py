@@ -149,9 +149,10 @@ def against_imagen_pytorch(
 
         ways[name] = theirs
         size = size_of(network)
-        shapes = {LIGHTER if efficient else EFFICIENT: efficient_base(size, TEXT)}
-        if not efficient:
-            shapes = {"ours": paper_base(size, TEXT)} | shapes
+        light = efficient_base(size, TEXT)
+        shapes = (
+            {LIGHTER: light} if efficient else {"ours": paper_base(size, TEXT), EFFICIENT: light}
+        )
         for called, shape in shapes.items():
             stage = Stage(StageConfig(name="base", resolution=64, network=shape)).eval()
             assert abs(size_of(stage.network) / size - 1) < 0.05, "not of equal parameters"

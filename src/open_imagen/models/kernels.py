@@ -260,15 +260,8 @@ def attention(query: Tensor, keys_values: Tensor, mask: Tensor, heads: int) -> T
     out = torch.empty_like(query)
     library().attention(
         *(query.data_ptr(), keys_values.data_ptr(), mask.data_ptr(), query.dtype == torch.bfloat16),
-        *(
-            batch,
-            number,
-            mask.shape[1],
-            heads,
-            channels // heads,
-            out.data_ptr(),
-            torch.get_num_threads(),
-        ),
+        *(batch, number, mask.shape[1], heads, channels // heads),
+        *(out.data_ptr(), torch.get_num_threads()),
     )
     return out
 
