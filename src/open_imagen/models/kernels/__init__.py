@@ -1,4 +1,4 @@
-"""Our own passes over feature maps on a CPU (kernels.cpp): built once, kept in the cache, called.
+"""Our own passes over feature maps on a CPU, in C++: built once, kept in the cache, called.
 
 Every function here equals a few lines of torch, which are what runs wherever this does not.
 """
@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from open_imagen.errors import MissingDependency
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
+SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
+HEADERS = sorted(Path(__file__).parent.glob("*.h"))
 FLAGS = (
     *("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"),
     *("-std=c++17", "-shared", "-fPIC"),
@@ -69,18 +71,15 @@ def library() -> Any:
         *(pointer, pointer, pointer, pointer, ctypes.c_float, whole, whole, pointer, number)
     ]
     found.attention.argtypes = [*[pointer] * 3, number, *[whole] * 5, pointer, number]
-    found.tiles_in.argtypes = [pointer, number, *[whole] * 5, pointer, number]
-    found.tiles_out.argtypes = [
-        *[pointer] * 3,
+    found.convolve.argtypes = [
+        *[pointer] * 4,
         *(number, ctypes.c_float),
         *[whole] * 5,
         *(pointer, number),
     ]
-    for function in (
-        *(found.norm_act, found.split, found.join, found.attention),
-        *(found.tiles_in, found.tiles_out),
-    ):
+    for function in (found.norm_act, found.split, found.join, found.attention, found.convolve):
         function.restype = None
+    found.panel_width.restype = whole
     return found
 
 
@@ -96,7 +95,8 @@ def _fingerprint() -> str:
         processor = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     except OSError:  # not Linux
         processor = platform.processor()
-    what = (SOURCE.read_text(encoding="utf-8"), " ".join(FLAGS), platform.machine(), processor)
+    code = (file.read_text(encoding="utf-8") for file in SOURCES + HEADERS)
+    what = (*code, " ".join(FLAGS), platform.machine(), processor)
     return hashlib.sha256("\n".join(what).encode()).hexdigest()[:16]
 
 
@@ -106,7 +106,7 @@ def _build(file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=file.parent) as folder:
             made = Path(folder) / file.name
-            command = [compiler, *FLAGS, str(SOURCE), "-o", str(made)]
+            command = [compiler, *FLAGS, *map(str, SOURCES), "-o", str(made)]
             subprocess.run(command, check=True, capture_output=True, text=True)
             os.replace(made, file)
     except FileNotFoundError as error:
@@ -116,7 +116,7 @@ def _build(file: Path) -> None:
     except subprocess.CalledProcessError as error:
         first = (error.stderr or "").strip().splitlines()[:1]
         raise MissingDependency(
-            f"{compiler} does not build {SOURCE.name}: {' '.join(first)}"
+            f"{compiler} does not build our kernels: {' '.join(first)}"
         ) from error
     except OSError as error:
         raise MissingDependency(f"Cannot write {file}: {error.strerror}.") from error
@@ -185,8 +185,6 @@ def join(first: Tensor, rest: Tensor, bias: Tensor, onto: Tensor | None, factor:
 
 TILE = 4
 """Side of the tiles in which `convolve` makes its results."""
-WORKING = 2**20
-"""Numbers that `convolve` works on at a time: what fits into the caches near the cores."""
 
 
 def tiles_of(x: Tensor) -> int:
@@ -194,11 +192,13 @@ def tiles_of(x: Tensor) -> int:
     return int(x.shape[0]) * -(-int(x.shape[2]) // TILE) * -(-int(x.shape[3]) // TILE)
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor, onto: Tensor | None, factor: float) -> Tensor:
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor, onto: Tensor | None, factor: float
+) -> Tensor:
     """(onto + conv(x) + bias) * factor, in the type of x, by a 3x3 convolution with zeros around x.
 
-    A quarter of the products that it takes written out (Lavin and Gray 2016, F(4x4, 3x3)), some
-    tiles at a time, in float32; 2^-15 of the largest result may be lost.
+    A quarter of the products that it takes written out (Lavin and Gray 2016, F(4x4, 3x3)), in
+    float32; 2^-15 of the largest result may be lost.
 
     Args:
         weight: as `prepared`.
@@ -207,33 +207,21 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, onto: Tensor | None, facto
     x = x.contiguous(memory_format=torch.channels_last)
     if onto is not None:
         onto = onto.contiguous(memory_format=torch.channels_last)
-    (batch, inside, height, width), outside = x.shape, weight.shape[2]
-    half = x.dtype == torch.bfloat16
+    (batch, inside, height, width), outside = x.shape, len(bias)
     out = torch.empty(
         (batch, outside, height, width), dtype=x.dtype, memory_format=torch.channels_last
     )
-    threads, total = torch.get_num_threads(), tiles_of(x)
-    most = max(32, WORKING // (len(weight) * (inside + outside)))
-    most = -(-total // -(-total // most))  # parts of one size
-    before = torch.empty(len(weight) * most * inside)
-    after = torch.empty(len(weight) * most * outside)
-    for first in range(0, total, most):
-        number = min(most, total - first)
-        ready = before[: len(weight) * number * inside].view(len(weight), number, inside)
-        made = after[: len(weight) * number * outside].view(len(weight), number, outside)
-        library().tiles_in(
-            *(x.data_ptr(), half, height, width, inside, first, number, ready.data_ptr(), threads)
-        )
-        torch.bmm(ready, weight, out=made)
-        library().tiles_out(
-            *(made.data_ptr(), bias.data_ptr(), _address(onto), half, factor),
-            *(height, width, outside, first, number, out.data_ptr(), threads),
-        )
+    library().convolve(
+        *(x.data_ptr(), weight.data_ptr(), bias.data_ptr(), _address(onto)),
+        *(x.dtype == torch.bfloat16, factor, batch, height, width, inside, outside),
+        *(out.data_ptr(), torch.get_num_threads()),
+    )
     return out
 
 
 def prepared(weight: Tensor) -> Tensor:
-    """G g G^T of the weights [O, C, 3, 3] of a convolution, [36, C, O]: what `convolve` wants."""
+    """G g G^T of the weights [O, C, 3, 3] of a convolution, as `convolve` wants them: in panels of
+    so many outputs at a time, [panels, 36, C, width]."""
     g = torch.tensor(
         [
             *([1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6]),
@@ -241,8 +229,10 @@ def prepared(weight: Tensor) -> Tensor:
         ],
         dtype=torch.float64,
     )
-    found = torch.einsum("ai,ocij,bj->abco", g, weight.double(), g)
-    return found.flatten(0, 1).float().contiguous()
+    found = torch.einsum("ai,ocij,bj->abco", g, weight.double(), g).flatten(0, 1).float()
+    width = library().panel_width()
+    found = F.pad(found, (0, -found.shape[2] % width)).unflatten(2, (-1, width))
+    return found.permute(2, 0, 1, 3).contiguous()
 
 
 def attention(query: Tensor, keys_values: Tensor, mask: Tensor, heads: int) -> Tensor:

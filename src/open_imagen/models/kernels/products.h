@@ -1,0 +1,86 @@
+// Products of float32 matrices, and of pairs of bfloat16 where vectors multiply those.
+//
+// Numbers lie in cells of four bytes, one float32 or a pair of bfloat16: of a row on the left of a
+// product, one cell after the other; on its right in panels of WIDE columns, one row of cells after the
+// other. Up to TALL rows on the left make sums of WIDE columns in the registers.
+
+#pragma once
+
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
+#include <type_traits>
+
+#include "numbers.h"
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int64_t LANES = 16, VECTORS = 2, TALL = 12;
+#elif defined(__AVX2__)
+constexpr int64_t LANES = 8, VECTORS = 2, TALL = 6;
+#else
+constexpr int64_t LANES = 4, VECTORS = 4, TALL = 6;
+#endif
+constexpr int64_t WIDE = VECTORS * LANES;
+
+typedef float Vector __attribute__((vector_size(LANES * sizeof(float))));
+
+template <typename Number> constexpr int64_t IN_CELL = sizeof(float) / sizeof(Number);
+
+inline Vector plus_products(Vector sum, const float *left, const float *right) {
+    Vector row;
+    std::memcpy(&row, right, sizeof(row));
+    return sum + *left * row;
+}
+
+#ifdef __AVX512BF16__
+inline Vector plus_products(Vector sum, const uint16_t *left, const uint16_t *right) {
+    int32_t cell;
+    std::memcpy(&cell, left, 4);
+    return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32(cell),
+                            (__m512bh)_mm512_loadu_si512(right));
+}
+#endif
+
+// ROWS rows, `stride` numbers apart, times a panel of `cells` rows, into `out` [ROWS, WIDE] with
+// `across` numbers from row to row.
+template <int64_t ROWS, typename Number>
+inline void product(const Number *left, int64_t stride, const Number *panel, int64_t cells,
+                    float *out, int64_t across) {
+    constexpr int64_t N = IN_CELL<Number>;
+    Vector sums[ROWS][VECTORS] = {};
+    for (int64_t d = 0; d < cells; d++)
+#pragma GCC unroll 16
+        for (int64_t r = 0; r < ROWS; r++)
+#pragma GCC unroll 4
+            for (int64_t v = 0; v < VECTORS; v++)
+                sums[r][v] = plus_products(sums[r][v], left + r * stride + d * N,
+                                           panel + (d * WIDE + v * LANES) * N);
+#pragma GCC unroll 16
+    for (int64_t r = 0; r < ROWS; r++)
+#pragma GCC unroll 4
+        for (int64_t v = 0; v < VECTORS; v++)
+            std::memcpy(out + r * across + v * LANES, &sums[r][v], sizeof(Vector));
+}
+
+// The same of any number of rows, which is rounded up to a multiple of STEP. So few rows alone would
+// leave the units waiting for the last sum.
+constexpr int64_t STEP = TALL / 3;
+
+template <typename Number>
+inline void products(const Number *left, int64_t stride, const Number *panel, int64_t cells,
+                     float *out, int64_t across, int64_t rows) {
+    int64_t r = 0;
+    const auto next = [&](auto some) {
+        product<some>(left + r * stride, stride, panel, cells, out + r * across, across);
+        r += some;
+    };
+    const int64_t steps = ceil_div(rows, STEP), pairs = steps % 3 == 0 ? 0 : steps % 3 == 2 ? 1 : 2;
+    if (steps == 1) return next(std::integral_constant<int64_t, STEP>());
+    while (r < rows - 2 * pairs * STEP) next(std::integral_constant<int64_t, TALL>());
+    while (r < rows) next(std::integral_constant<int64_t, 2 * STEP>());
+}
+
+}  // namespace
