@@ -221,7 +221,7 @@ def convolve(
 
 def prepared(weight: Tensor) -> Tensor:
     """G g G^T of the weights [O, C, 3, 3] of a convolution, as `convolve` wants them: in panels of
-    so many outputs at a time, [panels, 36, C, width]."""
+    so many outputs at a time, [36, panels, C, width]."""
     g = torch.tensor(
         [
             *([1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6]),
@@ -232,7 +232,7 @@ def prepared(weight: Tensor) -> Tensor:
     found = torch.einsum("ai,ocij,bj->abco", g, weight.double(), g).flatten(0, 1).float()
     width = library().panel_width()
     found = F.pad(found, (0, -found.shape[2] % width)).unflatten(2, (-1, width))
-    return found.permute(2, 0, 1, 3).contiguous()
+    return found.transpose(1, 2).contiguous()
 
 
 def attention(query: Tensor, keys_values: Tensor, mask: Tensor, heads: int) -> Tensor:

@@ -14,8 +14,8 @@
 namespace {
 
 constexpr int64_t SIDE = 4, REACH = 6, PLACES = REACH * REACH;
-constexpr int64_t BLOCK = 32;      // tiles whose results are made at a time
-constexpr int64_t ROOM = 1 << 18;  // numbers of tiles to each core: what its caches hold
+constexpr int64_t ROOM = 3 << 17;  // numbers of tiles at a time for each core: what its caches hold
+constexpr int64_t FEWEST = 32;     // tiles at a time
 
 // Room for numbers that a thread keeps from call to call: new memory costs more than filling it.
 class Room {
@@ -37,7 +37,7 @@ class Room {
     int64_t size = 0;
 };
 
-thread_local Room tiles_ready, tiles_made, tile_halfway;
+thread_local Room before, after, halfway_there, all_there;
 
 struct Map {
     int64_t height, width, channels;
@@ -74,10 +74,10 @@ inline void into(const In *const *d, float *const *out, int64_t channels) {
     }
 }
 
-// A^T times six rows of WIDE channels, `from` numbers apart, into four rows `to` apart.
-inline void out_of(const float *m, int64_t from, float *y, int64_t to) {
+// A^T times six rows of channels, `from` numbers apart, into four rows `to` apart.
+inline void out_of(const float *m, int64_t from, float *y, int64_t to, int64_t channels) {
 #pragma omp simd
-    for (int64_t c = 0; c < WIDE; c++) {
+    for (int64_t c = 0; c < channels; c++) {
         const float m1 = m[from + c], m2 = m[2 * from + c];
         const float m3 = m[3 * from + c], m4 = m[4 * from + c];
         const float sum = m1 + m2, gap = m1 - m2, sum2 = m3 + m4, gap2 = m3 - m4;
@@ -117,68 +117,65 @@ void to_tile(const In *x, const Map &map, const Tile &tile, float *out, int64_t 
     }
 }
 
-// (onto + A^T m A + bias) * factor of a tile, into the map; `channels` of them, WIDE at most, whose
-// first is `channel`. m [36, WIDE], `apart` numbers from one to the next. `onto` may be null.
+// (onto + A^T m A + bias) * factor of a tile, into the map. m [36, channels], `apart` numbers from one
+// to the next; `halfway` has room for 24 rows of channels, `found` for four; `onto` may be null.
 template <typename Out>
 void from_tile(const float *m, int64_t apart, const float *bias, const Out *onto, float factor,
-               const Map &map, const Tile &tile, int64_t channel, int64_t channels, Out *out) {
-    float halfway[SIDE * REACH * WIDE], found[SIDE * WIDE];
+               const Map &map, const Tile &tile, float *halfway, float *found, Out *out) {
+    const int64_t row = map.channels;
     for (int64_t j = 0; j < REACH; j++)
-        out_of(m + j * apart, REACH * apart, halfway + j * WIDE, REACH * WIDE);
+        out_of(m + j * apart, REACH * apart, halfway + j * row, REACH * row, row);
     for (int64_t i = 0; i < SIDE && tile.y + i < map.height; i++) {
-        out_of(halfway + i * REACH * WIDE, WIDE, found, WIDE);
+        out_of(halfway + i * REACH * row, row, found, row, row);
         const int64_t pixel = (tile.image * map.height + tile.y + i) * map.width + tile.x;
         for (int64_t j = 0; j < SIDE && tile.x + j < map.width; j++) {
-            const int64_t at = (pixel + j) * map.channels + channel;
-            const float *made = found + j * WIDE;
+            const float *made = found + j * row;
+            const Out *o = onto + (pixel + j) * row;
+            Out *y = out + (pixel + j) * row;
             if (onto) {
-                for (int64_t c = 0; c < channels; c++)
-                    put((wide(onto[at + c]) + (made[c] + bias[c])) * factor, out + at + c);
+#pragma omp simd
+                for (int64_t c = 0; c < row; c++)
+                    put((wide(o[c]) + (made[c] + bias[c])) * factor, y + c);
             } else {
-                for (int64_t c = 0; c < channels; c++)
-                    put((made[c] + bias[c]) * factor, out + at + c);
+#pragma omp simd
+                for (int64_t c = 0; c < row; c++) put((made[c] + bias[c]) * factor, y + c);
             }
         }
     }
 }
 
+// Some tiles at a time: their inputs, the products of one place after another, their results.
 template <typename Number>
 void convolved(const Number *x, const float *weight, const float *bias, const Number *onto,
-               float factor, int64_t batch, const Map &in, int64_t outside, Number *out,
+               float factor, int64_t batch, const Map &in, const Map &map, Number *out,
                int threads) {
-    const Map map = {in.height, in.width, outside};
     const int64_t total = batch * ceil_div(in.height, SIDE) * ceil_div(in.width, SIDE);
-    const int64_t most = std::max(BLOCK, threads * ROOM / (PLACES * in.channels));
+    const int64_t panels = ceil_div(map.channels, WIDE), across = panels * WIDE;
+    const int64_t most = std::max(FEWEST, threads * ROOM / (PLACES * (in.channels + across)));
     const int64_t part = ceil_div(total, ceil_div(total, most));  // parts of one size
-    const int64_t panels = ceil_div(outside, WIDE), depth = in.channels * WIDE;
-    float *const ready = tiles_ready.of((PLACES * part + TALL) * in.channels);
+    const int64_t apart = ceil_div(part, STEP) * STEP * across;
+    float *const ready = before.of((PLACES * part + STEP) * in.channels);
+    float *const made = after.of(PLACES * apart);
 #pragma omp parallel num_threads(threads)
     {
-        float *const made = tiles_made.of(PLACES * BLOCK * WIDE);
-        float *const halfway = tile_halfway.of(PLACES * in.channels);
+        float *const halfway = halfway_there.of(PLACES * std::max(in.channels, map.channels));
+        float *const found = all_there.of(SIDE * map.channels);
         const std::vector<Number> nothing(in.channels);
         for (int64_t first = 0; first < total; first += part) {
-            const int64_t number = std::min(part, total - first), blocks = ceil_div(number, BLOCK);
-            const int64_t block = ceil_div(ceil_div(number, blocks), STEP) * STEP;
-            const bool down = blocks >= panels;  // what there is less of is read again and again
+            const int64_t number = std::min(part, total - first);
 #pragma omp for
             for (int64_t k = 0; k < number; k++)
-                to_tile(x, in, Tile(first + k, in), &ready[k * in.channels], number * in.channels,
+                to_tile(x, in, Tile(first + k, in), ready + k * in.channels, number * in.channels,
                         halfway, nothing.data());
 #pragma omp for
-            for (int64_t k = 0; k < panels * blocks; k++) {
-                const int64_t panel = down ? k % panels : k / blocks;
-                const int64_t begin = (down ? k / panels : k % blocks) * block;
-                const int64_t rows = std::min(block, number - begin);
-                const float *w = weight + panel * PLACES * depth;
-                for (int64_t p = 0; p < PLACES; p++)
-                    products(&ready[(p * number + begin) * in.channels], in.channels,
-                             w + p * depth, in.channels, &made[p * BLOCK * WIDE], WIDE, rows);
-                const int64_t channel = panel * WIDE, channels = std::min(WIDE, outside - channel);
-                for (int64_t r = 0; r < rows; r++)
-                    from_tile(&made[r * WIDE], BLOCK * WIDE, bias + channel, onto, factor, map,
-                              Tile(first + begin + r, in), channel, channels, out);
-            }
+            for (int64_t k = 0; k < PLACES * panels; k++)
+                products(ready + k / panels * number * in.channels, in.channels,
+                         weight + k * in.channels * WIDE, in.channels,
+                         made + k / panels * apart + k % panels * WIDE, across, number);
+#pragma omp for
+            for (int64_t k = 0; k < number; k++)
+                from_tile(made + k * across, apart, bias, onto, factor, map, Tile(first + k, map),
+                          halfway, found, out);
         }
     }
 }
@@ -191,19 +188,19 @@ extern "C" {
 int64_t panel_width() { return WIDE; }
 
 // (onto + conv(x) + bias) * factor of maps x [batch, height, width, inside], with zeros around them, by
-// weights in panels, [outside / WIDE, 36, inside, WIDE], into `out` [batch, height, width, outside];
-// `onto` may be null. Maps are halves if `half`.
+// weights [36, panels, inside, panel_width()], into `out` [batch, height, width, outside]; `onto` may be
+// null. Maps are halves if `half`.
 void convolve(const void *x, const float *weight, const float *bias, const void *onto, int half,
               float factor, int64_t batch, int64_t height, int64_t width, int64_t inside,
               int64_t outside, void *out, int threads) {
-    const Map in = {height, width, inside};
+    const Map in = {height, width, inside}, map = {height, width, outside};
     if (half)
         convolved(static_cast<const uint16_t *>(x), weight, bias,
-                  static_cast<const uint16_t *>(onto), factor, batch, in, outside,
+                  static_cast<const uint16_t *>(onto), factor, batch, in, map,
                   static_cast<uint16_t *>(out), threads);
     else
         convolved(static_cast<const float *>(x), weight, bias, static_cast<const float *>(onto),
-                  factor, batch, in, outside, static_cast<float *>(out), threads);
+                  factor, batch, in, map, static_cast<float *>(out), threads);
 }
 
 }  // extern "C"
