@@ -114,7 +114,8 @@ def _build(file: Path) -> None:
             f"There is no C++ compiler {compiler!r}.", "Install g++, or name another one in CXX."
         ) from error
     except subprocess.CalledProcessError as error:
-        first = (error.stderr or "").strip().splitlines()[:1]
+        said = (error.stderr or "").strip().splitlines()
+        first = [line for line in said if "error" in line][:1] or said[:1]
         raise MissingDependency(
             f"{compiler} does not build our kernels: {' '.join(first)}"
         ) from error

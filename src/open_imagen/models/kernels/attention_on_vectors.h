@@ -40,19 +40,21 @@ template <typename Number> struct Head {
 template <typename Number>
 inline float softened(const float *score, float scale, const float *hidden, int64_t keys,
                       Number *given) {
-    float most = -3e38f, sum = 0;
-#pragma omp simd reduction(max : most)
-    for (int64_t k = 0; k < keys; k++) {
-        const float one = scale * score[k] + hidden[k];
+    Vector most = Vector{} - 3e38f, all = {};
+    for (int64_t k = 0; k < keys; k += LANES) {
+        const Vector one = scale * load(score + k, LANES) + load(hidden + k, LANES);
         most = one > most ? one : most;
     }
-#pragma omp simd reduction(+ : sum)
-    for (int64_t k = 0; k < keys; k++) {
-        const float behind = scale * score[k] + hidden[k] - most;
-        const float one = power_of_two(behind > -80.0f ? behind : -80.0f);
-        sum += one;
-        put(one, given + k);
+    float highest = most[0], sum = 0;
+    for (int64_t k = 1; k < LANES; k++) highest = std::max(highest, most[k]);
+    const Vector least = Vector{} - 80.0f;
+    for (int64_t k = 0; k < keys; k += LANES) {
+        const Vector one = scale * load(score + k, LANES) + load(hidden + k, LANES) - highest;
+        const Vector power = power_of_two(one > least ? one : least);
+        all += power;
+        store(power, given + k, LANES);
     }
+    for (int64_t k = 0; k < LANES; k++) sum += all[k];
     return sum;
 }
 

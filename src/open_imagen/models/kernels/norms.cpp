@@ -3,6 +3,7 @@
 // Maps are channels_last: `rows` pixels of `channels` numbers for each of `batch` images. Numbers are
 // float32 or bfloat16 (`half`). A float32 map can be put out in two parts (parts.cpp).
 
+#include <cmath>
 #include <vector>
 
 #include "numbers.h"
@@ -14,17 +15,15 @@ enum Output { FLOAT, HALF, SPLIT };
 
 // The share of a normal distribution below x, as 1/2 + x P(x^2) / Q(x^2); absolute error below 3e-7.
 // Least squares, reweighted towards the largest error, on |x| <= 5.5, beyond which it is 0 or 1.
-inline float normal_share(float x) {
-    x = x < -5.5f ? -5.5f : (x > 5.5f ? 5.5f : x);
-    const float t = x * x;
-    float p = 2.274936427e-8f;
-    p = p * t + 6.352108203e-6f;
+inline Vector normal_share(Vector x) {
+    x = within(Vector{} - 5.5f, x, Vector{} + 5.5f);
+    const Vector t = x * x;
+    Vector p = 2.274936427e-8f * t + 6.352108203e-6f;
     p = p * t + 1.688255074e-4f;
     p = p * t + 4.677259743e-3f;
     p = p * t + 3.385263997e-2f;
     p = p * t + 3.989422346e-1f;
-    float q = 1.197503145e-6f;
-    q = q * t + 7.364740033e-5f;
+    Vector q = 1.197503145e-6f * t + 7.364740033e-5f;
     q = q * t + 1.884444044e-3f;
     q = q * t + 2.864586648e-2f;
     q = q * t + 2.515219030e-1f;
@@ -32,7 +31,7 @@ inline float normal_share(float x) {
     return 0.5f + x * p / q;
 }
 
-template <int ACT> inline float activated(float x) {
+template <int ACT> inline Vector activated(Vector x) {
     if (ACT == SILU) return x / (1.0f + exponential(-x));
     if (ACT == GELU) return x * normal_share(x);
     return x;
@@ -42,27 +41,17 @@ template <int ACT> inline float activated(float x) {
 template <int OUT, int ACT, typename In>
 inline void row(const In *x, const float *a, const float *d, int64_t channels, void *out,
                 uint16_t *three) {
-    if (OUT == FLOAT) {
-        float *y = static_cast<float *>(out);
-#pragma omp simd
-        for (int64_t c = 0; c < channels; c++) y[c] = activated<ACT>(wide(x[c]) * a[c] + d[c]);
-    } else if (OUT == HALF) {
-        uint16_t *y = static_cast<uint16_t *>(out);
-#pragma omp simd
-        for (int64_t c = 0; c < channels; c++)
-            y[c] = narrow(activated<ACT>(wide(x[c]) * a[c] + d[c]));
-    } else {
-        uint16_t *high = static_cast<uint16_t *>(out);
-#pragma omp simd
-        for (int64_t c = 0; c < channels; c++) {
-            const float y = activated<ACT>(wide(x[c]) * a[c] + d[c]);
-            const uint16_t h = narrow(y);
-            high[c] = h;
-            three[c] = h;
-            three[channels + c] = rest_of(y, h);
-            three[2 * channels + c] = h;
-        }
-    }
+    to_channels(channels, [=](int64_t c, auto number) {
+        const Vector y = activated<ACT>(load(x + c, number) * load(a + c, number) + load(d + c, number));
+        if (OUT == FLOAT) return store(y, static_cast<float *>(out) + c, number);
+        uint16_t *high = static_cast<uint16_t *>(out) + c;
+        store(y, high, number);
+        if (OUT == HALF) return;
+        const Vector first = load(high, number);
+        store(first, three + c, number);
+        store(y - first, three + channels + c, number);
+        store(first, three + 2 * channels + c, number);
+    });
 }
 
 // a and d of one row for a norm over it first: a (x - mean) / deviation + d = times * x + plus.

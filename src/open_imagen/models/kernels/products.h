@@ -10,22 +10,18 @@
 #include <immintrin.h>
 #endif
 
-#include <type_traits>
-
 #include "numbers.h"
 
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int64_t LANES = 16, VECTORS = 2, TALL = 12;
-#elif defined(__AVX2__)
-constexpr int64_t LANES = 8, VECTORS = 2, TALL = 6;
+constexpr int64_t VECTORS = 2, TALL = 12;
+#elif defined(__AVX__)
+constexpr int64_t VECTORS = 2, TALL = 6;
 #else
-constexpr int64_t LANES = 4, VECTORS = 4, TALL = 6;
+constexpr int64_t VECTORS = 4, TALL = 6;
 #endif
 constexpr int64_t WIDE = VECTORS * LANES;
-
-typedef float Vector __attribute__((vector_size(LANES * sizeof(float))));
 
 template <typename Number> constexpr int64_t IN_CELL = sizeof(float) / sizeof(Number);
 

@@ -59,33 +59,31 @@ template <typename In>
 inline void into(const In *const *d, float *const *out, int64_t channels) {
     const In *r0 = d[0], *r1 = d[1], *r2 = d[2], *r3 = d[3], *r4 = d[4], *r5 = d[5];
     float *y0 = out[0], *y1 = out[1], *y2 = out[2], *y3 = out[3], *y4 = out[4], *y5 = out[5];
-#pragma omp simd
-    for (int64_t c = 0; c < channels; c++) {
-        const float d0 = wide(r0[c]), d1 = wide(r1[c]), d2 = wide(r2[c]);
-        const float d3 = wide(r3[c]), d4 = wide(r4[c]), d5 = wide(r5[c]);
-        const float even = d4 - 4 * d2, odd = d3 - 4 * d1;
-        const float near = d4 - d2, far = 2 * (d3 - d1);
-        y0[c] = 4 * d0 - 5 * d2 + d4;
-        y1[c] = even + odd;
-        y2[c] = even - odd;
-        y3[c] = near + far;
-        y4[c] = near - far;
-        y5[c] = 4 * d1 - 5 * d3 + d5;
-    }
+    to_channels(channels, [=](int64_t c, auto number) {
+        const Vector d0 = load(r0 + c, number), d1 = load(r1 + c, number);
+        const Vector d2 = load(r2 + c, number), d3 = load(r3 + c, number);
+        const Vector d4 = load(r4 + c, number), d5 = load(r5 + c, number);
+        const Vector even = d4 - 4 * d2, odd = d3 - 4 * d1, near = d4 - d2, far = 2 * (d3 - d1);
+        store(4 * d0 - 5 * d2 + d4, y0 + c, number);
+        store(even + odd, y1 + c, number);
+        store(even - odd, y2 + c, number);
+        store(near + far, y3 + c, number);
+        store(near - far, y4 + c, number);
+        store(4 * d1 - 5 * d3 + d5, y5 + c, number);
+    });
 }
 
 // A^T times six rows of channels, `from` numbers apart, into four rows `to` apart.
 inline void out_of(const float *m, int64_t from, float *y, int64_t to, int64_t channels) {
-#pragma omp simd
-    for (int64_t c = 0; c < channels; c++) {
-        const float m1 = m[from + c], m2 = m[2 * from + c];
-        const float m3 = m[3 * from + c], m4 = m[4 * from + c];
-        const float sum = m1 + m2, gap = m1 - m2, sum2 = m3 + m4, gap2 = m3 - m4;
-        y[c] = m[c] + sum + sum2;
-        y[to + c] = gap + 2 * gap2;
-        y[2 * to + c] = sum + 4 * sum2;
-        y[3 * to + c] = gap + 8 * gap2 + m[5 * from + c];
-    }
+    to_channels(channels, [=](int64_t c, auto number) {
+        const auto row = [=](int64_t k) { return load(m + k * from + c, number); };
+        const Vector m1 = row(1), m2 = row(2), m3 = row(3), m4 = row(4);
+        const Vector sum = m1 + m2, gap = m1 - m2, sum2 = m3 + m4, gap2 = m3 - m4;
+        store(row(0) + sum + sum2, y + c, number);
+        store(gap + 2 * gap2, y + to + c, number);
+        store(sum + 4 * sum2, y + 2 * to + c, number);
+        store(gap + 8 * gap2 + row(5), y + 3 * to + c, number);
+    });
 }
 
 // B^T d B of a tile of x, with zeros around the map: [36, channels], `apart` numbers from one to the
@@ -132,14 +130,11 @@ void from_tile(const float *m, int64_t apart, const float *bias, const Out *onto
             const float *made = found + j * row;
             const Out *o = onto + (pixel + j) * row;
             Out *y = out + (pixel + j) * row;
-            if (onto) {
-#pragma omp simd
-                for (int64_t c = 0; c < row; c++)
-                    put((wide(o[c]) + (made[c] + bias[c])) * factor, y + c);
-            } else {
-#pragma omp simd
-                for (int64_t c = 0; c < row; c++) put((made[c] + bias[c]) * factor, y + c);
-            }
+            to_channels(row, [=](int64_t c, auto number) {
+                Vector sum = load(made + c, number) + load(bias + c, number);
+                if (onto) sum = load(o + c, number) + sum;
+                store(sum * factor, y + c, number);
+            });
         }
     }
 }
