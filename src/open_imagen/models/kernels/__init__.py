@@ -27,7 +27,6 @@ FLAGS = (
     *(["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []),
 )
 ACTIVATIONS = {"": 0, "silu": 1, "gelu": 2}
-FLOAT, HALF, SPLIT = range(3)
 ON_MATRIX_UNITS = 2
 """What `has_attention` says of the one that needs them, and the system's leave to use them."""
 EACH_PIXEL = 0
@@ -64,7 +63,7 @@ def library() -> Any:
     whole, pointer, number = ctypes.c_int64, ctypes.c_void_p, ctypes.c_int
     found.norm_act.argtypes = [
         *(pointer, number, whole, whole, whole, whole, ctypes.c_double),
-        *(pointer, pointer, pointer, pointer, whole, number, number, pointer, pointer, number),
+        *(pointer, pointer, pointer, pointer, whole, number, pointer, pointer, number),
     ]
     found.split.argtypes = [pointer, whole, whole, pointer, pointer, number]
     found.join.argtypes = [
@@ -145,7 +144,6 @@ def norm_act(
     batch, channels, height, width = x.shape
     out = torch.empty_like(x, dtype=torch.bfloat16 if in_parts or half else torch.float32)
     three = _like(x, 3 * channels) if in_parts else None
-    kind = SPLIT if in_parts else HALF if half else FLOAT
     scale, shift = None, None
     if scale_shift is not None:
         scale_shift = scale_shift.float().contiguous()
@@ -154,7 +152,7 @@ def norm_act(
     library().norm_act(
         *(x.data_ptr(), half, batch, height * width, channels, groups, eps),
         *(weight.data_ptr(), bias.data_ptr(), scale, shift, 2 * channels, ACTIVATIONS[activation]),
-        *(kind, out.data_ptr(), _address(three), torch.get_num_threads()),
+        *(out.data_ptr(), _address(three), torch.get_num_threads()),
     )
     return out if three is None else Split(out, three)
 

@@ -11,7 +11,6 @@
 namespace {
 
 enum Activation { NONE, SILU, GELU };
-enum Output { FLOAT, HALF, SPLIT };
 
 // The share of a normal distribution below x, as 1/2 + x P(x^2) / Q(x^2); absolute error below 3e-7.
 // Least squares, reweighted towards the largest error, on |x| <= 5.5, beyond which it is 0 or 1.
@@ -37,16 +36,15 @@ template <int ACT> inline Vector activated(Vector x) {
     return x;
 }
 
-// One row of pixels' channels: activation of a * x + d, put out as `OUT` says.
-template <int OUT, int ACT, typename In>
-inline void row(const In *x, const float *a, const float *d, int64_t channels, void *out,
-                uint16_t *three) {
+// One pixel: the activation of a * x + d, as numbers like x; or, if there are `three`, in two parts.
+template <int ACT, typename Number>
+inline void pixel(const Number *x, const float *a, const float *d, int64_t channels, void *out,
+                  uint16_t *three) {
     to_channels(channels, [=](int64_t c, auto number) {
         const Vector y = activated<ACT>(load(x + c, number) * load(a + c, number) + load(d + c, number));
-        if (OUT == FLOAT) return store(y, static_cast<float *>(out) + c, number);
+        if (!three) return store(y, static_cast<Number *>(out) + c, number);
         uint16_t *high = static_cast<uint16_t *>(out) + c;
         store(y, high, number);
-        if (OUT == HALF) return;
         const Vector first = load(high, number);
         store(first, three + c, number);
         store(y - first, three + channels + c, number);
@@ -75,11 +73,11 @@ inline void normed(const In *x, const float *a, const float *d, float eps, int64
     }
 }
 
-// All rows, as they are, or each normed first (`each`).
-template <int OUT, int ACT, typename In>
-void rows_of(const In *x, const float *a, const float *d, bool each, float eps, int64_t batch,
-             int64_t rows, int64_t channels, void *out, uint16_t *three, int threads) {
-    const int64_t size = OUT == FLOAT ? 4 : 2;
+// All pixels, as they are, or each normed first (`each`).
+template <int ACT, typename Number>
+void pixels(const Number *x, const float *a, const float *d, bool each, float eps, int64_t batch,
+            int64_t rows, int64_t channels, void *out, uint16_t *three, int threads) {
+    const int64_t size = three ? sizeof(uint16_t) : sizeof(Number);
 #pragma omp parallel num_threads(threads)
     {
         std::vector<float> times(each ? channels : 0), plus(each ? channels : 0);
@@ -87,20 +85,10 @@ void rows_of(const In *x, const float *a, const float *d, bool each, float eps, 
         for (int64_t k = 0; k < batch * rows; k++) {
             const int64_t of = k / rows * channels, at = k * channels;
             if (each) normed(x + at, a + of, d + of, eps, channels, times.data(), plus.data());
-            row<OUT, ACT>(x + at, each ? times.data() : a + of, each ? plus.data() : d + of,
-                          channels, static_cast<char *>(out) + at * size, three + 3 * at);
+            pixel<ACT>(x + at, each ? times.data() : a + of, each ? plus.data() : d + of, channels,
+                       static_cast<char *>(out) + at * size, three ? three + 3 * at : three);
         }
     }
-}
-
-template <int OUT, typename In>
-void chosen(int act, const In *x, const float *a, const float *d, bool each, float eps,
-            int64_t batch, int64_t rows, int64_t channels, void *out, uint16_t *three,
-            int threads) {
-    auto pass = act == SILU   ? rows_of<OUT, SILU, In>
-                : act == GELU ? rows_of<OUT, GELU, In>
-                              : rows_of<OUT, NONE, In>;
-    pass(x, a, d, each, eps, batch, rows, channels, out, three, threads);
 }
 
 // Sums and sums of squares over all rows, for each image and channel.
@@ -152,8 +140,7 @@ void statistics(const In *x, int64_t batch, int64_t rows, int64_t channels, int6
 template <typename In>
 void normalised(const In *x, int64_t batch, int64_t rows, int64_t channels, int64_t groups,
                 double eps, const float *weight, const float *bias, const float *scale,
-                const float *shift, int64_t stride, int act, int kind, void *out, uint16_t *three,
-                int threads) {
+                const float *shift, int64_t stride, int act, void *out, uint16_t *three, int threads) {
     // What is taken off each channel, and what it is divided by; with no groups, of each row later.
     std::vector<double> means(batch * channels, 0.0), inverses(batch * channels, 1.0);
     if (groups) statistics(x, batch, rows, channels, groups, eps, means, inverses, threads);
@@ -166,11 +153,8 @@ void normalised(const In *x, int64_t batch, int64_t rows, int64_t channels, int6
         a[k] = float(times * factor);
         d[k] = float((bias[channel] - means[k] * times) * factor + (shift ? shift[at] : 0.0f));
     }
-    auto pass = kind == FLOAT  ? chosen<FLOAT, In>
-                : kind == HALF ? chosen<HALF, In>
-                               : chosen<SPLIT, In>;
-    pass(act, x, a.data(), d.data(), groups == 0, float(eps), batch, rows, channels, out, three,
-         threads);
+    auto pass = act == SILU ? pixels<SILU, In> : act == GELU ? pixels<GELU, In> : pixels<NONE, In>;
+    pass(x, a.data(), d.data(), groups == 0, float(eps), batch, rows, channels, out, three, threads);
 }
 
 }  // namespace
@@ -178,18 +162,18 @@ void normalised(const In *x, int64_t batch, int64_t rows, int64_t channels, int6
 extern "C" {
 
 // act(norm(x) * (1 + scale) + shift); the norm over groups, or over each pixel's channels if `groups`
-// is 0. scale and shift, [batch, channels] with a stride between images, may be null. `three` is used
-// if kind is SPLIT: high, low, high side by side.
+// is 0. scale and shift, [batch, channels] with a stride between images, may be null. So may `three`: for
+// a float32 map in two parts, high, low, high side by side, of which `out` are the first.
 void norm_act(const void *x, int half, int64_t batch, int64_t rows, int64_t channels,
               int64_t groups, double eps, const float *weight, const float *bias,
-              const float *scale, const float *shift, int64_t stride, int act, int kind, void *out,
+              const float *scale, const float *shift, int64_t stride, int act, void *out,
               uint16_t *three, int threads) {
     if (half)
         normalised(static_cast<const uint16_t *>(x), batch, rows, channels, groups, eps, weight,
-                   bias, scale, shift, stride, act, kind, out, three, threads);
+                   bias, scale, shift, stride, act, out, three, threads);
     else
         normalised(static_cast<const float *>(x), batch, rows, channels, groups, eps, weight, bias,
-                   scale, shift, stride, act, kind, out, three, threads);
+                   scale, shift, stride, act, out, three, threads);
 }
 
 }  // extern "C"
