@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from open_imagen.errors import MissingDependency
@@ -76,7 +75,12 @@ def library() -> Any:
         *[whole] * 5,
         *(pointer, number),
     ]
-    for function in (found.norm_act, found.split, found.join, found.attention, found.convolve):
+    found.prepare.argtypes = [pointer, *[whole] * 6, pointer, number]
+    found.convolve_weights.argtypes = [pointer, pointer, number, *[whole] * 5, pointer, number]
+    for function in (
+        *(found.norm_act, found.split, found.join, found.attention),
+        *(found.prepare, found.convolve, found.convolve_weights),
+    ):
         function.restype = None
     found.panel_width.restype = whole
     return found
@@ -218,20 +222,37 @@ def convolve(
     return out
 
 
-def prepared(weight: Tensor) -> Tensor:
+def prepared(weight: Tensor, backwards: bool = False) -> Tensor:
     """G g G^T of the weights [O, C, 3, 3] of a convolution, as `convolve` wants them: in panels of
-    so many outputs at a time, [36, panels, C, width]."""
-    g = torch.tensor(
-        [
-            *([1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6]),
-            *([1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]),
-        ],
-        dtype=torch.float64,
-    )
-    found = torch.einsum("ai,ocij,bj->abco", g, weight.double(), g).flatten(0, 1).float()
+    so many outputs at a time, [36, panels, C, width]. ``backwards``, of the convolution that makes
+    gradients of inputs out of those of results.
+    """
+    weight = weight.detach().float()
+    (outside, inside), first = weight.shape[:2], weight
+    strides = list(weight.stride())
+    if backwards:
+        first = weight[:, :, 2, 2]
+        (inside, outside), strides = weight.shape[:2], [strides[k] for k in (1, 0, 2, 3)]
+        strides[2:] = [-strides[2], -strides[3]]
     width = library().panel_width()
-    found = F.pad(found, (0, -found.shape[2] % width)).unflatten(2, (-1, width))
-    return found.transpose(1, 2).contiguous()
+    out = torch.empty(36, -(-outside // width), inside, width)
+    library().prepare(
+        *(first.data_ptr(), outside, inside, *strides, out.data_ptr(), torch.get_num_threads())
+    )
+    return out
+
+
+def convolve_weights(x: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient of the weights [O, C, 3, 3] of a 3x3 convolution with zeros around x [B, C, H, W],
+    from that of its results [B, O, H, W]; float32."""
+    x, gradient = (one.contiguous(memory_format=torch.channels_last) for one in (x, gradient))
+    (batch, inside, height, width), outside = x.shape, gradient.shape[1]
+    out = torch.empty((outside, inside, 3, 3), memory_format=torch.channels_last)
+    library().convolve_weights(
+        *(x.data_ptr(), gradient.data_ptr(), x.dtype == torch.bfloat16, batch, height, width),
+        *(inside, outside, out.data_ptr(), torch.get_num_threads()),
+    )
+    return out
 
 
 def attention(query: Tensor, keys_values: Tensor, mask: Tensor, heads: int) -> Tensor:

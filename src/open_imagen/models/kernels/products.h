@@ -58,25 +58,63 @@ inline void product(const Number *left, int64_t stride, const Number *panel, int
     for (int64_t r = 0; r < ROWS; r++)
 #pragma GCC unroll 4
         for (int64_t v = 0; v < VECTORS; v++)
-            std::memcpy(out + r * across + v * LANES, &sums[r][v], sizeof(Vector));
+            store(sums[r][v], out + r * across + v * LANES, LANES);
 }
 
-// The same of any number of rows, which is rounded up to a multiple of STEP. So few rows alone would
-// leave the units waiting for the last sum.
+// `out` plus a product whose left side lies the other way round, [cells, ROWS] with `stride` numbers
+// from row to row, and whose right side is no panel, but [cells, WIDE] with `apart` numbers.
+template <int64_t ROWS>
+inline void sum_product(const float *left, int64_t stride, const float *right, int64_t apart,
+                        int64_t cells, float *out, int64_t across) {
+    Vector sums[ROWS][VECTORS];
+#pragma GCC unroll 16
+    for (int64_t r = 0; r < ROWS; r++)
+#pragma GCC unroll 4
+        for (int64_t v = 0; v < VECTORS; v++)
+            sums[r][v] = load(out + r * across + v * LANES, LANES);
+    for (int64_t d = 0; d < cells; d++)
+#pragma GCC unroll 16
+        for (int64_t r = 0; r < ROWS; r++)
+#pragma GCC unroll 4
+            for (int64_t v = 0; v < VECTORS; v++)
+                sums[r][v] = plus_products(sums[r][v], left + d * stride + r,
+                                           right + d * apart + v * LANES);
+#pragma GCC unroll 16
+    for (int64_t r = 0; r < ROWS; r++)
+#pragma GCC unroll 4
+        for (int64_t v = 0; v < VECTORS; v++)
+            store(sums[r][v], out + r * across + v * LANES, LANES);
+}
+
+// what(r, some) for some rows from r on, until all are done, which may be up to STEP - 1 more than there
+// are. So few rows alone would leave the units waiting for the last sum.
 constexpr int64_t STEP = TALL / 3;
 
-template <typename Number>
-inline void products(const Number *left, int64_t stride, const Number *panel, int64_t cells,
-                     float *out, int64_t across, int64_t rows) {
+template <typename Do> inline void by_rows(int64_t rows, const Do &what) {
     int64_t r = 0;
     const auto next = [&](auto some) {
-        product<some>(left + r * stride, stride, panel, cells, out + r * across, across);
+        what(r, some);
         r += some;
     };
     const int64_t steps = ceil_div(rows, STEP), pairs = steps % 3 == 0 ? 0 : steps % 3 == 2 ? 1 : 2;
     if (steps == 1) return next(std::integral_constant<int64_t, STEP>());
     while (r < rows - 2 * pairs * STEP) next(std::integral_constant<int64_t, TALL>());
     while (r < rows) next(std::integral_constant<int64_t, 2 * STEP>());
+}
+
+template <typename Number>
+inline void products(const Number *left, int64_t stride, const Number *panel, int64_t cells,
+                     float *out, int64_t across, int64_t rows) {
+    by_rows(rows, [=](int64_t r, auto some) {
+        product<some>(left + r * stride, stride, panel, cells, out + r * across, across);
+    });
+}
+
+inline void sum_products(const float *left, int64_t stride, const float *right, int64_t apart,
+                         int64_t cells, float *out, int64_t across, int64_t rows) {
+    by_rows(rows, [=](int64_t r, auto some) {
+        sum_product<some>(left + r, stride, right, apart, cells, out + r * across, across);
+    });
 }
 
 }  // namespace

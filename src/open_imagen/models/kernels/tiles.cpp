@@ -1,77 +1,11 @@
-// Convolutions of 3x3 in tiles of 4x4 results, by a quarter of the products.
-//
-// Winograd's F(4x4, 3x3) (Lavin and Gray 2016): a tile wants 36 products of each pair of channels in
-// place of 144, after its 6x6 inputs d have become B^T d B and before its results become A^T m A. Both
-// go by columns and then by rows. Maps are channels_last, in float32 or bfloat16; products are float32.
-
-#include <algorithm>
-#include <cstdlib>
-#include <memory>
-#include <vector>
+// Convolutions of 3x3 in tiles.
 
 #include "products.h"
+#include "tiles.h"
 
 namespace {
 
-constexpr int64_t SIDE = 4, REACH = 6, PLACES = REACH * REACH;
-constexpr int64_t ROOM = 3 << 17;  // numbers of tiles at a time for each core: what its caches hold
-constexpr int64_t FEWEST = 32;     // tiles at a time
-
-// Room for numbers that a thread keeps from call to call: new memory costs more than filling it.
-class Room {
-  public:
-    float *of(int64_t number) {
-        if (number > size) {
-            const int64_t line = 64, bytes = ceil_div(number * sizeof(float), line) * line;
-            at.reset(static_cast<float *>(std::aligned_alloc(line, bytes)));
-            size = number;
-        }
-        return at.get();
-    }
-
-  private:
-    struct Free {
-        void operator()(float *room) const { std::free(room); }
-    };
-    std::unique_ptr<float, Free> at;
-    int64_t size = 0;
-};
-
 thread_local Room before, after, halfway_there, all_there;
-
-struct Map {
-    int64_t height, width, channels;
-};
-
-// Which pixels a tile begins at: their image, row and column.
-struct Tile {
-    int64_t image, y, x;
-    Tile(int64_t number, const Map &map) {
-        const int64_t across = ceil_div(map.width, SIDE), down = ceil_div(map.height, SIDE);
-        image = number / (down * across);
-        y = number / across % down * SIDE;
-        x = number % across * SIDE;
-    }
-};
-
-// B^T times six rows of channels.
-template <typename In>
-inline void into(const In *const *d, float *const *out, int64_t channels) {
-    const In *r0 = d[0], *r1 = d[1], *r2 = d[2], *r3 = d[3], *r4 = d[4], *r5 = d[5];
-    float *y0 = out[0], *y1 = out[1], *y2 = out[2], *y3 = out[3], *y4 = out[4], *y5 = out[5];
-    to_channels(channels, [=](int64_t c, auto number) {
-        const Vector d0 = load(r0 + c, number), d1 = load(r1 + c, number);
-        const Vector d2 = load(r2 + c, number), d3 = load(r3 + c, number);
-        const Vector d4 = load(r4 + c, number), d5 = load(r5 + c, number);
-        const Vector even = d4 - 4 * d2, odd = d3 - 4 * d1, near = d4 - d2, far = 2 * (d3 - d1);
-        store(4 * d0 - 5 * d2 + d4, y0 + c, number);
-        store(even + odd, y1 + c, number);
-        store(even - odd, y2 + c, number);
-        store(near + far, y3 + c, number);
-        store(near - far, y4 + c, number);
-        store(4 * d1 - 5 * d3 + d5, y5 + c, number);
-    });
-}
 
 // A^T times six rows of channels, `from` numbers apart, into four rows `to` apart.
 inline void out_of(const float *m, int64_t from, float *y, int64_t to, int64_t channels) {
@@ -86,33 +20,19 @@ inline void out_of(const float *m, int64_t from, float *y, int64_t to, int64_t c
     });
 }
 
-// B^T d B of a tile of x, with zeros around the map: [36, channels], `apart` numbers from one to the
-// next. `halfway` has room for as many, `nothing` are zeros.
-template <typename In>
-void to_tile(const In *x, const Map &map, const Tile &tile, float *out, int64_t apart,
-             float *halfway, const In *nothing) {
-    const In *pixels[REACH];
-    const float *from[REACH];
-    float *to[REACH];
-    for (int64_t j = 0; j < REACH; j++) {
-        const int64_t column = tile.x + j - 1;
-        for (int64_t i = 0; i < REACH; i++) {
-            const int64_t line = tile.y + i - 1;
-            const bool inside =
-                line >= 0 && line < map.height && column >= 0 && column < map.width;
-            const int64_t pixel = (tile.image * map.height + line) * map.width + column;
-            pixels[i] = inside ? x + pixel * map.channels : nothing;
-            to[i] = halfway + (i * REACH + j) * map.channels;
-        }
-        into(pixels, to, map.channels);
-    }
-    for (int64_t i = 0; i < REACH; i++) {
-        for (int64_t j = 0; j < REACH; j++) {
-            from[j] = halfway + (i * REACH + j) * map.channels;
-            to[j] = out + (i * REACH + j) * apart;
-        }
-        into(from, to, map.channels);
-    }
+// G times three rows of WIDE weights, `from` numbers apart, into six rows `to` apart.
+inline void weights_into(const float *g, int64_t from, float *u, int64_t to) {
+    to_channels(WIDE, [=](int64_t c, auto number) {
+        const Vector g0 = load(g + c, number), g1 = load(g + from + c, number);
+        const Vector g2 = load(g + 2 * from + c, number);
+        const Vector even = (g0 + g2) / -6, odd = g1 / -6, even2 = (g0 + 4 * g2) / 24, odd2 = g1 / 12;
+        store(g0 / 4, u + c, number);
+        store(even + odd, u + to + c, number);
+        store(even - odd, u + 2 * to + c, number);
+        store(even2 + odd2, u + 3 * to + c, number);
+        store(even2 - odd2, u + 4 * to + c, number);
+        store(g2, u + 5 * to + c, number);
+    });
 }
 
 // (onto + A^T m A + bias) * factor of a tile, into the map. m [36, channels], `apart` numbers from one
@@ -181,6 +101,27 @@ extern "C" {
 
 // How many columns a panel of `convolve`'s weights has.
 int64_t panel_width() { return WIDE; }
+
+// G g G^T of weights g [outside, inside, 3, 3], any number apart, as `convolve` wants them.
+void prepare(const float *weight, int64_t outside, int64_t inside, int64_t out_apart,
+             int64_t in_apart, int64_t down_apart, int64_t right_apart, float *out, int threads) {
+    const int64_t panels = ceil_div(outside, WIDE);
+#pragma omp parallel for num_threads(threads)
+    for (int64_t k = 0; k < panels * inside; k++) {
+        const int64_t panel = k / inside, c = k % inside, first = panel * WIDE;
+        const float *from = weight + first * out_apart + c * in_apart;
+        float g[3 * 3 * WIDE] = {}, halfway[REACH * 3 * WIDE], all[PLACES * WIDE];
+        for (int64_t o = 0; o < std::min(WIDE, outside - first); o++)
+            for (int64_t p = 0; p < 9; p++)
+                g[p * WIDE + o] = from[o * out_apart + p / 3 * down_apart + p % 3 * right_apart];
+        for (int64_t j = 0; j < 3; j++) weights_into(g + j * WIDE, 3 * WIDE, halfway + j * WIDE, 3 * WIDE);
+        for (int64_t i = 0; i < REACH; i++)
+            weights_into(halfway + 3 * i * WIDE, WIDE, all + REACH * i * WIDE, WIDE);
+        for (int64_t p = 0; p < PLACES; p++)
+            std::memcpy(out + ((p * panels + panel) * inside + c) * WIDE, all + p * WIDE,
+                        WIDE * sizeof(float));
+    }
+}
 
 // (onto + conv(x) + bias) * factor of maps x [batch, height, width, inside], with zeros around them, by
 // weights [36, panels, inside, panel_width()], into `out` [batch, height, width, outside]; `onto` may be
