@@ -10,6 +10,7 @@ from open_imagen.errors import MissingDependency
 from open_imagen.models import kernels
 from open_imagen.models.efficient_unet import EfficientUNet, EfficientUNetConfig
 from open_imagen.models.fast import (
+    FEWEST_LEARNING,
     ConvInParts,
     ConvInTiles,
     PackedConv,
@@ -18,6 +19,8 @@ from open_imagen.models.fast import (
     gains_in_tiles,
     has_matrix_units,
     hasten,
+    hasten_learning,
+    learn_in_tiles,
     slow,
 )
 from open_imagen.models.layers import Conv, NormAct, TextAttention, split_heads
@@ -146,6 +149,81 @@ def test_a_convolution_in_tiles_is_the_convolution(shape):
     one = kernels.convolve(x[:1], weight, conv.bias, None, 1.0)
     several = kernels.convolve(x, weight, conv.bias, None, 1.0)
     torch.testing.assert_close(several[:1], one, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_for_tiles_are_those_of_the_paper():
+    """G g G^T, each place's matrix in panels, zeros beside the last; backwards, the other way."""
+    points = torch.tensor([0, 1, -1, 2, -2], dtype=torch.float64)
+    scales = torch.tensor([1 / 4, -1 / 6, -1 / 6, 1 / 24, 1 / 24], dtype=torch.float64)
+    g = torch.cat([scales[:, None] * points[:, None] ** torch.arange(3), torch.eye(3)[2:]])
+    weight = torch.randn(40, 7, 3, 3, generator=torch.Generator().manual_seed(0))
+    for given in (weight, weight.contiguous(memory_format=torch.channels_last)):
+        for backwards in (False, True):
+            found = kernels.prepared(given, backwards).transpose(1, 2).flatten(2)
+            wanted = weight.transpose(0, 1).flip(2, 3) if backwards else weight
+            wanted = torch.einsum("ai,ocij,bj->abco", g, wanted.double(), g).flatten(0, 1)
+            outside = wanted.shape[2]
+            torch.testing.assert_close(found[:, :, :outside], wanted.float())
+            assert not found[:, :, outside:].any()
+
+
+@pytest.mark.parametrize(
+    "shape", [(8, 40, 16, 16), (7, 33, 9, 14), (40, 32, 4, 5), (1, 64, 80, 64)]
+)
+def test_gradients_in_tiles_are_those_of_the_convolution(shape):
+    torch.manual_seed(0)
+    conv = Conv(shape[1], 48)
+    x, onto, gradient = (
+        a_map(*shape),
+        a_map(shape[0], 48, *shape[2:]),
+        a_map(shape[0], 48, *shape[2:], seed=2),
+    )
+
+    def learned(conv, dtype):
+        given = x.to(dtype, copy=True).requires_grad_()
+        conv = copy.deepcopy(conv).to(dtype)
+        out = conv(given, onto=onto.to(dtype), divide=2.0)
+        out.backward(gradient.to(dtype))
+        return out, given.grad, conv.weight.grad, conv.bias.grad
+
+    exact = learned(conv, torch.float64)
+    conv.learner = learn_in_tiles
+    assert kernels.tiles_of(x) >= FEWEST_LEARNING
+    for found, wanted in zip(learned(conv, torch.float32), exact, strict=True):
+        assert (found - wanted).abs().max() < 2**-15 * wanted.abs().max()
+    # What need not learn is left alone.
+    conv.requires_grad_(False)
+    given = x.clone().requires_grad_()
+    conv(given).sum().backward()
+    assert conv.weight.grad is None
+    plain = F.conv2d(x.requires_grad_(), conv.weight, conv.bias, padding=1)
+    torch.testing.assert_close(
+        given.grad, torch.autograd.grad(plain.sum(), x)[0], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_small_maps_and_bfloat16_learn_without_tiles(monkeypatch):
+    def never(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(kernels, "convolve", never)
+    network = UNet(
+        UNetConfig(channels=32, multipliers=(1,), blocks=(1,), attention=(False,), text_width=8)
+    )
+    hasten_learning(network)
+    convs = [module for module in network.modules() if isinstance(module, Conv)]
+    assert {conv.learner is learn_in_tiles for conv in convs} == {True, False}
+    assert all(
+        conv.learner is None for conv in convs if conv.in_channels < 32 or conv.stride == (2, 2)
+    )
+    conv = next(conv for conv in convs if conv.learner)
+    conv(a_map(1, conv.in_channels, 16, 16)).sum().backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        conv(a_map(4, conv.in_channels, 16, 16)).sum().backward()
+    with pytest.raises(AssertionError):
+        conv(a_map(4, conv.in_channels, 16, 16))
+    slow(network)
+    assert all(conv.learner is None for conv in convs)
 
 
 def test_a_convolution_of_halves_in_tiles_is_more_exact_than_one_written_out():

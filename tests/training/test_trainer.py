@@ -18,6 +18,8 @@ from open_imagen.cascade.pipeline import Cascade, load
 from open_imagen.cascade.stage import Stage
 from open_imagen.data import open_source
 from open_imagen.errors import CheckpointError, ConfigError, OutputError, TrainingError, UnknownName
+from open_imagen.models import kernels
+from open_imagen.models.layers import Conv
 from open_imagen.models.narrow import narrowed
 from open_imagen.storage import load_tensors, read_json
 from open_imagen.text.store import Store, embed
@@ -177,6 +179,33 @@ def test_a_compiled_step_has_the_same_gradient_and_samples_are_not_compiled_for(
     Samples(tmp_path / "b" / "run")(compiled)
     assert list((tmp_path / "b" / "run" / "samples").iterdir())
     assert counters["unique_graphs"] == before
+
+
+WIDE = ("stage.network.channels=32", "train.batch_size=16")
+
+
+def test_a_fast_step_has_the_same_gradient(tmp_path):
+    plain, fast = (
+        trainer(tmp_path / str(fast), *WIDE, f"train.fast={str(fast).lower()}")
+        for fast in (False, True)
+    )
+    learners = [m.learner for m in fast.network.modules() if isinstance(m, Conv) and m.learner]
+    assert learners
+    assert not any(m.learner for m in plain.network.modules() if isinstance(m, Conv))
+    one, other = gradients(plain), gradients(fast)
+    for name, gradient in one.items():
+        torch.testing.assert_close(other[name], gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_without_a_compiler_training_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kernels.library.cache_clear()
+    with pytest.warns(UserWarning, match=r"no C\+\+ compiler 'no-such-compiler'"):
+        made = trainer(tmp_path, *WIDE)
+    gradients(made)
+    monkeypatch.undo()
+    kernels.library.cache_clear()
 
 
 def test_an_expert_for_little_noise_sees_no_more_of_it(tmp_path):

@@ -1,16 +1,19 @@
-"""A network made quicker where it runs, its weights and its meaning unchanged.
+"""A network made quicker where it runs or learns, its weights and its meaning unchanged.
 
 On a CPU: norms in one pass each (kernels.py), and convolutions with packed weights; those in
 float32, and attention, on bfloat16 matrix units, if it has them; if not, those of 3x3 in tiles, and
-attention on vectors. On a GPU: compiled, and its calls recorded (CUDA graphs).
+attention on vectors. On a GPU: compiled, and its calls recorded (CUDA graphs). Learning on a CPU in
+float32: convolutions of 3x3 and their gradients in tiles.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import torch.utils._pytree as pytree
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from open_imagen.devices import has_bf16
 from open_imagen.models import kernels
@@ -29,6 +32,8 @@ LARGEST = 2**23
 """Weights beyond which a convolution is not put into tiles, where they take four times the room."""
 FEWEST = 16
 """Tiles below which a convolution in tiles gains nothing."""
+FEWEST_LEARNING = 64
+"""The same where its weights, and their gradient, change with every step."""
 
 
 def hasten(network: nn.Module) -> None:
@@ -68,10 +73,25 @@ def hasten(network: nn.Module) -> None:
             module.quick = QuickNorm(module, module in in_parts)
 
 
+def hasten_learning(network: nn.Module) -> None:
+    """Let a network on a CPU learn in float32 as fast as it can: convolutions, and their gradients,
+    in tiles.
+
+    Raises:
+        MissingDependency: our kernels cannot be built here.
+    """
+    kernels.library()
+    for module in network.modules():
+        if isinstance(module, Conv) and fits_tiles(module) and is_wide(module):
+            module.learner = learn_in_tiles
+
+
 def slow(network: nn.Module) -> None:
-    """Take back what `hasten` did."""
+    """Take back what `hasten` and `hasten_learning` did."""
     for module in network.modules():
         module._compiled_call_impl = None
+        if isinstance(module, Conv):
+            module.learner = None
         if isinstance(module, (Conv, NormAct, TextAttention)):
             module.quick = None
 
@@ -97,8 +117,13 @@ def gains_in_parts(conv: Conv) -> bool:
 
 def gains_in_tiles(conv: Conv) -> bool:
     """Whether a convolution is faster in tiles, on maps with enough of them."""
-    fits = conv.kernel_size == (3, 3) and conv.stride == (1, 1) and conv.weight.numel() <= LARGEST
-    return fits and is_wide(conv) and not has_matrix_units()
+    return fits_tiles(conv) and is_wide(conv) and not has_matrix_units()
+
+
+def fits_tiles(conv: Conv) -> bool:
+    """Whether a convolution can be made in tiles, and in which memory allows."""
+    plain = conv.kernel_size == (3, 3) and conv.stride == (1, 1)
+    return plain and conv.weight.numel() <= LARGEST
 
 
 def is_wide(conv: Conv) -> bool:
@@ -213,6 +238,40 @@ class ConvInTiles:
         if self.ready is None:
             self.ready = kernels.prepared(self.weight)
         return kernels.convolve(x, self.ready, self.bias, onto, 1 / divide)
+
+
+class Learned(torch.autograd.Function):
+    """A 3x3 convolution in tiles, and its gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        ctx.save_for_backward(x, weight)
+        return kernels.convolve(x, kernels.prepared(weight), bias, None, 1.0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (x, weight), (of_x, of_weight, of_bias) = ctx.saved_tensors, ctx.needs_input_grad
+        found: list[Tensor | None] = [None, None, None]
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        if of_x:
+            ready = kernels.prepared(weight, backwards=True)
+            found[0] = kernels.convolve(gradient, ready, x.new_zeros(x.shape[1]), None, 1.0)
+        if of_weight:
+            found[1] = kernels.convolve_weights(x, gradient)
+        if of_bias:
+            found[2] = gradient.sum((0, 2, 3))
+        return tuple(found)
+
+
+def learn_in_tiles(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A 3x3 convolution [B, C, H, W] with gradients, in tiles if it gains from them, in float32."""
+    plain = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if plain and kernels.tiles_of(x) >= FEWEST_LEARNING:
+        found: Tensor = Learned.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+        return found
+    return F.conv2d(x, weight, bias, padding=1)
 
 
 class ConvInParts:

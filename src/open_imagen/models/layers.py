@@ -54,6 +54,8 @@ class Conv(nn.Conv2d):
 
     quick: Callable[..., Tensor] | None = None
     """What does the same faster, if anything; see fast.py."""
+    learner: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    """The same of (x, weight, bias), with their gradients."""
 
     def __init__(self, inside: int, outside: int, side: int = 3, stride: int = 1) -> None:
         super().__init__(inside, outside, side, stride=stride, padding=side // 2)
@@ -62,7 +64,10 @@ class Conv(nn.Conv2d):
         """(onto + conv(x)) / divide, of what a `NormAct` gave or any map [B, C, H, W]."""
         if self.quick is not None and not torch.is_grad_enabled():
             return self.quick(x, onto, divide)
-        h = super().forward(x)
+        if self.learner is not None and self.bias is not None:
+            h = self.learner(x, self.weight, self.bias)
+        else:
+            h = super().forward(x)
         h = h if onto is None else onto + h
         return h if divide == 1 else h / divide
 

@@ -30,7 +30,8 @@ from open_imagen.config import plain, to_toml
 from open_imagen.data.loader import Loader
 from open_imagen.devices import free_memory, has_bf16
 from open_imagen.distributed import gathered, own_device, total, world
-from open_imagen.errors import ConfigError, TrainingError
+from open_imagen.errors import ConfigError, MissingDependency, TrainingError
+from open_imagen.models.fast import hasten_learning
 from open_imagen.models.lora import Merged, adapt, adapter_of, frozen_of
 from open_imagen.storage import TensorFile, save_tensors, write_text
 from open_imagen.text.cache import Packed, Remembered
@@ -119,6 +120,8 @@ class Trainer:
             checkpoint_blocks(self.network)
         if self.config.compile:
             self._compile()
+        elif self.config.fast and self.device.type == "cpu" and not (self.bf16 or sharded):
+            self._hasten(self.network)
         self.learning = spread(self.network, self.config.parallel)
         """The network as it is called in training; `network` itself where there is one process."""
         self.stage.network = self.learning
@@ -323,6 +326,12 @@ class Trainer:
         record = self.config.cuda_graphs and one_call and self.world.size == 1
         on_gpu = self.device.type == "cuda"
         self.network.compile(dynamic=False, mode="reduce-overhead" if record and on_gpu else None)
+
+    def _hasten(self, network: torch.nn.Module) -> None:
+        try:
+            hasten_learning(network)
+        except MissingDependency as error:
+            warnings.warn(f"Convolutions learn without our kernels: {error}", stacklevel=2)
 
     def _begin_from(self, model: str) -> None:
         weights = TensorFile(locate(model) / self.recipe.stage.name / "model.safetensors")

@@ -195,9 +195,7 @@ def tiles_of(x: Tensor) -> int:
     return int(x.shape[0]) * -(-int(x.shape[2]) // TILE) * -(-int(x.shape[3]) // TILE)
 
 
-def convolve(
-    x: Tensor, weight: Tensor, bias: Tensor, onto: Tensor | None, factor: float
-) -> Tensor:
+def convolve(x: Tensor, weight: Tensor, bias: Tensor, onto: Tensor | None, factor: float) -> Tensor:
     """(onto + conv(x) + bias) * factor, in the type of x, by a 3x3 convolution with zeros around x.
 
     A quarter of the products that it takes written out (Lavin and Gray 2016, F(4x4, 3x3)), in
@@ -243,8 +241,15 @@ def prepared(weight: Tensor, backwards: bool = False) -> Tensor:
 
 
 def convolve_weights(x: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient of the weights [O, C, 3, 3] of a 3x3 convolution with zeros around x [B, C, H, W],
-    from that of its results [B, O, H, W]; float32."""
+    """The gradient of the weights of a 3x3 convolution with zeros around x, in tiles.
+
+    Args:
+        x: [B, C, H, W].
+        gradient: of the results, [B, O, H, W].
+
+    Returns:
+        [O, C, 3, 3], float32.
+    """
     x, gradient = (one.contiguous(memory_format=torch.channels_last) for one in (x, gradient))
     (batch, inside, height, width), outside = x.shape, gradient.shape[1]
     out = torch.empty((outside, inside, 3, 3), memory_format=torch.channels_last)
