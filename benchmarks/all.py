@@ -5,8 +5,8 @@
     .venv-peers/bin/python benchmarks/all.py --only sampling_loop,roofline
 
 Each runs in a process of its own. What they measured is kept in benchmarks/results.json, with the
-single rounds, when and where; those that are not run again keep their tables on the page. Let
-nothing else work on the machine meanwhile: half an hour to an hour.
+single rounds, when and where: the latest run of each benchmark on each kind of machine. Let nothing
+else work on the machine meanwhile: half an hour to an hour.
 """
 
 import argparse
@@ -34,6 +34,8 @@ BENCHMARKS = (
 HERE_TOO = [name for name in BENCHMARKS if name != "gpu" or torch.cuda.is_available()]
 """Those that this machine can run."""
 PACKAGES = ("open-imagen", "torch", "diffusers", "imagen-pytorch")
+UNITS = {"amx_bf16": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}
+"""What a processor says it has, and its name: the best of them counts."""
 HEAD = """# Benchmarks
 
 Ours and the peers, in turns in one run on the same work: `benchmarks/all.py` measures and writes
@@ -43,10 +45,11 @@ this page, and nothing here is written by hand. Medians; the single rounds are i
 
 
 def machine() -> str:
-    """Processor, cores, matrix units, memory."""
+    """Processor, cores, matrix units or vectors, memory."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     facts = dict(line.replace("\t", "").split(":", 1) for line in lines if ":" in line)
-    units = " with AMX" if "amx_bf16" in facts.get("flags", "") else ""
+    flags = facts.get("flags", "").split()
+    units = next((f" with {name}" for flag, name in UNITS.items() if flag in flags), "")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     name = facts.get("model name", platform.processor()).strip()
     return f"{os.cpu_count()} cores of {name}{units}, {memory:.0f} GiB"
@@ -76,12 +79,12 @@ def page(results: dict[str, Any]) -> str:
     for name in BENCHMARKS:
         if name not in results:
             continue
-        found = results[name]
-        where = f"{found['machine']}; {found['versions']}; {found['date']}."
         parts.append(f"## `{name}.py`\n")
-        parts.append(f"{'As above.' if where == said else where}\n")
-        said = where
-        parts += [Table(**table).markdown() for table in found["tables"]]
+        for found in results[name]:
+            where = f"{found['machine']}; {found['versions']}; {found['date']}."
+            parts.append(f"{'As above.' if where == said else where}\n")
+            said = where
+            parts += [Table(**table).markdown() for table in found["tables"]]
     return "\n".join(parts)
 
 
@@ -100,7 +103,9 @@ def main() -> None:
     results = read_json(RESULTS) if RESULTS.is_file() else {}
     for name in chosen:
         print(f"# {name}", flush=True)
-        results[name] = run(name)
+        found = run(name)
+        others = [one for one in results.get(name, []) if one["machine"] != found["machine"]]
+        results[name] = [found, *others]
         write_json(RESULTS, results)
         write_text(PAGE, page(results))
     write_text(PAGE, page(results))

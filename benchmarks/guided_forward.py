@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 
 import torch
-from measuring import Table, alternate, script
+from measuring import Table, alternate, dtypes, script
 from peers import TEXT, TOKENS, WEIGHT, diffusers_network, same_as
 from torch import Tensor
 
@@ -68,7 +68,7 @@ def measure(widths: str, batches: str, side: int, rounds: int) -> Iterator[Table
     warnings.simplefilter("ignore")
     names = ["diffusers", "diffusers, channels_last", "diffusers, compiled"]
     names += ["ours", "ours, compiled", "ours, fast"]
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in dtypes():
         precision = str(dtype).removeprefix("torch.")
         table = Table(
             f"One guided call, {precision}",

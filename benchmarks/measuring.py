@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from open_imagen.devices import has_bf16
+
 Cell = str | int | float | None
 
 
@@ -38,6 +40,12 @@ class Table:
         lines += [[shown(cell) for cell in row] for row in self.rows]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return f"### {self.title}\n\n{self.about}\n\n{table}\n"
+
+
+def dtypes() -> tuple[torch.dtype, ...]:
+    """In which networks are measured on a CPU: bfloat16 only where it has arithmetic for it."""
+    half = (torch.bfloat16,) if has_bf16(torch.device("cpu")) else ()
+    return (torch.float32, *half)
 
 
 def shown(cell: Cell) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from measuring import Table, alternate, medians, script
+from measuring import Table, alternate, dtypes, medians, script
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -88,15 +88,14 @@ def cost(name: str, tokens: int = TOKENS) -> Cost:
 class Machine(NamedTuple):
     """What these cores do at best, in FLOP/s and bytes/s."""
 
-    float32: float
-    bfloat16: float
+    rates: dict[torch.dtype, float]
     bandwidth: float
 
     @classmethod
     def measured(cls, rounds: int = 7) -> "Machine":
         ways: dict[str, Callable[[], Any]] = {}
         side, number = 2048, 2**27
-        for dtype in (torch.float32, torch.bfloat16):
+        for dtype in dtypes():
             a, b = torch.randn(2, side, side).to(dtype)
             ways[str(dtype)] = lambda a=a, b=b: a @ b
         source, target = torch.zeros(number), torch.zeros(number)
@@ -104,15 +103,16 @@ class Machine(NamedTuple):
         found = medians(alternate(ways, rounds, warm=2))
         product = 2 * side**3
         return cls(
-            product / found["torch.float32"],
-            product / found["torch.bfloat16"],
+            {dtype: product / found[str(dtype)] for dtype in dtypes()},
             2 * 4 * number / found["copy"],
         )
 
     def floor(self, cost: Cost, dtype: torch.dtype) -> tuple[float, str]:
         """Seconds that a call takes at least, and what sets it."""
-        rate = self.bfloat16 if dtype == torch.bfloat16 else self.float32
-        arithmetic, moving = cost.flops / rate, cost.bytes * dtype.itemsize / self.bandwidth
+        arithmetic, moving = (
+            cost.flops / self.rates[dtype],
+            cost.bytes * dtype.itemsize / self.bandwidth,
+        )
         return max((arithmetic, "arithmetic"), (moving, "memory"))
 
 
@@ -128,11 +128,14 @@ def measured(name: str, dtype: torch.dtype, fast: bool, rounds: int) -> float:
 @torch.inference_mode()
 def measure(rounds: int) -> Iterator[Table]:
     machine = Machine.measured()
+    rates = " and ".join(
+        f"{rate / 1e9:,.0f} GFLOP/s in {str(dtype).removeprefix('torch.')}"
+        for dtype, rate in machine.rates.items()
+    )
     table = Table(
         "Roofline",
         f"One call for one picture, {TOKENS} tokens, the text already read. This machine at best: "
-        f"{machine.float32 / 1e9:,.0f} GFLOP/s in float32 and {machine.bfloat16 / 1e9:,.0f} in "
-        f"bfloat16 (matrices of 2,048), {machine.bandwidth / 1e9:.0f} GB/s (copying). Fraction: "
+        f"{rates} (matrices of 2,048), {machine.bandwidth / 1e9:.0f} GB/s (copying). Fraction: "
         "floor to measured. Above 1, fast, is no error: convolutions run on bfloat16 matrix units "
         "in two parts or, without those, take a quarter of the products. "
         f"Calls whose floor is beyond {LONGEST:g} s are not made.",
@@ -141,7 +144,7 @@ def measure(rounds: int) -> Iterator[Table]:
     for name in STAGES:
         found = cost(name)
         size = size_of(build(name, device="meta"))
-        for dtype in (torch.float32, torch.bfloat16):
+        for dtype in dtypes():
             floor, bound = machine.floor(found, dtype)
             row = [name, f"{size / 1e6:,.0f} M", found.flops / 1e9, found.bytes * 4 / 1e6]
             row += [str(dtype).removeprefix("torch."), 1000 * floor, bound]

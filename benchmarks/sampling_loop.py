@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from diffusers import IFPipeline
-from measuring import Table, alternate, script
+from measuring import Table, alternate, dtypes, script
 from peers import (
     TEXT,
     TOKENS,
@@ -190,7 +190,9 @@ def measure(batches: str, steps: int, rounds: int) -> Iterator[Table]:
         [],
     )
     in_bf16 = partial(against_imagen_pytorch, dtype=torch.bfloat16)
-    tables = ((diffusers, against_diffusers), (peer, against_imagen_pytorch), (peer_bf16, in_bf16))
+    tables = [(diffusers, against_diffusers), (peer, against_imagen_pytorch)]
+    if torch.bfloat16 in dtypes():
+        tables.append((peer_bf16, in_bf16))
     for table, make in tables:
         for batch in map(int, batches.split(",")):
             ways = make(batch, steps)
