@@ -20,10 +20,11 @@ from open_imagen.models.fast import (
     has_matrix_units,
     hasten,
     hasten_learning,
+    learn_attention,
     learn_in_tiles,
     slow,
 )
-from open_imagen.models.layers import Conv, NormAct, TextAttention, split_heads
+from open_imagen.models.layers import Conv, NormAct, TextAttention, attended, split_heads
 from open_imagen.models.unet import UNet, UNetConfig
 from open_imagen.types import LowRes, TextEmbedding
 from standins import needs_cuda
@@ -289,6 +290,31 @@ def test_our_attention_is_the_attention(number, keys, heads, width, dtype):
     # What is masked is not seen, whatever it is.
     keys_values[~mask] = 1e4
     assert torch.equal(kernels.attention(query, keys_values, mask, heads), found)
+
+
+@pytest.mark.parametrize(
+    "number,keys,heads,width",
+    [(300, 333, 2, 60), (20, 23, 3, 40), (1, 1, 1, 8), (64, 130, 2, 96), (5, 70, 1, 33)],
+)
+def test_gradients_of_our_attention_are_those_of_attention(number, keys, heads, width):
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(2, number, heads * width, generator=generator)
+    keys_values = torch.randn(2, keys, 2 * heads * width, generator=generator)
+    mask = torch.rand(2, keys, generator=generator) < 0.7
+    mask[:, keys // 2] = True
+    gradient = torch.randn(2, number, heads * width, generator=generator)
+
+    def learned(attend, dtype):
+        given = [one.to(dtype, copy=True).requires_grad_() for one in (query, keys_values)]
+        attend(*given, mask, heads).backward(gradient.to(dtype))
+        return [one.grad for one in given]
+
+    exact = learned(attended, torch.float64)
+    for found, wanted in zip(learned(learn_attention, torch.float32), exact, strict=True):
+        assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max() + 1e-6
+        assert wanted.abs().max() > 0.1 or keys == 1
+    # What is masked learns nothing.
+    assert not learned(learn_attention, torch.float32)[1][~mask].any()
 
 
 def test_a_packed_convolution_is_the_convolution():

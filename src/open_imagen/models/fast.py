@@ -3,7 +3,7 @@
 On a CPU: norms in one pass each (kernels.py), and convolutions with packed weights; those in
 float32, and attention, on bfloat16 matrix units, if it has them; if not, those of 3x3 in tiles, and
 attention on vectors. On a GPU: compiled, and its calls recorded (CUDA graphs). Learning on a CPU in
-float32: convolutions of 3x3 and their gradients in tiles.
+float32: convolutions of 3x3 in tiles and attention, with their gradients.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from open_imagen.devices import has_bf16
 from open_imagen.models import kernels
 from open_imagen.models.experts import Experts
 from open_imagen.models.kernels import Split
-from open_imagen.models.layers import Conv, NormAct, ResBlock, TextAttention
+from open_imagen.models.layers import Conv, NormAct, ResBlock, TextAttention, attended
 from open_imagen.recording import Recording
 
 MOST_RECORDINGS = 8
@@ -74,8 +74,8 @@ def hasten(network: nn.Module) -> None:
 
 
 def hasten_learning(network: nn.Module) -> None:
-    """Let a network on a CPU learn in float32 as fast as it can: convolutions, and their gradients,
-    in tiles.
+    """Let a network on a CPU learn in float32 as fast as it can: 3x3 convolutions in tiles and our
+    attention, with their gradients.
 
     Raises:
         MissingDependency: our kernels cannot be built here.
@@ -84,6 +84,8 @@ def hasten_learning(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, Conv) and fits_tiles(module) and is_wide(module):
             module.learner = learn_in_tiles
+        if isinstance(module, TextAttention) and gains_in_attention(module):
+            module.attend = learn_attention
 
 
 def slow(network: nn.Module) -> None:
@@ -92,6 +94,8 @@ def slow(network: nn.Module) -> None:
         module._compiled_call_impl = None
         if isinstance(module, Conv):
             module.learner = None
+        if isinstance(module, TextAttention):
+            module.attend = attended
         if isinstance(module, (Conv, NormAct, TextAttention)):
             module.quick = None
 
@@ -267,11 +271,43 @@ class Learned(torch.autograd.Function):
 
 def learn_in_tiles(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """A 3x3 convolution [B, C, H, W] with gradients, in tiles if it gains from them, in float32."""
-    plain = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if plain and kernels.tiles_of(x) >= FEWEST_LEARNING:
+    if is_plain(x, weight) and kernels.tiles_of(x) >= FEWEST_LEARNING:
         found: Tensor = Learned.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return found
     return F.conv2d(x, weight, bias, padding=1)
+
+
+class LearnedAttention(torch.autograd.Function):
+    """Our attention, and its gradients; what lies between is made again."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, keys_values: Tensor, mask: Tensor, heads: int) -> Tensor:
+        ctx.save_for_backward(query, keys_values, mask)
+        ctx.heads = heads
+        return kernels.attention(query, keys_values, mask, heads)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, keys_values, mask = ctx.saved_tensors
+        found = kernels.attention_gradient(query, keys_values, mask, ctx.heads, gradient)
+        return *found, None, None
+
+
+def learn_attention(query: Tensor, keys_values: Tensor, mask: Tensor, heads: int) -> Tensor:
+    """Attention with gradients, as `layers.attended`; our own in float32."""
+    if not is_plain(query, keys_values):
+        return attended(query, keys_values, mask, heads)
+    found: Tensor = LearnedAttention.apply(  # type: ignore[no-untyped-call]
+        query, keys_values, mask, heads
+    )
+    return found
+
+
+def is_plain(*tensors: Tensor) -> bool:
+    """Whether what is made of these is float32."""
+    plain = all(one.dtype == torch.float32 for one in tensors)
+    return plain and not torch.is_autocast_enabled("cpu")
 
 
 class ConvInParts:

@@ -161,6 +161,13 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tens
     return out
 
 
+def attended(query: Tensor, keys_values: Tensor, mask: Tensor, heads: int) -> Tensor:
+    """The same of heads side by side: query [B, N, C], keys and values [B, M, 2C], mask [B, M]."""
+    keys, values = split_heads(keys_values, 2 * heads).chunk(2, dim=1)
+    found = attention(split_heads(query, heads), keys, values, mask[:, None, None])
+    return found.transpose(1, 2).flatten(2)
+
+
 class Positions(nn.Module):
     """Where a pixel lies: sines and cosines of its place, times learned weights, [1, D, H, W].
 
@@ -204,6 +211,8 @@ class TextAttention(nn.Module):
 
     quick: Callable[..., Tensor] | None = None
     """What attends faster, if anything; see fast.py."""
+    attend: Callable[[Tensor, Tensor, Tensor, int], Tensor] = staticmethod(attended)
+    """What attends otherwise, with gradients."""
 
     def __init__(
         self,
@@ -246,12 +255,8 @@ class TextAttention(nn.Module):
             seen.append(self.keys_values(pixels))
             masks.append(text.mask.new_ones(1, 1).expand(pixels.shape[:2]))
         keys_values, mask = torch.cat(seen, dim=1), torch.cat(masks, dim=1)
-        if self.quick is not None and not torch.is_grad_enabled():
-            found = self.quick(query, keys_values, mask, self.heads)
-        else:
-            keys, values = split_heads(keys_values, 2 * self.heads).chunk(2, dim=1)
-            query = split_heads(query, self.heads)
-            found = attention(query, keys, values, mask[:, None, None]).transpose(1, 2).flatten(2)
+        quick = None if torch.is_grad_enabled() else self.quick
+        found = (quick or self.attend)(query, keys_values, mask, self.heads)
         update = self.out(found)  # [B, HW, C]
         out: Tensor = x + update.transpose(1, 2).reshape(x.shape)
         return out

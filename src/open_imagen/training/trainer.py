@@ -31,7 +31,7 @@ from open_imagen.data.loader import Loader
 from open_imagen.devices import free_memory, has_bf16
 from open_imagen.distributed import gathered, own_device, total, world
 from open_imagen.errors import ConfigError, MissingDependency, TrainingError
-from open_imagen.models.fast import hasten_learning
+from open_imagen.models.fast import hasten, hasten_learning
 from open_imagen.models.lora import Merged, adapt, adapter_of, frozen_of
 from open_imagen.storage import TensorFile, save_tensors, write_text
 from open_imagen.text.cache import Packed, Remembered
@@ -120,8 +120,8 @@ class Trainer:
             checkpoint_blocks(self.network)
         if self.config.compile:
             self._compile()
-        elif self.config.fast and self.device.type == "cpu" and not (self.bf16 or sharded):
-            self._hasten(self.network)
+        elif self._is_fast and not sharded:
+            self._hasten(hasten_learning, self.network)
         self.learning = spread(self.network, self.config.parallel)
         """The network as it is called in training; `network` itself where there is one process."""
         self.stage.network = self.learning
@@ -133,6 +133,8 @@ class Trainer:
             teacher = load_teacher(recipe.distill, recipe.stage.name, self.device)
             if self.config.compile:
                 teacher.network.compile(dynamic=False)
+            elif self._is_fast:
+                self._hasten(hasten, teacher.network)
             self.objective = Distillation(recipe.distill, self.stage, teacher)
         if recipe.reading.layers:
             layers = self.network.get_submodule("text_denoiser")
@@ -327,11 +329,15 @@ class Trainer:
         on_gpu = self.device.type == "cuda"
         self.network.compile(dynamic=False, mode="reduce-overhead" if record and on_gpu else None)
 
-    def _hasten(self, network: torch.nn.Module) -> None:
+    @property
+    def _is_fast(self) -> bool:
+        return self.config.fast and self.device.type == "cpu" and not self.bf16
+
+    def _hasten(self, how: Callable[[torch.nn.Module], None], network: torch.nn.Module) -> None:
         try:
-            hasten_learning(network)
+            how(network)
         except MissingDependency as error:
-            warnings.warn(f"Convolutions learn without our kernels: {error}", stacklevel=2)
+            warnings.warn(f"train.fast has no effect: {error}", stacklevel=3)
 
     def _begin_from(self, model: str) -> None:
         weights = TensorFile(locate(model) / self.recipe.stage.name / "model.safetensors")

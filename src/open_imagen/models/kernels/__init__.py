@@ -69,6 +69,7 @@ def library() -> Any:
         *(pointer, pointer, pointer, pointer, ctypes.c_float, whole, whole, pointer, number)
     ]
     found.attention.argtypes = [*[pointer] * 3, number, *[whole] * 5, pointer, number]
+    found.attention_gradient.argtypes = [*[pointer] * 4, *[whole] * 5, pointer, pointer, number]
     found.convolve.argtypes = [
         *[pointer] * 4,
         *(number, ctypes.c_float),
@@ -78,7 +79,7 @@ def library() -> Any:
     found.prepare.argtypes = [pointer, *[whole] * 6, pointer, number]
     found.convolve_weights.argtypes = [pointer, pointer, number, *[whole] * 5, pointer, number]
     for function in (
-        *(found.norm_act, found.split, found.join, found.attention),
+        *(found.norm_act, found.split, found.join, found.attention, found.attention_gradient),
         *(found.prepare, found.convolve, found.convolve_weights),
     ):
         function.restype = None
@@ -279,6 +280,22 @@ def attention(query: Tensor, keys_values: Tensor, mask: Tensor, heads: int) -> T
         *(out.data_ptr(), torch.get_num_threads()),
     )
     return out
+
+
+def attention_gradient(
+    query: Tensor, keys_values: Tensor, mask: Tensor, heads: int, gradient: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The gradients of query and keys_values from that of what `attention` made; float32."""
+    query, keys_values, mask = query.contiguous(), keys_values.contiguous(), mask.contiguous()
+    gradient = gradient.contiguous()
+    batch, number, channels = query.shape
+    found = torch.empty_like(query), torch.empty_like(keys_values)
+    library().attention_gradient(
+        *(one.data_ptr() for one in (query, keys_values, mask, gradient)),
+        *(batch, number, mask.shape[1], heads, channels // heads),
+        *(found[0].data_ptr(), found[1].data_ptr(), torch.get_num_threads()),
+    )
+    return found
 
 
 def _like(x: Tensor, channels: int) -> Tensor:

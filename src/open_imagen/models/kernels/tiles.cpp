@@ -114,7 +114,8 @@ void prepare(const float *weight, int64_t outside, int64_t inside, int64_t out_a
         for (int64_t o = 0; o < std::min(WIDE, outside - first); o++)
             for (int64_t p = 0; p < 9; p++)
                 g[p * WIDE + o] = from[o * out_apart + p / 3 * down_apart + p % 3 * right_apart];
-        for (int64_t j = 0; j < 3; j++) weights_into(g + j * WIDE, 3 * WIDE, halfway + j * WIDE, 3 * WIDE);
+        for (int64_t j = 0; j < 3; j++)
+            weights_into(g + j * WIDE, 3 * WIDE, halfway + j * WIDE, 3 * WIDE);
         for (int64_t i = 0; i < REACH; i++)
             weights_into(halfway + 3 * i * WIDE, WIDE, all + REACH * i * WIDE, WIDE);
         for (int64_t p = 0; p < PLACES; p++)
