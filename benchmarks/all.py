@@ -63,11 +63,12 @@ def versions() -> str:
     return ", ".join(found)
 
 
-def run(name: str) -> dict[str, Any]:
+def run(name: str, rounds: int) -> dict[str, Any]:
     """One benchmark's tables, with where and when."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tables.json"
         command = [sys.executable, str(HERE / f"{name}.py"), "--json", str(file)]
+        command += ["--rounds", str(rounds)] if rounds else []
         subprocess.run(command, check=True)
         tables = read_json(file)
     day = f"{datetime.now(UTC):%Y-%m-%d}"
@@ -93,6 +94,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default=",".join(HERE_TOO), help="some of them, with commas")
+    parser.add_argument("--rounds", type=int, default=0, help="of each, if not what it has itself")
     parser.add_argument("--write", action="store_true", help="write the page, measure nothing")
     options = parser.parse_args()
     chosen = [] if options.write else options.only.split(",")
@@ -103,7 +105,7 @@ def main() -> None:
     results = read_json(RESULTS) if RESULTS.is_file() else {}
     for name in chosen:
         print(f"# {name}", flush=True)
-        found = run(name)
+        found = run(name, options.rounds)
         others = [one for one in results.get(name, []) if one["machine"] != found["machine"]]
         results[name] = [found, *others]
         write_json(RESULTS, results)

@@ -59,8 +59,9 @@ class TrainConfig:
     """Compile the network before the first step: a minute or two, then faster steps. On a CPU it
     needs a C++ compiler."""
     fast: bool = True
-    """On a CPU, in float32, not compiled: 3x3 convolutions and their gradients by a quarter of the
-    products, in kernels of our own; as plain ones to 2^-15. Without a C++ compiler it does not."""
+    """On a CPU, in float32, not compiled: 3x3 convolutions by a quarter of the products, attention,
+    and the gradients of both in kernels of our own; as plain ones to 2^-15. Without a C++ compiler
+    it has no effect."""
     cuda_graphs: bool = True
     """On a GPU: record a compiled network's calls and play them again, for steps so short that
     starting their kernels would take longest."""

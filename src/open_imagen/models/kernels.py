@@ -1,4 +1,4 @@
-"""Our own passes over feature maps on a CPU, in C++: built once, kept in the cache, called.
+"""Our own work on feature maps on a CPU (cpp/): built once, kept in the cache, called.
 
 Every function here equals a few lines of torch, which are what runs wherever this does not.
 """
@@ -18,8 +18,9 @@ from torch import Tensor
 
 from open_imagen.errors import MissingDependency
 
-SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
-HEADERS = sorted(Path(__file__).parent.glob("*.h"))
+FOLDER = Path(__file__).with_name("cpp")
+SOURCES = sorted(FOLDER.glob("*.cpp"))
+HEADERS = sorted(FOLDER.glob("*.h"))
 FLAGS = (
     *("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"),
     *("-std=c++17", "-shared", "-fPIC"),
