@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 
 import torch
-from measuring import Table, alternate, dtypes, script
+from measuring import Table, alternate, called, dtypes, script
 from peers import TEXT, TOKENS, WEIGHT, diffusers_network, same_as
 from torch import Tensor
 
@@ -69,7 +69,7 @@ def measure(widths: str, batches: str, side: int, rounds: int) -> Iterator[Table
     names = ["diffusers", "diffusers, channels_last", "diffusers, compiled"]
     names += ["ours", "ours, compiled", "ours, fast"]
     for dtype in dtypes():
-        precision = str(dtype).removeprefix("torch.")
+        precision = called(dtype)
         table = Table(
             f"One guided call, {precision}",
             f"Guidance weight {WEIGHT:g}, {side} pixels, {TOKENS} tokens, the same weights in "

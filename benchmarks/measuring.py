@@ -48,6 +48,10 @@ def dtypes() -> tuple[torch.dtype, ...]:
     return (torch.float32, *half)
 
 
+def called(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def shown(cell: Cell) -> str:
     """A number with three digits that mean something."""
     if cell is None:

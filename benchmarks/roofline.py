@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from measuring import Table, alternate, dtypes, medians, script
+from measuring import Table, alternate, called, dtypes, medians, script
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -109,10 +109,8 @@ class Machine(NamedTuple):
 
     def floor(self, cost: Cost, dtype: torch.dtype) -> tuple[float, str]:
         """Seconds that a call takes at least, and what sets it."""
-        arithmetic, moving = (
-            cost.flops / self.rates[dtype],
-            cost.bytes * dtype.itemsize / self.bandwidth,
-        )
+        arithmetic = cost.flops / self.rates[dtype]
+        moving = cost.bytes * dtype.itemsize / self.bandwidth
         return max((arithmetic, "arithmetic"), (moving, "memory"))
 
 
@@ -129,8 +127,7 @@ def measured(name: str, dtype: torch.dtype, fast: bool, rounds: int) -> float:
 def measure(rounds: int) -> Iterator[Table]:
     machine = Machine.measured()
     rates = " and ".join(
-        f"{rate / 1e9:,.0f} GFLOP/s in {str(dtype).removeprefix('torch.')}"
-        for dtype, rate in machine.rates.items()
+        f"{rate / 1e9:,.0f} GFLOP/s in {called(dtype)}" for dtype, rate in machine.rates.items()
     )
     table = Table(
         "Roofline",
@@ -147,7 +144,7 @@ def measure(rounds: int) -> Iterator[Table]:
         for dtype in dtypes():
             floor, bound = machine.floor(found, dtype)
             row = [name, f"{size / 1e6:,.0f} M", found.flops / 1e9, found.bytes * 4 / 1e6]
-            row += [str(dtype).removeprefix("torch."), 1000 * floor, bound]
+            row += [called(dtype), 1000 * floor, bound]
             if floor < LONGEST and size * dtype.itemsize < 6e9:
                 for fast in (False, True):
                     seconds = measured(name, dtype, fast, rounds if floor < 1 else 1)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from measuring import Table, alternate, apart, dtypes, peak_memory, script
+from measuring import Table, alternate, apart, called, dtypes, peak_memory, script
 from peers import (
     efficient_base,
     imagen_pytorch,
@@ -145,6 +145,6 @@ if __name__ == "__main__":
         measure,
         __doc__,
         batches={"default": "8"},
-        precisions={"default": ",".join(str(one).removeprefix("torch.") for one in dtypes())},
+        precisions={"default": ",".join(map(called, dtypes()))},
         rounds={"type": int, "default": 5},
     )

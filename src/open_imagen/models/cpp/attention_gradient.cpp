@@ -40,7 +40,7 @@ void attention_gradient(const float *query, const float *key_value, const uint8_
                         int threads) {
     const int64_t channels = heads * width;
     const int64_t most = ceil_div(keys, WIDE) * WIDE, across = ceil_div(width, WIDE) * WIDE;
-    const int64_t high = std::min<int64_t>(8, std::max<int64_t>(1, ROOM / most / TALL)) * TALL;
+    const int64_t high = queries_at_a_time(most);
     const float scale = 1 / std::sqrt(float(width));
     const std::vector<float> hidden = hiding(seen, batch, keys, most);
 #pragma omp parallel num_threads(threads)

@@ -12,8 +12,8 @@
 
 namespace {
 
-// A tile is 16 rows of 64 bytes: 16 x 16 sums in float32, or 16 x 32
-// bfloat16 numbers on the left of a product; on its right, 32 x 16 with pairs of rows side by side.
+// A tile is 16 rows of 64 bytes: 16 x 16 sums in float32, or 16 x 32 bfloat16 numbers on the left of a
+// product; on its right, 32 x 16 with pairs of rows side by side.
 // Every number is in two parts; of the four products of parts the smallest is left out, as in fast.py,
 // but here all are summed in float32, in the tiles.
 const int64_t TILE = 16, DEEP = 32, CELLS = TILE * DEEP;

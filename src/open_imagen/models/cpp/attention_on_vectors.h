@@ -14,6 +14,10 @@ namespace {
 
 constexpr int64_t ROOM = 1 << 16;  // scores at a time: what fits into the caches near a core
 
+inline int64_t queries_at_a_time(int64_t keys) {
+    return std::min<int64_t>(8, std::max<int64_t>(1, ROOM / keys / TALL)) * TALL;
+}
+
 // One head's keys and values, [keys, width] each with a stride between rows, as right sides.
 template <typename Number> struct Head {
     std::vector<Number> keys, values;
@@ -66,7 +70,7 @@ void attended(const Number *query, const Number *key_value, const uint8_t *seen,
     const int64_t channels = heads * width, all = batch * heads;
     const int64_t deep = ceil_div(width, N), down = ceil_div(keys, N);
     const int64_t most = ceil_div(keys, WIDE) * WIDE, across = ceil_div(width, WIDE) * WIDE;
-    const int64_t high = std::min<int64_t>(8, std::max<int64_t>(1, ROOM / most / TALL)) * TALL;
+    const int64_t high = queries_at_a_time(most);
     const int64_t blocks = ceil_div(queries, high);
     const float scale = 1.44269504f / std::sqrt(float(width));  // to base two
     const std::vector<float> hidden = hiding(seen, batch, keys, most);

@@ -64,10 +64,9 @@ template <typename Number>
 void convolved(const Number *x, const float *weight, const float *bias, const Number *onto,
                float factor, int64_t batch, const Map &in, const Map &map, Number *out,
                int threads) {
-    const int64_t total = batch * ceil_div(in.height, SIDE) * ceil_div(in.width, SIDE);
     const int64_t panels = ceil_div(map.channels, WIDE), across = panels * WIDE;
-    const int64_t most = std::max(FEWEST, threads * ROOM / (PLACES * (in.channels + across)));
-    const int64_t part = ceil_div(total, ceil_div(total, most));  // parts of one size
+    const int64_t total = tiles_of(batch, in);
+    const int64_t part = part_of(total, in.channels + across, threads);
     const int64_t apart = ceil_div(part, STEP) * STEP * across;
     float *const ready = before.of((PLACES * part + STEP) * in.channels);
     float *const made = after.of(PLACES * apart);

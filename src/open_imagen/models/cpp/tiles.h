@@ -55,6 +55,16 @@ struct Tile {
     }
 };
 
+inline int64_t tiles_of(int64_t batch, const Map &map) {
+    return batch * ceil_div(map.height, SIDE) * ceil_div(map.width, SIDE);
+}
+
+// How many of all tiles are worked on at a time, in parts of one size; so many channels are kept of each.
+inline int64_t part_of(int64_t total, int64_t channels, int threads) {
+    const int64_t most = std::max(FEWEST, threads * ROOM / (PLACES * channels));
+    return ceil_div(total, ceil_div(total, most));
+}
+
 // B^T times six rows of channels.
 template <typename In>
 inline void into(const In *const *d, float *const *out, int64_t channels) {

@@ -62,10 +62,9 @@ void gradient_to_tile(const In *gradient, const Map &map, const Tile &tile, floa
 template <typename Number>
 void learned(const Number *x, const Number *gradient, int64_t batch, const Map &in, const Map &map,
              float *out, int threads) {
-    const int64_t total = batch * ceil_div(in.height, SIDE) * ceil_div(in.width, SIDE);
     const int64_t panels = ceil_div(map.channels, WIDE), across = panels * WIDE;
-    const int64_t most = std::max(FEWEST, threads * ROOM / (PLACES * (in.channels + across)));
-    const int64_t part = ceil_div(total, ceil_div(total, most));  // parts of one size
+    const int64_t total = tiles_of(batch, in);
+    const int64_t part = part_of(total, in.channels + across, threads);
     const int64_t deep = ceil_div(in.channels, STEP) * STEP;
     float *const ready = inputs.of(PLACES * part * in.channels + STEP);
     float *const given = gradients.of(PLACES * part * across);
