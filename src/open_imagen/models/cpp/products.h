@@ -87,7 +87,7 @@ inline void sum_product(const float *left, int64_t stride, const float *right, i
 }
 
 // what(r, some) for some rows from r on, until all are done, which may be up to STEP - 1 more than there
-// are. So few rows alone would leave the units waiting for the last sum.
+// are. STEP rows alone would leave the units waiting for their last sums.
 constexpr int64_t STEP = TALL / 3;
 
 template <typename Do> inline void by_rows(int64_t rows, const Do &what) {
