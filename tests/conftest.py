@@ -10,8 +10,10 @@ from open_imagen.cascade.pipeline import Cascade
 from standins import WordEncoder, make_stages
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Tests run side by side, a core for each process.
+    # Tests run side by side, a core for each process, and for each that they start: threads that
+    # wait for one another where others work, too, take ten times as long.
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture
