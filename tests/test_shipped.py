@@ -9,6 +9,7 @@ from open_imagen.cascade.pipeline import load
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.evaluation.checker import look
 from open_imagen.evaluation.enlarging import color_shift, edge_width
+from open_imagen.evaluation.scene_suite import make_items
 
 PROMPTS = [
     "a large red circle on a white background",
@@ -56,8 +57,18 @@ def test_a_call_is_of_one_picture_at_the_weight_that_the_base_has_learned(asked,
 def test_its_teacher_is_there_to_go_on_training_from():
     teacher, student = (load(name, device="cpu").stages["base"] for name in MODELS)
     assert (teacher.config.guided, student.config.guided) == (1.0, 2.0)
-    assert student.config.network == {**teacher.config.network, "text_denoiser": 2}
+    reads = {"text_denoiser": 2, "text_denoiser_least": 0.05}
+    assert student.config.network == {**teacher.config.network, **reads}
     assert read_header(locate("scenes"))["trained"]["base"]["distill"]["teacher"] == MODELS[0]
+
+
+def test_its_denoiser_leaves_captions_of_known_words_alone():
+    cascade = load("scenes", device="cpu")
+    for suite in ("counting", "position", "signs", "unseen_words"):
+        text = cascade.text([item.prompt for item in make_items(suite, 16, seed=1)])
+        found = cascade.stages["base"].network.text_denoiser(text)
+        changed = (found.tokens != text.tokens).flatten(1).any(1)
+        assert changed.all() if suite == "unseen_words" else not changed.any()
 
 
 def test_it_listens(made):

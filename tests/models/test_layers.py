@@ -12,6 +12,7 @@ from open_imagen.models.layers import (
     Positions,
     ResBlock,
     TextAttention,
+    TextDenoiser,
     TextLayer,
     attention,
     resampled,
@@ -181,6 +182,29 @@ def test_a_text_layer_is_the_textbook_formula(text):
     inner = torch.nn.functional.gelu(layer.mlp["in"](layer.norm_mlp(wanted)))
     wanted = wanted + layer.mlp["out"](inner)
     torch.testing.assert_close(layer(text).tokens[1, :2], wanted)
+
+
+@torch.no_grad()
+def test_what_a_text_denoiser_hardly_changes_stays_as_it_is(text):
+    torch.manual_seed(0)
+    layers = [TextLayer(24, head_width=8) for _ in range(2)]
+    for layer in layers:
+        torch.nn.init.normal_(layer.out.weight, std=0.1)
+    changed = layers[1](layers[0](text)).tokens
+    shares = [
+        float((changed - text.tokens)[k][text.mask[k]].square().sum())
+        / float(text.tokens[k][text.mask[k]].square().sum())
+        for k in range(2)
+    ]
+    few, many = sorted(range(2), key=shares.__getitem__)
+    assert 0 < shares[few] < 0.99 * shares[many]
+    found = TextDenoiser(layers, least=(shares[few] + shares[many]) / 2)(text)
+    assert torch.equal(found.tokens[few], text.tokens[few])
+    torch.testing.assert_close(found.tokens[many], changed[many])
+    assert torch.equal(found.mask, text.mask)
+    for least, wanted in ((0.0, changed), (1.01 * shares[many], text.tokens)):
+        torch.testing.assert_close(TextDenoiser(layers, least)(text).tokens, wanted)
+    assert TextDenoiser([])(text) is text
 
 
 def test_pooled_text_is_attention_of_the_mean_token(text):

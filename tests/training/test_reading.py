@@ -213,7 +213,7 @@ def recipe(tmp_path, model_folder):
 
 @pytest.mark.filterwarnings("ignore:train.init")
 def test_it_learns_and_leaves_all_else_as_it_is(recipe, tmp_path, model_folder):
-    config = recipe()
+    config = recipe("reading.least=0.05")
     Trainer(config, open_source(config.data), Pieces()).fit()
     base = load_tensors(model_folder / "base" / "model.safetensors")
     found = load_tensors(tmp_path / "run" / "model" / "base" / "model.safetensors")
@@ -222,7 +222,8 @@ def test_it_learns_and_leaves_all_else_as_it_is(recipe, tmp_path, model_folder):
     assert {name.split(".")[0] for name in new} == {"text_denoiser"}
     assert any(found[name].abs().sum() for name in new if name.endswith("mlp.out.weight"))
     cascade = load(tmp_path / "run" / "model", device="cpu")
-    assert cascade.stages["base"].network.config.text_denoiser == 2
+    network = cascade.stages["base"].network.config
+    assert (network.text_denoiser, network.text_denoiser_least) == (2, 0.05)
     assert cascade.trained["base"]["reading"]["layers"] == 2
     assert cascade.trained["base"]["reading"]["images"] == 256
 

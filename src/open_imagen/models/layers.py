@@ -4,7 +4,7 @@ Feature maps are [B, C, H, W]; the embedding of noise level and pooled text is [
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import torch
@@ -294,6 +294,31 @@ class TextLayer(nn.Module):
         tokens = tokens + self.out(found.transpose(1, 2).flatten(2))
         tokens = tokens + self.mlp["out"](F.gelu(self.mlp["in"](self.norm_mlp(tokens))))
         return TextEmbedding(tokens, mask)
+
+
+class TextDenoiser(nn.ModuleList):
+    """Layers that undo what a word that was never shown does to the text.
+
+    A caption of which they change less than the share ``least``, in squares of its tokens, has no
+    such word, and stays as it is.
+    """
+
+    def __init__(self, layers: Iterable[TextLayer], least: float = 0.0) -> None:
+        super().__init__(layers)
+        self.least = least
+
+    def forward(self, text: TextEmbedding) -> TextEmbedding:
+        if not len(self):
+            return text
+        found = text
+        for layer in self:
+            found = layer(found)
+
+        def square(tokens: Tensor) -> Tensor:  # [B, L, C] -> [B, 1, 1]
+            return (tokens.float().square() * text.mask[..., None]).sum((1, 2), keepdim=True)
+
+        changed = square(found.tokens - text.tokens) > self.least * square(text.tokens)
+        return TextEmbedding(torch.where(changed, found.tokens, text.tokens), text.mask)
 
 
 class ResBlock(nn.Module):

@@ -20,6 +20,7 @@ from open_imagen.models.layers import (
     Positions,
     ResBlock,
     TextAttention,
+    TextDenoiser,
     TextLayer,
     conv3x3,
     cropped,
@@ -66,6 +67,8 @@ class UNetConfig:
     text_denoiser: int = 0
     """Layers before those, which undo what a word that was never shown does to the frozen text;
     they learn without pictures (training/reading.py). 0 for none, as in the paper."""
+    text_denoiser_least: float = 0.0
+    """Share of a caption, in squares of its tokens, of which they must change more to be heeded."""
     text_norm: str = "layer"
     """Norm of the text in attention: layer (the paper) or group (DeepFloyd IF)."""
     pooling: str = "attention"
@@ -137,10 +140,12 @@ class UNet(nn.Module):
 
         self.act = ACTIVATIONS[config.activation]
         self.level = level_embedding()
-        self.text_denoiser, self.text_layers = (
-            nn.ModuleList(TextLayer(config.text_width) for _ in range(number))
+        denoiser, layers = (
+            [TextLayer(config.text_width) for _ in range(number)]
             for number in (config.text_denoiser, config.text_layers)
         )
+        self.text_denoiser = TextDenoiser(denoiser, config.text_denoiser_least)
+        self.text_layers = nn.ModuleList(layers)
         self.pooled_text = PooledText(
             config.text_width, embedding, config.pooling, config.pooling_head_width
         )
@@ -184,7 +189,8 @@ class UNet(nn.Module):
 
     def _conditions(self, text: TextEmbedding) -> tuple[TextEmbedding, Tensor]:
         """The text as attention sees it, and as one vector."""
-        for layer in (*self.text_denoiser, *self.text_layers):
+        text = self.text_denoiser(text)
+        for layer in self.text_layers:
             text = layer(text)
         pooled = self.pooled_text(text)
         return TextEmbedding(self.project_text(text.tokens), text.mask), pooled

@@ -33,6 +33,9 @@ class ReadingConfig:
 
     layers: int = 0
     """New layers over the text, before all others; 0: learn from pictures, not to read."""
+    least: float = 0.0
+    """Share of a caption, in squares of its tokens, of which they must change more to be heeded
+    when pictures are made: a caption of known words stays as it is."""
     share: float = 0.7
     """Of captions that are disturbed; the others shall stay as they are."""
     words: float = 0.9
@@ -61,7 +64,7 @@ class ReadingConfig:
                 raise ConfigError(
                     f"reading.{name} = {getattr(self, name)} is a share: between 0 and 1."
                 )
-        for name in ("layers", "noise", "common"):
+        for name in ("layers", "least", "noise", "common"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"reading.{name} = {getattr(self, name)} must not be negative.")
         if self.strange < 1:

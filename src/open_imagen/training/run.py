@@ -16,6 +16,8 @@ from open_imagen.training.ema import EmaConfig
 from open_imagen.training.optim import OptimConfig
 from open_imagen.training.reading import ReadingConfig
 
+READS = {"text_denoiser": "layers", "text_denoiser_least": "least"}
+"""Settings of a network that learns to read, and what they are called in `reading`."""
 KINDS = ("ddp", "fsdp")
 PRECISIONS = ("auto", "bf16", "fp32")
 
@@ -219,7 +221,8 @@ def read_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
         values = {**values, "stage": {**stage, "guided": distill.get("guidance", 1.0)}}
     stage, reading = values.get("stage"), values.get("reading")
     if isinstance(stage, dict) and isinstance(reading, dict) and reading.get("layers"):
-        network = {**stage.get("network", {}), "text_denoiser": reading["layers"]}
+        front = {name: reading[key] for name, key in READS.items() if key in reading}
+        network = {**stage.get("network", {}), **front}
         values = {**values, "stage": {**stage, "network": network}}
     return parse(Recipe, values)
 
