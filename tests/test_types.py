@@ -43,3 +43,9 @@ def test_padding_to_a_multiple_adds_masked_zeros():
 def test_the_mean_is_of_the_tokens_that_are_there():
     assert TEXT.mean().tolist() == [[2.0, 3.0], [6.0, 7.0]]
     assert torch.equal(TEXT.padded(8).mean(), TEXT.mean())
+
+
+def test_the_mean_square_is_of_tokens_that_are_there():
+    tokens = torch.tensor([[[1.0, 3.0], [0.0, 2.0]], [[2.0, 4.0], [7.0, 7.0]]])
+    text = TextEmbedding(tokens, torch.tensor([[True, True], [True, False]]))
+    assert text.mean_square().tolist() == [3.5, 10.0]  # (1 + 9 + 0 + 4) / 4, (4 + 16) / 2

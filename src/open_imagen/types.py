@@ -39,6 +39,10 @@ class TextEmbedding(NamedTuple):
         visible = self.mask[..., None].to(self.tokens.dtype)
         return (self.tokens * visible).sum(1) / visible.sum(1).clamp(min=1)
 
+    def mean_square(self) -> Tensor:
+        """The mean square of each caption's tokens that are there, over their channels, [B]."""
+        return (self.tokens.float().square().mean(2) * self.mask).sum(1) / self.mask.sum(1)
+
     def padded(self, multiple: int) -> "TextEmbedding":
         """The same, L made a multiple of ``multiple`` with masked zeros."""
         more = -self.tokens.shape[1] % multiple

@@ -313,11 +313,8 @@ class TextDenoiser(nn.ModuleList):
         found = text
         for layer in self:
             found = layer(found)
-
-        def square(tokens: Tensor) -> Tensor:  # [B, L, C] -> [B, 1, 1]
-            return (tokens.float().square() * text.mask[..., None]).sum((1, 2), keepdim=True)
-
-        changed = square(found.tokens - text.tokens) > self.least * square(text.tokens)
+        change = TextEmbedding(found.tokens - text.tokens, text.mask)
+        changed = (change.mean_square() > self.least * text.mean_square())[:, None, None]
         return TextEmbedding(torch.where(changed, found.tokens, text.tokens), text.mask)
 
 

@@ -186,14 +186,14 @@ class Reading:
         """Squared error of the tokens of each caption, [B], in mean squares of them. Text that is
         dropped is zero, and shall stay so: guidance asks for it."""
         own, strange = text.tokens.chunk(2, dim=2)
-        square = _over(own.square(), text.mask)
+        square = TextEmbedding(own, text.mask).mean_square()
         disturbed = self.disturbed(own, strange, square.sqrt(), draws)
         clean = TextEmbedding(own, text.mask).dropped(draws.drop)
         found = TextEmbedding(disturbed, text.mask).dropped(draws.drop)
         for layer in self.layers:
             found = layer(found)
-        error = (found.tokens.float() - clean.tokens).square()
-        return _over(error, clean.mask) / square
+        error = TextEmbedding(found.tokens.float() - clean.tokens, clean.mask)
+        return error.mean_square() / square
 
     def disturbed(self, own: Tensor, strange: Tensor, size: Tensor, draws: Draws) -> Tensor:
         """Tokens [B, L, C] on their way to the strange ones, with noise; or as they are.
@@ -216,8 +216,3 @@ class Reading:
         noise = self.config.noise * noise[:, 1:] + self.config.common * noise[:, :1]
         towards = way.to(own.device)[:, None, None] * (strange - own)
         return own + towards + amounts[:, None, None] * noise
-
-
-def _over(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean over the tokens that are there and their channels. [B, L, C] -> [B]."""
-    return (values.mean(2) * mask).sum(1) / mask.sum(1)
