@@ -10,15 +10,19 @@ The files are the truth; the index is made from them and can be lost at any time
 An entry is written before its image, and the image before its row in the index: an image that a
 client was told of is found again after the process was killed at any moment.
 
-What may be removed: images that the gallery wrote (they have an entry, and their size and time
-are those that the index knows) together with their entries, by ``delete`` or when there are more
-than ``keep``; and on opening, regular files whose name matches ``UNFINISHED``, which only
-``gallery_files.write`` uses and which no live process can be writing, because the gallery is
-locked. Nothing else is ever removed, overwritten or renamed, except an unusable index, which is
-renamed.
+Only these files are ever removed:
+
+- an image that the gallery wrote and that nobody has changed since, together with its entry: by
+  ``delete``, or when there are more than ``keep``. The entry holds the SHA-256 of the image; it is
+  compared when a file is new to the index or has another size or time.
+- on opening, a regular file whose name matches ``UNFINISHED``. Only ``gallery_files.write`` uses
+  such names, and no live process can be writing one, because the gallery is locked.
+
+Nothing else is removed, renamed or overwritten, except an unusable index, which is renamed.
 """
 
 import contextlib
+import hashlib
 import logging
 import math
 import os
@@ -170,7 +174,7 @@ class Gallery:
         """
         size, modified = facts.st_size, facts.st_mtime_ns
         entry = read_entry(self.folder, file)
-        if entry is not None and entry.bytes == size:
+        if entry is not None and entry.written:
             return replace(entry, modified=modified)
         header = read_image(self.folder, file)
         if header is None or (entry is None and header.record is None):
@@ -227,7 +231,7 @@ class Gallery:
                 record,
             )  # fmt: skip
         try:
-            write_entry(self.folder, image)
+            write_entry(self.folder, image, hashlib.sha256(data).hexdigest())
             write(image_path(self.folder, image), data)
             modified = image_path(self.folder, image).stat().st_mtime_ns
             with self._mutex:

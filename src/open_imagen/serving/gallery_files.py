@@ -4,12 +4,13 @@ import contextlib
 import json
 import re
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from open_imagen.cascade.records import FORMATS, ImageHeader, read_header
 from open_imagen.errors import DataError, OutputError
+from open_imagen.storage import sha256
 
 IMAGES = "pictures"
 ENTRIES = "gallery.entries"
@@ -70,36 +71,49 @@ def write(path: Path, data: bytes) -> None:
         raise OutputError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
-def write_entry(folder: Path, image: GalleryImage) -> None:
+def write_entry(folder: Path, image: GalleryImage, digest: str) -> None:
     """Write what the index holds of an image and its file does not tell, such as its owner.
+
+    Args:
+        digest: SHA-256 of the file; it proves later that the file is still the gallery's own.
 
     Raises:
         OutputError: it cannot be written.
     """
-    facts = asdict(image)
+    facts = asdict(image) | {"sha256": digest}
     del facts["modified"], facts["written"]
     text = json.dumps(facts) + "\n"
     write(entry_path(folder, image.id), text.encode())
 
 
 def read_entry(folder: Path, name: str) -> GalleryImage | None:
-    """The entry of an image file, if the gallery wrote one and it is undamaged."""
+    """The entry of an image file, if the gallery wrote one and it is undamaged.
+
+    ``written`` is false if the file is not the one that the gallery wrote.
+    """
     stem, _, kind = name.partition(".")
     if not ID.fullmatch(stem) or kind not in FORMATS:
         return None
     try:
         facts = json.loads(entry_path(folder, stem).read_text(encoding="utf-8"))
-        image = GalleryImage(**facts, modified=0, written=True)
+        digest = facts.pop("sha256", None)
+        image = GalleryImage(**facts, modified=0, written=False)
         for value, kinds in (
             (image.bytes, int), (image.owner, str), (image.created, (int, float)),
             (image.width, int), (image.height, int),
         ):  # fmt: skip
             if not isinstance(value, kinds):
                 return None
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
     fits = (image.id, image.kind, image.file) == (stem, kind, name)
-    return image if fits and is_record(image.record) else None
+    if not fits or not is_record(image.record):
+        return None
+    path = image_path(folder, image)
+    with contextlib.suppress(OSError):
+        own = path.stat().st_size == image.bytes and sha256(path) == digest
+        return replace(image, written=own)
+    return None
 
 
 def is_record(record: Any) -> bool:

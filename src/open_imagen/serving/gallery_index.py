@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from open_imagen.errors import DataError
-from open_imagen.serving.gallery_files import IMAGES, GalleryImage, write_entry
+from open_imagen.serving.gallery_files import IMAGES, GalleryImage, image_path, write_entry
+from open_imagen.storage import sha256
 
 log = logging.getLogger("open_imagen.serving")
 APPLICATION = 0x6F696D67
@@ -158,7 +159,7 @@ def row_of(image: GalleryImage) -> Row:
 def image_of(row: Row) -> GalleryImage:
     """A row of the table ``images`` as an image."""
     *facts, record = row
-    image = GalleryImage(*facts, record=json.loads(record))
+    image = GalleryImage(*facts, json.loads(record))
     return replace(image, written=bool(image.written))
 
 
@@ -171,4 +172,5 @@ def _write_entries(index: sqlite3.Connection, folder: Path) -> None:
         with contextlib.suppress(FileNotFoundError, ValueError):
             size = (folder / IMAGES / file).stat().st_size
             facts = (owner, created, kind, width, height, json.loads(record))
-            write_entry(folder, GalleryImage(name, file, size, 0, True, *facts))
+            image = GalleryImage(name, file, size, 0, True, *facts)
+            write_entry(folder, image, sha256(image_path(folder, image)))
