@@ -64,6 +64,9 @@ def open_index(file: Path) -> sqlite3.Connection:
             index = replace_index(file, fault)
         if not _tables(index):
             index.executescript(SCHEMA)
+        # A transaction survives the death of the process without being flushed to the disk. After
+        # a power cut the index may be damaged, and is made again.
+        index.execute("PRAGMA synchronous = OFF")
     except BaseException:
         index.close()
         raise
@@ -90,11 +93,7 @@ def memory_index() -> sqlite3.Connection:
 
 
 def _connect(file: Path | str) -> sqlite3.Connection:
-    index = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
-    # One process holds a gallery. A transaction survives the death of the process without being
-    # flushed to the disk; after a power cut the index may be damaged and is made again.
-    index.execute("PRAGMA synchronous = OFF")
-    return index
+    return sqlite3.connect(file, check_same_thread=False, isolation_level=None)
 
 
 def _tables(index: sqlite3.Connection) -> set[str]:
@@ -158,8 +157,8 @@ def row_of(image: GalleryImage) -> Row:
 
 def image_of(row: Row) -> GalleryImage:
     """A row of the table ``images`` as an image."""
-    *facts, record = row
-    image = GalleryImage(*facts, json.loads(record))
+    facts: Row = (*row[:-1], json.loads(row[-1]))
+    image = GalleryImage(*facts)
     return replace(image, written=bool(image.written))
 
 
