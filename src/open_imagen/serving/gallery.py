@@ -86,7 +86,7 @@ class Gallery:
             ) from error
         self._lock = FileLock(
             folder / "gallery.lock",
-            f"The gallery {folder}",
+            f"The gallery {folder.absolute()}",
             "Stop that process, or choose another folder with --gallery.",
         )
         try:
@@ -123,7 +123,11 @@ class Gallery:
         images, written = self._index.execute(
             "SELECT count(*), count(nullif(written, 0)) FROM images"
         ).fetchone()
-        facts = {"folder": str(self.folder), "images": images, "of_others": images - written}
+        facts = {
+            "folder": str(self.folder.absolute()),
+            "images": images,
+            "of_others": images - written,
+        }
         log.info("gallery opened", extra=facts)
 
     def _scan(self) -> None:
