@@ -251,12 +251,14 @@ class Gallery:
 
     def _prune(self) -> None:
         """Remove the oldest images that the gallery wrote, if there are more than it keeps."""
-        query = "SELECT * FROM images WHERE written ORDER BY created DESC LIMIT -1 OFFSET ?"
+        query = "SELECT id FROM images WHERE written ORDER BY created DESC LIMIT -1 OFFSET ?"
         try:
             with self._mutex:
-                rows = self._index.execute(query, (self.keep,)).fetchall()
-            for row in rows:
-                self.delete(image_of(row))
+                names = self._index.execute(query, (self.keep,)).fetchall()
+            for (name,) in names:
+                image = self._row(name)
+                if image is not None:
+                    self.delete(image)
         except (OutputError, sqlite3.Error) as error:
             log.warning(f"Old images of the gallery cannot be removed: {error}")
 
@@ -297,10 +299,13 @@ class Gallery:
         """An image by its id."""
         if not ID.fullmatch(name):
             return None
+        image = self._row(name)
+        return image if image is not None and self._is_there(image) else None
+
+    def _row(self, name: str) -> GalleryImage | None:
         with self._mutex:
             row = self._index.execute("SELECT * FROM images WHERE id = ?", (name,)).fetchone()
-        image = image_of(row) if row else None
-        return image if image is not None and self._is_there(image) else None
+        return image_of(row) if row else None
 
     def _is_there(self, image: GalleryImage) -> bool:
         return image_path(self.folder, image).is_file()

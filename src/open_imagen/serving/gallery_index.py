@@ -26,6 +26,7 @@ CREATE TABLE images (
     height INTEGER NOT NULL, record TEXT NOT NULL
 );
 CREATE INDEX by_owner ON images (owner, created);
+CREATE INDEX by_age ON images (created, id) WHERE written;
 CREATE TABLE other_files (
     file TEXT PRIMARY KEY, bytes INTEGER NOT NULL, modified INTEGER NOT NULL
 );
