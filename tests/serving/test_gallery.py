@@ -86,6 +86,7 @@ def foreign(tmp_path):
 
 def test_files_of_others_stay_and_those_with_our_record_are_listed(foreign):
     (foreign / "pictures" / "pipe.png").unlink()  # reading it would block `contents`
+    os.utime(foreign / "pictures" / "00000-a-red-circle.png", (4e9, 4e9))  # newer than all others
     before = contents(foreign)
     for _ in range(2):
         gallery = Gallery(foreign, keep=1)
