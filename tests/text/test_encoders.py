@@ -10,7 +10,7 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from open_imagen.errors import CheckpointError, MissingDependency, UnknownName
 from open_imagen.text import files, hub
-from open_imagen.text.cache import OnDemand, Packed, Remembered
+from open_imagen.text.cache import ByLength, OnDemand, Packed, Remembered
 from open_imagen.text.cleaning import deepfloyd
 from open_imagen.text.encoders import ENCODERS, EncoderSpec, FrozenEncoder, load_encoder
 
@@ -406,3 +406,21 @@ def test_an_encoder_on_demand_comes_and_goes(encoder):
     assert not lazy.loaded
     assert lazy.num_tokens("a b c") == 3
     assert len(made) == 2
+
+
+def test_a_batch_by_length_is_the_batch(bert):
+    encoder = open_tiny("bert", bert[0])
+    asked = []
+
+    class Counting:
+        name, width, max_length = encoder.name, encoder.width, encoder.max_length
+
+        def __call__(self, captions):
+            asked.append(list(captions))
+            return encoder(captions)
+
+    captions = [CAPTIONS[1], CAPTIONS[0], CAPTIONS[2], CAPTIONS[0]]
+    found, plain = ByLength(Counting(), group=2)(captions), encoder(captions)
+    assert asked == [[CAPTIONS[2], CAPTIONS[0]], [CAPTIONS[1]]]
+    assert torch.equal(found.mask, plain.mask)
+    torch.testing.assert_close(found.tokens, plain.tokens)

@@ -34,7 +34,7 @@ from open_imagen.errors import ConfigError, MissingDependency, TrainingError
 from open_imagen.models.fast import hasten, hasten_learning
 from open_imagen.models.lora import Merged, adapt, adapter_of, frozen_of
 from open_imagen.storage import TensorFile, save_tensors, write_text
-from open_imagen.text.cache import Packed, Remembered
+from open_imagen.text.cache import ByLength, Packed, Remembered
 from open_imagen.text.letters import with_letters
 from open_imagen.text.store import Store
 from open_imagen.training.averages import Profile, snapshot_name
@@ -55,6 +55,8 @@ MOST_FOR_TEXT = 8
 """A GPU holds all texts itself if they take no more than such a part of its free memory."""
 PACE = 20
 """Steps by which the pace is measured."""
+GROUP_OF_CAPTIONS = (16, 512)
+"""Captions encoded together where each batch is encoded by itself, on a CPU and on a GPU."""
 COMPILED_TEXT = 24
 """A compiled network sees texts padded to a multiple of this many tokens: few shapes to compile."""
 
@@ -98,11 +100,16 @@ class Trainer:
         if recipe.reading.layers:
             knowing = cast(Vocabulary, encoder)
             encoder = Disturbed(knowing, source.captions(), recipe.reading)
-        # What is on disk is looked up; what is encoded is remembered.
-        # Captions that hardly ever come twice are encoded with each batch.
-        looked_up = isinstance(encoder, Store)
-        endless = getattr(source, "endless_captions", False)
-        self.text = encoder if looked_up or endless else Remembered(encoder, torch.float16)
+        # What is on disk is looked up; what is encoded is remembered, unless it hardly ever comes
+        # twice.
+        self.text: TextEncoder
+        if isinstance(encoder, Store):
+            self.text = encoder
+        elif getattr(source, "endless_captions", False):
+            group = GROUP_OF_CAPTIONS[self.device.type == "cuda"]
+            self.text = ByLength(encoder, self.bf16, group)
+        else:
+            self.text = Remembered(encoder, torch.float16)
         self.lookup: TextEncoder = self.text
 
         torch.backends.cudnn.benchmark = True  # every step has the same shapes
