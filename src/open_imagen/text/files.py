@@ -1,5 +1,6 @@
 """Finding the files of a text encoder: a named folder, the hub's cache, a package, the hub."""
 
+import importlib
 import importlib.util
 import os
 from pathlib import Path
@@ -101,14 +102,24 @@ def _converted(folder: Path) -> Tokenizer:
         from transformers import T5Tokenizer
 
         tokenizer: Tokenizer = T5Tokenizer.from_pretrained(folder).backend_tokenizer
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # of several libraries, which try several formats
+        modules = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}
+        lacking = [package for package, module in modules.items() if not _importable(module)]
+        if not lacking:
+            raise _broken(folder / "spiece.model", error) from error
         raise MissingDependency(
-            f"{folder / 'spiece.model'} cannot be read here: {str(error).strip().splitlines()[0]}",
-            "Run: pip install sentencepiece protobuf",
+            f"{folder / 'spiece.model'} cannot be read without: {', '.join(lacking)}.",
+            f"Run: pip install {' '.join(lacking)}",
         ) from error
-    except Exception as error:  # protobuf's errors, and those of broken JSON beside it
-        raise _broken(folder / "spiece.model", error) from error
     return tokenizer
+
+
+def _importable(module: str) -> bool:
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True
 
 
 def _broken(file: Path, error: Exception) -> CheckpointError:

@@ -16,12 +16,14 @@ WEIGHTS = "model"
 """How the files of an encoder's weights begin."""
 TOKENS = "shared.weight"
 """A T5's table of tokens."""
-NO_SAFETENSORS = """Where the main branch of its repository has no safetensors (t5-v1_1-*), there
-are three ways. A revision that has them, often an open pull request: hf download REPOSITORY --revision
-refs/pr/N --local-dir FOLDER. A folder of yours. Or a conversion by transformers, which reads the
-pickle as plain tensors (weights_only=True): T5EncoderModel.from_pretrained(REPOSITORY)\
-.save_pretrained(FOLDER), and the tokenizer's files beside them. Then set
-IMAGEN_TEXT_ENCODER_DIR=FOLDER.""".replace("\n", " ")
+NO_SAFETENSORS = (
+    "Copy or download them as safetensors. Where the main branch of a repository has none "
+    "(t5-v1_1-*), take a revision that has them, often an open pull request: hf download "
+    "REPOSITORY --revision refs/pr/N --local-dir FOLDER; or convert them with transformers, which "
+    "reads a pickle as plain tensors (weights_only=True): T5EncoderModel.from_pretrained("
+    "REPOSITORY).save_pretrained(FOLDER), and copy the tokenizer's files beside them. Then set "
+    "IMAGEN_TEXT_ENCODER_DIR=FOLDER."
+)
 ROOM = 0.8
 """Share of free memory that an encoder may take."""
 
@@ -110,6 +112,8 @@ def check(folder: Path, weights: WeightFiles) -> int:
     """
     transformers, kind = _transformers("t5")
     file = folder / "config.json"
+    if not file.is_file():
+        raise CheckpointError(f"{folder} lacks config.json.", "Copy or download the file.")
     settings = read_json(file)
     family = settings.get("model_type") if isinstance(settings, dict) else None
     if family != "t5":
