@@ -163,6 +163,8 @@ def test_later_keys_at_other_values_are_refused_by_name(folder, key, value):
         ("only_cross_attention", [True, False]),
         ("down_block_types", ["SimpleCrossAttnDownBlock2D", "ResnetDownsampleBlock2D"]),
         ("addition_embed_type_num_heads", 5),
+        ("up_block_types", [["ResnetUpsampleBlock2D"], None]),
+        ("act_fn", None),
     ],
 )
 def test_configs_of_other_networks_are_refused_by_name(folder, key, value):
@@ -175,6 +177,7 @@ def test_configs_of_other_networks_are_refused_by_name(folder, key, value):
     "key, value",
     [
         ("timestep_spacing", "backwards"),
+        ("timestep_spacing", ["leading"]),
         ("steps_offset", 1),
         ("rescale_betas_zero_snr", True),
         ("variance_type", "fixed_small"),

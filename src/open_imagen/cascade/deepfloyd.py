@@ -283,7 +283,7 @@ def _scheduler(file: Path, fixed: Mapping[str, tuple[Any, ...]]) -> dict[str, An
     wrong = differences(theirs, SCHEDULER, fixed)
     if theirs.get("_class_name", "DDPMScheduler") != "DDPMScheduler":
         wrong.insert(0, f"_class_name = {theirs['_class_name']!r}")
-    if theirs.get("timestep_spacing", "leading") not in SPACINGS:
+    if theirs.get("timestep_spacing", "leading") not in tuple(SPACINGS):
         wrong.append(f"timestep_spacing = {theirs['timestep_spacing']!r}")
     if wrong:
         raise CheckpointError(f"{file} is not DeepFloyd IF's: {'; '.join(wrong)}.")

@@ -145,14 +145,17 @@ def _mistyped(theirs: Mapping[str, Any]) -> list[str]:
     def wholes(value: Any) -> bool:
         return isinstance(value, list | tuple) and len(value) > 0 and all(map(whole, value))
 
+    def names(value: Any) -> bool:
+        return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+
     size, embedding, layers = (
         theirs[key] for key in ("sample_size", "time_embedding_dim", "layers_per_block")
     )
     heads, width = theirs["addition_embed_type_num_heads"], same(theirs["encoder_hid_dim"])
     right = {
         "block_out_channels": wholes(theirs["block_out_channels"]),
-        "down_block_types": isinstance(theirs["down_block_types"], list | tuple),
-        "up_block_types": isinstance(theirs["up_block_types"], list | tuple),
+        "down_block_types": names(theirs["down_block_types"]),
+        "up_block_types": names(theirs["up_block_types"]),
         "layers_per_block": whole(layers) or wholes(layers),
         "sample_size": size is None or whole(same(size)),
         "time_embedding_dim": embedding is None or whole(embedding),
@@ -161,6 +164,7 @@ def _mistyped(theirs: Mapping[str, Any]) -> list[str]:
         "attention_head_dim": whole(same(theirs["attention_head_dim"])),
         "addition_embed_type_num_heads": whole(heads) and not (whole(width) and width % heads),
         "only_cross_attention": isinstance(same(theirs["only_cross_attention"]), bool),
+        "act_fn": isinstance(theirs["act_fn"], str),
         "resnet_out_scale_factor": isinstance(theirs["resnet_out_scale_factor"], int | float),
     }
     return [f"{key} = {theirs[key]!r}" for key, ok in right.items() if not ok]
