@@ -595,7 +595,7 @@ def published(
         found.stages,
         adapted_hash(found.model_hash, changes),
         device,
-        encoder_folder=found.text_encoder,
+        encoder_folder=found.text_encoder.folder if found.text_encoder else None,
         one_at_a_time=one_at_a_time,
         fast=fast,
         precision=precision,
