@@ -448,9 +448,3 @@ def test_a_thousand_steps_arrive_whatever_the_bounds(name, schedule):
     if name not in STOCHASTIC:
         wanted = exact(z, torch.tensor(levels[0]).double(), torch.tensor(math.inf).double())
         torch.testing.assert_close(found, wanted, rtol=0, atol=0.05)
-
-
-def test_the_correction_of_unipc_holds_on_very_short_steps():
-    levels = -2 + torch.arange(200, dtype=torch.float64) * 1e-9
-    found = SAMPLERS["unipc"](denoise, POINTS, levels, no_noise)
-    torch.testing.assert_close(found, exact(POINTS, levels[0], levels[-1]), rtol=0, atol=1e-12)

@@ -175,18 +175,12 @@ def corrected(
     if x_before is not None and before > -math.inf:
         # The weights of both differences are exact where x is quadratic in log(alpha / sigma).
         h, r = (now - last) / 2, (before - last) / (now - last)
-        first, second = _moments(h)
+        change = math.expm1(-h)
+        first = -1 / h - 1 / change
+        second = 2 / h**2 + (2 / h - 1) / change
         weight = (first - second) / (1 - r)
         slope = weight / r * (x_before - x_last) + (first - weight) * (x - x_last)
     return straight(x_last + slope, z, last, now)
-
-
-def _moments(h: float) -> tuple[float, float]:
-    """Means of u and of u^2 over a step, u in [0, 1], under the weight e^(h (u - 1))."""
-    if h < 1e-3:  # where the closed forms below lose all digits
-        return 1 / 2 + h / 12, 1 / 3 + h / 12
-    change = math.expm1(-h)
-    return -1 / h - 1 / change, 2 / h**2 + (2 / h - 1) / change
 
 
 SAMPLERS.register("dpmpp_2m")(dpmpp_2m)
