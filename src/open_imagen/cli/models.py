@@ -138,8 +138,8 @@ NOTES = """
 - **The plain U-Net** that the Efficient one is two to three times as fast as is not listed;
   `imagen-sr-256-unet` is ours: ADM blocks, three a level, of about the same size.
 - **Sizes of the base** (300M, 500M, 1B in appendix D.3) come without widths. Heads of 64 channels
-  at 1, 2, 3 and 4 times a width need a multiple of 64, and three blocks a level then give 254M (128),
-  454M (192) and 720M (256): ours have four at 128, and a fourth at the deepest level of 192.
+  at 1, 2, 3 and 4 times a width need a multiple of 64, and three blocks a level then give 254M
+  (128), 454M (192) and 720M (256): ours have four at 128, and a fourth at the deepest level of 192.
 """
 
 

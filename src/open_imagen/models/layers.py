@@ -335,7 +335,8 @@ class ResBlock(nn.Module):
     """BigGAN residual block with scale-shift norm; ``resample`` doubles or halves the side.
 
     norm, act, [resample], conv, norm * (1 + scale) + shift, act, conv; plus the shortcut, and the
-    sum divided by ``divide``. The shortcut is a 1x1 convolution where the width changes, or always. The embedding comes with its activation already applied.
+    sum divided by ``divide``. The shortcut is a 1x1 convolution where the width changes, or always.
+    The embedding comes with its activation already applied.
     """
 
     def __init__(
