@@ -1,0 +1,1 @@
+"""Worlds: synthetic data whose truth is known, with the suites and judges that know it."""
