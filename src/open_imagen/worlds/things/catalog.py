@@ -1,24 +1,25 @@
 """What scenes may be made of: the atlas's things and sprites less what is held out."""
 
 import random
-from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
 from open_imagen.errors import ConfigError, UnknownName
-from open_imagen.worlds.things.grammar import plural
+from open_imagen.worlds.things.grammar import plural, words
 from open_imagen.worlds.things.held_out import (
     color_held_out,
     pair_held_out,
     style_held_out,
     tag_held_out,
 )
-from open_imagen.worlds.things.nouns import is_noun
+from open_imagen.worlds.things.nouns import NAMES
 
 MAIN_GROUPS = ("animals", "food", "travel", "activities", "objects")
-COLOR_WORDS = frozenset(
-    "red orange yellow green blue purple pink brown white gray grey black golden silver gold "
-    "rainbow violet dark light colored".split()
+COLOR_WORDS = words(
+    """
+    red orange yellow green blue purple pink brown white gray grey black golden silver gold
+    rainbow violet dark light colored
+    """
 )
 STYLES = ("drawn", "old", "flat", "shiny", "3d")
 
@@ -116,8 +117,8 @@ class Catalog:
 
     def recolorable(self, thing: int) -> bool:
         """Whether a color can be put on a thing: not where its label names one, nor on people."""
-        words = self.label(thing).replace("-", " ").split()
-        return self.things[thing].group in MAIN_GROUPS and not COLOR_WORDS & set(words)
+        named = words(self.label(thing).replace("-", " ")) & COLOR_WORDS
+        return self.things[thing].group in MAIN_GROUPS and not named
 
     def is_person(self, thing: int) -> bool:
         return self.things[thing].group == "people"
@@ -154,28 +155,15 @@ class Catalog:
 
 
 def trained_tags(things: Sequence[ThingLike]) -> list[tuple[str, ...]]:
-    """Of each thing, the tags that name it alone, are nouns, and are not held out."""
-    return [
-        tuple(tag for tag in tags if not tag_held_out(tag)) for tags in distinctive_tags(things)
-    ]
+    """Of each thing, the other names that training captions call it by."""
+    return [tuple(tag for tag in tags if not tag_held_out(tag)) for tags in all_tags(things)]
 
 
-def distinctive_tags(things: Sequence[ThingLike]) -> list[tuple[str, ...]]:
-    """Of each thing, the tags that name it alone and are nouns, held out or not."""
+def all_tags(things: Sequence[ThingLike]) -> list[tuple[str, ...]]:
+    """Of each thing, the other names that mean it alone, held out or not."""
     labels = {thing.label for thing in things}
-    uses = Counter(tag.lower() for thing in things for tag in set(thing.tags))
     return [
-        tuple(
-            tag
-            for tag in map(str.lower, thing.tags)
-            if uses[tag] == 1
-            and tag not in labels
-            and thing.group in MAIN_GROUPS
-            and tag not in thing.label.split()
-            and not COLOR_WORDS & set(tag.split())
-            and is_noun(tag)
-        )
-        for thing in things
+        tuple(tag for tag in NAMES.get(thing.label, ()) if tag not in labels) for thing in things
     ]
 
 

@@ -55,7 +55,7 @@ def recolored(sprites: Tensor, numbers: Tensor) -> Tensor:
     """
     alpha = sprites[:, 3:]
     lab = to_oklab((sprites[:, :3] / alpha.clamp(min=1 / 255)).clamp(0, 1))
-    light, chroma = lab[:, :1], lab[:, 1:].norm(dim=1, keepdim=True)
+    light, chroma = lab[:, :1], torch.hypot(lab[:, 1:2], lab[:, 2:])
     white = _step(light, 0.82, 0.92) * (1 - _step(chroma, 0.02, PALE))
     share = _mean(white, alpha)
     white = white * (1 - _step(share, 0.12, 0.3))
@@ -63,11 +63,11 @@ def recolored(sprites: Tensor, numbers: Tensor) -> Tensor:
     main = _mean(light, weight)
     target = _TARGETS.to(sprites.device)[numbers]
     goal = target[:, :1, None, None]
-    # Shading is compressed where the target leaves no room for it.
-    room_above, room_below = (1.0 - goal) / (1.0 - main).clamp(min=0.08), goal / main
-    above = (light - main).clamp(min=0) * room_above.clamp(max=1)
-    below = (main - light).clamp(min=0) * room_below.clamp(max=1)
-    shaded = (goal + 0.85 * above - below).clamp(0, 1)
+    above = (light - main).clamp(min=0) * ((1 - goal) / (1 - main).clamp(min=0.08)).clamp(max=0.85)
+    # A darker goal compresses the shading below; a lighter one lifts all but the outlines.
+    lifted = light + (goal - main) * _step(light, 0.35 * main, 0.85 * main)
+    below = torch.where(goal < main, light * goal / main, lifted)
+    shaded = torch.where(light > main, goal + above, below).clamp(0, 1)
     # Color fades towards black and towards white, as paint's does.
     fade = (shaded / goal.clamp(min=0.05)).clamp(max=1)
     fade = fade * (1 - 0.8 * ((shaded - goal) / (1.001 - goal)).clamp(0, 1))
@@ -81,7 +81,7 @@ def _mean(values: Tensor, weights: Tensor) -> Tensor:
     return (values * weights).sum((1, 2, 3), keepdim=True) / total
 
 
-def _step(values: Tensor, low: float, high: float) -> Tensor:
+def _step(values: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
     """0 below ``low``, 1 above ``high``, smooth between."""
     x = ((values - low) / (high - low)).clamp(0, 1)
     return x * x * (3 - 2 * x)

@@ -79,7 +79,7 @@ def sketch(layouts: Sequence[Layout], size: int) -> Drawing:
     placed.sort(key=lambda entry: -entry[2].item.thing if entry[2].item.thing < 0 else 0)
     signs = [one for _, _, one in placed if one.item.thing == SIGN]
     shapes = sum(one.item.thing == SHAPE for _, _, one in placed)
-    boards = [board(one.item.label, min(4 * size, 512)) for one in signs]
+    boards = [board(one.item.label, min(3 * size, 768)) for one in signs]
     numbers = [_number(one) for _, _, one in placed[: len(placed) - len(signs)]]
     return Drawing(
         (len(placed) - len(signs) - shapes, shapes, len(signs)),
@@ -154,23 +154,24 @@ class Composer:
         if not len(boxes):
             return canvas
         steps = sent(torch.from_numpy(_affine(boxes, size, extent)), self.device)
-        layers, first = [], 0
-        for pixels in objects:
-            part = steps[first : first + len(pixels)]
-            first += len(pixels)
-            if len(pixels):
-                layers.append(resample(pixels, part, size))
+        layers = [
+            resample(pixels, part, size)
+            for pixels, part in zip(objects, torch.split(steps, list(drawing.sections)), strict=True)
+            if len(pixels)
+        ]
+        if drawing.sections[2]:  # a sign's gray stands for three channels
+            layers[-1] = layers[-1][:, [0, 0, 0, 1]]
         layer = torch.cat(layers)
-        owners, ranks = drawing.owners, drawing.ranks
-        for rank in range(int(ranks.max()) + 1):
-            chosen = np.flatnonzero(ranks == rank)
+        for rank in range(int(drawing.ranks.max()) + 1):
+            chosen = np.flatnonzero(drawing.ranks == rank)
             top = layer[sent(torch.from_numpy(chosen), self.device)]
-            rows = sent(torch.from_numpy(owners[chosen]), self.device)
-            canvas[rows] = top + canvas[rows] * (1 - top[:, 3:])
+            rows = sent(torch.from_numpy(drawing.owners[chosen]), self.device)
+            canvas[rows] = canvas[rows].mul_(1 - top[:, 3:]).add_(top)
         return canvas
 
     def load(self, drawing: Drawing) -> tuple[Tensor, ...]:
-        """The sprites of a drawing in their colors, float [n, 4, S, S], by section."""
+        """The sprites of a drawing in their colors, by section: float [n, 4, S, S], of signs
+        gray and alpha, [n, 2, S, S]."""
         things, shapes, _ = drawing.sections
         sprites = self._things(drawing.sprites[:things])
         marked = np.flatnonzero(drawing.colors[:things] >= 0)
@@ -187,7 +188,7 @@ class Composer:
         )
         paints = _paints().to(self.device)[numbers][:, :, None, None]
         boards = sent(torch.from_numpy(drawing.signs), self.device).float() / 255
-        return sprites, self._shapes[kinds] * paints, boards[:, [0, 0, 0, 1]]
+        return sprites, self._shapes[kinds] * paints, boards
 
     def _things(self, numbers: np.ndarray) -> Tensor:
         if self._resident is not None:
@@ -201,9 +202,7 @@ class Composer:
             chosen = sent(torch.from_numpy(np.stack(pictures) if pictures else empty), self.device)
         return chosen.permute(0, 3, 1, 2).float().contiguous() / 255
 
-    def _ground(
-        self, drawing: Drawing, size: int, corners: np.ndarray, extent: float
-    ) -> Tensor:
+    def _ground(self, drawing: Drawing, size: int, corners: np.ndarray, extent: float) -> Tensor:
         """The ground of each picture, [B, 4, size, size]; the edge of two colors is exact."""
         colors = sent(torch.from_numpy(drawing.grounds), self.device)
         halves = sent(torch.from_numpy(_halves(drawing, size, corners, extent)), self.device)
@@ -245,7 +244,7 @@ def resample(sprites: Tensor, steps: Tensor, size: int) -> Tensor:
     across = area_weights(steps[:, 0], steps[:, 1], size, side)
     down = area_weights(steps[:, 2], steps[:, 3], size, side)
     rows = sprites.flatten(1, 2) @ across.transpose(1, 2)
-    rows = rows.unflatten(1, sprites.shape[1:3])
+    rows = rows.view(*sprites.shape[:3], size)
     return torch.matmul(down[:, None], rows)
 
 
@@ -310,4 +309,5 @@ def board(word: str, side: int) -> np.ndarray:
 def _span(half: float, side: int) -> np.ndarray:
     """How much of each pixel of a row lies within ``half`` pixels of its middle."""
     edges = np.clip(np.arange(side + 1) - side / 2, -half, half)
-    return np.diff(edges).astype(np.float32)
+    span: np.ndarray = np.diff(edges).astype(np.float32)
+    return span

@@ -1,12 +1,19 @@
-"""English of labels: plurals, articles, and the labels that neither are counted nor take one."""
+"""English of labels: plurals, articles, and the labels that are not counted or take no article."""
 
-from functools import lru_cache
+from functools import cache
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
 
 IRREGULAR = {
     "mouse": "mice",
     "man": "men",
     "woman": "women",
     "person": "people",
+    "merperson": "merpeople",
     "child": "children",
     "goose": "geese",
     "ox": "oxen",
@@ -18,9 +25,7 @@ IRREGULAR = {
     "knife": "knives",
     "scarf": "scarves",
     "shelf": "shelves",
-    "sheaf": "sheaves",
     "elf": "elves",
-    "wife": "wives",
     "potato": "potatoes",
     "tomato": "tomatoes",
     "mango": "mangoes",
@@ -30,76 +35,84 @@ IRREGULAR = {
     "hero": "heroes",
     "superhero": "superheroes",
     "cactus": "cacti",
-    "radius": "radii",
-    "quiz": "quizzes",
-    "ewe": "ewes",
-    "waltz": "waltzes",
-    "policeman": "policemen",
-    "fireman": "firemen",
-    "snowman": "snowmen",
-    "dna": "dna",
+    "sheaf": "sheaves",
+    "fungus": "fungi",
+    "die": "dice",
 }
-UNCHANGED = frozenset(
-    "sheep fish deer bison moose shrimp squid salmon aircraft spacecraft sushi dango oden blowfish "
-    "jellyfish offspring swine water-buffalo".split()
+UNCHANGED = words(
+    """
+    sheep deer bison moose shrimp squid salmon aircraft buffalo elk swine waterfowl trout
+    """
 )
 """Plural and singular alike."""
-UNCOUNTED_WORDS = frozenset(
-    "rice bread flatbread bacon butter salt popcorn broccoli garlic spaghetti corn food milk "
-    "luggage clothing money ice fog foggy rain lightning cooking camping fire wood snow water "
-    "wind-chimes soap hair weather grass blood coral traffic baggage trash honey sake juice wine "
-    "beer coffee tea liquid jewelry ginger oil seaweed hay herbs sand mate fondue construction "
-    "homework makeup headwear dna yarn sunrise sunset bowling music sashimi".split()
+UNCOUNTED = words(
+    """
+    rice bread flatbread bacon butter salt popcorn broccoli garlic spaghetti corn food milk
+    meat luggage clothing money fog foggy rain lightning fire wood snow water soap hair
+    weather sushi oden dango grass blood coral traffic baggage trash honey sake juice wine
+    beer coffee tea liquid ginger oil seaweed sand mate fondue construction dna yarn thread
+    bowling music badminton tennis lacrosse hockey pong polish racing arts cooking camping
+    dizzy away laughing no-one dung poo lumber timber pasta ramen pudding cereal lettuce
+    cabbage kale garbage mail cash jewelry pork noodle dairy bamboo parsley basil lavender
+    porridge oatmeal boba cheese cheddar calamari champagne beef maize cutlery silverware
+    tempura gelato bacteria edamame sunshine seaside firewood dynamite golf glitter wool
+    shampoo sunscreen paper whisky whiskey wind voltage sound
+    """
 )
-"""Head words of labels of which nobody says two."""
-PLURAL_WORDS = frozenset(
-    "glasses sunglasses goggles scissors pants jeans shorts chopsticks fries trousers pliers "
-    "binoculars headphones grapes cherries blueberries peanuts beans pancakes noodles books "
-    "chains bubbles skis people dancers hands masks houses springs dividers wrestlers clothes "
-    "tabs prints eyes lips ears footprints mountains crossed-swords swords sparkles gloves socks "
-    "fireworks bricks mugs cards notes decorations dolls chimes knobs sandals bones berries "
-    "athletics gymnastics paperclips beads men women twins ears streamers slippers stars eggs "
-    "buildings stairs feet legs claws tentacles flowers leaves groceries arms".split()
+"""Heads of labels of which nobody says "a" or "two"."""
+SINGULAR_IN_S = words("rhinoceros lens canvas gas biceps claus christmas")
+PLURALS = words("people men women children geese teeth feet mice dice leaves")
+NOUNS_IN_ING = words(
+    """
+    wing ring seedling dumpling building king earring string wedding painting sting duckling
+    sapling sling swing spring inkling viking setting
+    """
 )
-"""Words that are plural already."""
-WITH_THE = frozenset({"statue of liberty", "milky way", "kaaba", "tokyo tower", "world map"})
-NAMES = frozenset({"mount fuji", "santa claus", "mrs. claus", "mx claus", "tokyo tower"})
+JOINTS = words(
+    """
+    of in with on at without behind showing for to over facing around from under fluttering
+    increasing decreasing pointing reaching shaking blowing holding and
+    """
+)
+"""Words before which the head of a label ends: "slice of pizza", "hand pointing up"."""
+LOOSE = words("with without behind on at over and showing")
+"""Joints after which a plural would sound wrong: "suns behind cloud"."""
+WITH_THE = frozenset(
+    {"statue of liberty", "milky way", "kaaba", "earth", "world", "world wide web", "parthenon"}
+)
+NAMES = frozenset(
+    {"mount fuji", "fuji", "santa claus", "mrs. claus", "tokyo tower", "saturn", "planet earth"}
+)
 """Labels without any article."""
-JOINTS = (
-    *("of", "in", "with", "on", "at", "without", "behind", "showing", "for", "to", "over"),
-    *("facing", "around", "from", "under", "playing", "holding", "wearing", "feeding", "having"),
-    *("hanging", "fluttering", "increasing", "decreasing", "getting", "doing", "and", "not"),
-    *("done", "tilted", "departure", "arrival", "running", "walking", "kneeling", "standing"),
-    *("rowing", "surfing", "swimming", "bouncing", "lifting", "biking", "juggling", "cartwheeling"),
-    *("bowing", "shrugging", "facepalming", "frowning", "pouting", "gesturing", "tipping"),
-    *("raising", "taking", "climbing", "golfing", "curled", "pointing", "buttoned", "detective"),
-)
-"""Words before which the head of a label ends: "slice of pizza", "man in tuxedo"."""
+NOT_COUNTED = frozenset({"thumbs up", "thumbs down", "palms up together", "star-struck"})
 
 
-@lru_cache(maxsize=None)
+@cache
 def plural(label: str) -> str:
-    """The plural of a label ("slices of pizza", "men in tuxedos"), or "" where none is said."""
-    words = label.split()
-    if label in NAMES or label in WITH_THE:
+    """The plural of a label, or "" where people would not count it.
+
+    >>> plural("slice of pizza"), plural("person in tuxedo"), plural("glasses")
+    ('slices of pizza', 'people in tuxedos', '')
+    """
+    words, end = _split(label)
+    head, rest = words[end - 1], words[end:]
+    if label in NAMES | WITH_THE | NOT_COUNTED or _is_plural(head) or _is_uncounted(head):
         return ""
-    end = next((k for k, word in enumerate(words) if k and word in JOINTS), len(words))
-    head = words[end - 1]
-    if head in PLURAL_WORDS or head in UNCOUNTED_WORDS or head.endswith("ing"):
+    if rest and rest[0] in LOOSE:
         return ""
-    if end < len(words) and words[end] == "and":
-        return ""  # "fork and knife": one picture of two things
-    rest = words[end:]
-    if rest[:1] == ["in"] and len(rest) == 2 and rest[1] == "tuxedo":
-        rest = ["in", _plural_word(rest[1])]
-    return " ".join([*words[: end - 1], _plural_word(head), *rest])
+    if rest[:1] == ("in",) and rest[-1] in {"tuxedo", "bed", "suit"} and words[0] in IRREGULAR:
+        rest = (*rest[:-1], plural_word(rest[-1]))
+    return " ".join([*words[: end - 1], plural_word(head), *rest])
 
 
-def _plural_word(word: str) -> str:
-    if word in UNCHANGED:
+def plural_word(word: str) -> str:
+    """The plural of a single noun."""
+    if word in UNCHANGED or word.endswith("fish"):
         return word
     if word in IRREGULAR:
         return IRREGULAR[word]
+    if word.endswith("man") and word not in {"human", "talisman", "shaman"}:
+        return word[:-2] + "en"
     if word.endswith(("s", "x", "z", "ch", "sh")):
         return word + "es"
     if word.endswith("y") and word[-2:-1] not in "aeiou":
@@ -107,31 +120,45 @@ def _plural_word(word: str) -> str:
     return word + "s"
 
 
-def is_plural(label: str) -> bool:
-    """Whether a label, as it stands, names several ("grapes") or a pair ("glasses")."""
-    words = label.split()
-    end = next((k for k, word in enumerate(words) if k and word in JOINTS), len(words))
-    return words[end - 1] in PLURAL_WORDS
-
-
 def takes_article(label: str) -> bool:
     """Whether people say "a" before a label."""
-    words = label.split()
-    end = next((k for k, word in enumerate(words) if k and word in JOINTS), len(words))
+    words, end = _split(label)
     head = words[end - 1]
-    return not (
-        label in NAMES or label in WITH_THE or head in PLURAL_WORDS or head in UNCOUNTED_WORDS
-    )
+    special = label in NAMES | WITH_THE or label == "star-struck"
+    return not (special or _is_plural(head) or _is_uncounted(head))
+
+
+@cache
+def _split(label: str) -> tuple[tuple[str, ...], int]:
+    """The words of a label, and how many there are up to its head."""
+    words = tuple(label.split())
+    acting = len(words) > 1 and words[1].endswith("ing")
+    if words[0] in {"person", "man", "woman"} or (words[0] == "face" and acting):
+        return words, 1
+    return words, next((k for k, word in enumerate(words) if k and word in JOINTS), len(words))
+
+
+def _is_plural(word: str) -> bool:
+    in_s = word.endswith("s") and not word.endswith(("ss", "us", "is"))
+    return word in PLURALS or (in_s and word not in SINGULAR_IN_S)
+
+
+def _is_uncounted(word: str) -> bool:
+    return word in UNCOUNTED or (word.endswith("ing") and word not in NOUNS_IN_ING)
 
 
 def article(phrase: str) -> str:
-    """ "a" or "an", by the sound that a phrase begins with."""
+    """ "a" or "an", by the sound that a phrase begins with.
+
+    >>> [article(word) for word in ("unicorn", "umbrella", "ewe", "hourglass", "x-ray")]
+    ['a', 'an', 'a', 'an', 'an']
+    """
     word = phrase.lower().split()[0].split("-")[0]
-    if word.startswith(("hour", "honest", "honor", "heir")):
+    if word.startswith(("hour", "honest", "honor", "heir", "herb", "8", "11", "18")):
         return "an"
-    if word in {"x", "sos", "fbi", "mri"}:
+    if word in {"x", "sos", "suv"}:
         return "an"
-    if word.startswith(("uni", "use", "usu", "eu", "ewe", "one", "once", "uk", "ufo", "ute", "uti")):
+    if word.startswith(("uni", "use", "usu", "eu", "ewe", "one", "once", "ufo", "ute", "uti")):
         return "an" if word.startswith(("unin", "unim")) else "a"
     return "an" if word[0] in "aeiou" else "a"
 

@@ -1,4 +1,4 @@
-"""What training never shows, chosen by SHA-256 of the words: for suites to list, for all to check."""
+"""What training never shows, chosen by SHA-256 of the words, so that suites can list it."""
 
 import hashlib
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from open_imagen.data import scenes as shapes
 from open_imagen.data.signs import half_width
 from open_imagen.worlds.things.catalog import Catalog
+from open_imagen.worlds.things.grammar import words
 from open_imagen.worlds.things.scenes import SHAPE, SHAPES_RELATIONS, SIGN, Item, Scene
 
 SHAPE_WIDTHS = {
@@ -19,11 +20,13 @@ SHAPE_WIDTHS = {
 """Half the width of a shape, in half heights; 1 for the others."""
 SIDED = frozenset({"left", "right", "clock", "watch", "calendar", "keyboard", "newspaper", "stop"})
 """Things whose label holds one of these words are not flipped: it would be another, or misspelt."""
-LETTERED = frozenset(
-    "abcd button map globe sign book memo money banknote ledger chart school bank hospital hotel "
-    "convenience atm post police ambulance taxi yen dollar euro pound card receipt laptop computer "
-    "love identification e-mail bus 1234 input x-ray nazar japan america liberty dice mahjong "
-    "joker die slot pool 8".split()
+LETTERED = words(
+    """
+    abcd button map globe sign book memo money banknote ledger chart school bank hospital
+    hotel convenience atm post police ambulance taxi yen dollar euro pound card receipt
+    laptop computer love identification e-mail bus 1234 input x-ray nazar japan america
+    liberty dice mahjong joker die slot pool 8
+    """
 )
 """As `SIDED`: these hold letters or numbers in one style or another."""
 RELATIONS_OF_SHAPES = {ours: theirs for theirs, ours in SHAPES_RELATIONS.items()}
@@ -81,7 +84,10 @@ def draw_layout(scene: Scene, rng: random.Random, catalog: Catalog) -> Layout:
             places = _scatter(items, extents, shrink, scene.relation, rng)
             if places:
                 flips = [flippable(item) and rng.random() < 0.5 for item in items]
-                objects = map(Placed._make, zip(items, sprites, *zip(*places, strict=True), flips, strict=True))
+                objects = map(
+                    Placed._make,
+                    zip(items, sprites, *zip(*places, strict=True), flips, strict=True),
+                )
                 return Layout(tuple(objects), ground)
         shrink *= 0.93
 
@@ -120,8 +126,7 @@ def extent_of(item: Item, catalog: Catalog, sprite: int) -> Extent:
 
 def flippable(item: Item) -> bool:
     """Whether an object may be seen in a mirror: not where that would be another thing."""
-    words = set(item.label.replace("-", " ").split())
-    return item.thing != SIGN and not words & (SIDED | LETTERED)
+    return item.thing != SIGN and not words(item.label.replace("-", " ")) & (SIDED | LETTERED)
 
 
 def _scatter(
@@ -185,9 +190,7 @@ def _apart(
     return max(across, down) >= GAP
 
 
-def _holds(
-    relation: str, first: tuple[float, float, float], second: tuple[float, float]
-) -> bool:
+def _holds(relation: str, first: tuple[float, float, float], second: tuple[float, float]) -> bool:
     return relation_holds(relation, first[0] - second[0], first[1] - second[1])
 
 

@@ -109,9 +109,7 @@ def _relations(items: Sequence[Item]) -> tuple[str, ...]:
     return RELATIONS[2:] if wide else RELATIONS
 
 
-def _items(
-    sort: str, rng: random.Random, catalog: Catalog, shares: Shares
-) -> tuple[Item, ...]:
+def _items(sort: str, rng: random.Random, catalog: Catalog, shares: Shares) -> tuple[Item, ...]:
     if sort == "sign":
         return (_sign(rng, shares),)
     number = {"pair": 2, "related": 2, "three": 3}.get(sort, 1)
@@ -152,9 +150,7 @@ def _styles(
     return [rng.choice(sorted(common)) if common else ""] * len(things)
 
 
-def _item(
-    thing: int, style: str, rng: random.Random, catalog: Catalog, shares: Shares
-) -> Item:
+def _item(thing: int, style: str, rng: random.Random, catalog: Catalog, shares: Shares) -> Item:
     label = catalog.label(thing)
     color = ""
     if catalog.recolorable(thing) and rng.random() < shares.color:
@@ -182,7 +178,9 @@ def random_word(rng: random.Random) -> str:
         return "".join(rng.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=length))
     turn = rng.random() < 0.5
     vowels, consonants = "AAEEIIOOUUY", "BBCDDFGHJKLLMMNNPPQRRSSTTVWXZ"
-    return "".join(rng.choice(vowels if (k % 2 == 0) == turn else consonants) for k in range(length))
+    return "".join(
+        rng.choice(vowels if (k % 2 == 0) == turn else consonants) for k in range(length)
+    )
 
 
 def draw_ground(rng: random.Random, items: Sequence[Item], shares: Shares) -> str:

@@ -88,7 +88,8 @@ def _check_parts(name: str, parts: Mixture | Shares, most: float | None) -> None
     for key, value in values.items():
         if value < 0 or (most is not None and value > most):
             raise ConfigError(
-                f"{name}.{key} = {value} must be at least 0" + (f", at most {most:g}." if most else ".")
+                f"{name}.{key} = {value} must be at least 0"
+                + (f", at most {most:g}." if most else ".")
             )
     if most is None and not any(values.values()):
         raise ConfigError(f"{name}: at least one sort of scene must be above 0.")

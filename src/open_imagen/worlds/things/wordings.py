@@ -21,8 +21,11 @@ class Wording(NamedTuple):
 
 def _sided(name: str, template: str, fronted: bool = False) -> Wording:
     """A wording whose relation is "to the left of", "above" ... in one place."""
-    words = ("to the left of", "to the right of", "above", "below")
-    return Wording(name, *(template.replace("{r}", word) for word in words), fronted)
+    left, right, above, below = (
+        template.replace("{r}", words)
+        for words in ("to the left of", "to the right of", "above", "below")
+    )
+    return Wording(name, left, right, above, below, fronted)
 
 
 WORDINGS = (

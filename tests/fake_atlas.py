@@ -47,7 +47,9 @@ class FakeAtlas:
     def __init__(self) -> None:
         self.things = list(THINGS)
         self.sprites = [
-            Sprite(k, style, style != "3d", gender, tone, *((1.0, 0.5) if k % 3 == 0 else (0.75, 1.0)))
+            Sprite(
+                k, style, style != "3d", gender, tone, *((1.0, 0.5) if k % 3 == 0 else (0.75, 1.0))
+            )
             for k, thing in enumerate(THINGS)
             for style in STYLES
             for gender in (("man", "woman") if thing.group == "people" else ("",))
@@ -74,3 +76,9 @@ class FakeAtlas:
         inside[..., 3] = 1
         image[size // 2 :, size // 2 :] *= 0.5  # a half-transparent quarter
         return (image * 255).round().astype(np.uint8)
+
+    def label_of(self, label: str) -> int:
+        return [thing.label for thing in self.things].index(label)
+
+    def first_sprite(self, thing: int) -> int:
+        return [sprite.thing for sprite in self.sprites].index(thing)
