@@ -93,7 +93,9 @@ def test_two_tones_meet_in_the_middle(composer):
     images = to_uint8(composer.draw(sketch(layouts, 64), 64))
     red, blue = (torch.tensor([*COLORS[name], 255]) for name in ("red", "blue"))
     for image, row in zip(images, (False, True), strict=True):
-        first, last = (image[:, 31, 0], image[:, 32, 0]) if row else (image[:, 0, 31], image[:, 0, 32])
+        first, last = (
+            (image[:, 31, 0], image[:, 32, 0]) if row else (image[:, 0, 31], image[:, 0, 32])
+        )
         assert torch.equal(first.int(), red.int()) and torch.equal(last.int(), blue.int())
 
 
@@ -117,7 +119,9 @@ def test_a_sign_carries_its_letters(composer):
     assert torch.equal(images[0, 0], images[0, 1])
     differ = (images[0, 0] - images[1, 0]).abs().amax(0) > 0.1
     places = differ.nonzero()[:, 0]
-    assert (16 <= places.min(), places.max() <= 32) == (True, True), places  # the second of four letters
+    assert (16 <= places.min(), places.max() <= 32) == (True, True), (
+        places
+    )  # the second of four letters
     assert board("STOP", 64).shape == (2, 64, 64)
 
 

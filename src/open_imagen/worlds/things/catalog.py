@@ -94,7 +94,8 @@ class Catalog:
         self._main = [k for k in usable if things[k].group in MAIN_GROUPS]
         self._others = [k for k in usable if things[k].group not in MAIN_GROUPS]
         self._counted = {k for k in usable if plural(things[k].label)}
-        self._tags = trained_tags(things)
+        self.all_tags = all_tags(things)
+        """Of each thing, the other names that mean it alone, held out or not."""
 
     def draw(self, rng: random.Random, counted: bool = False) -> int:
         """A thing; one that can be counted where asked for."""
@@ -110,7 +111,7 @@ class Catalog:
 
     def tags(self, thing: int) -> tuple[str, ...]:
         """The tags that training captions may call a thing by."""
-        return self._tags[thing]
+        return tuple(tag for tag in self.all_tags[thing] if not tag_held_out(tag))
 
     def styles(self, thing: int) -> list[str]:
         return sorted(self._sprites[thing])
@@ -152,11 +153,6 @@ class Catalog:
     def _of(self, thing: int, style: str) -> list[int]:
         by_style = self._sprites[thing]
         return by_style[style] if style else [n for each in by_style.values() for n in each]
-
-
-def trained_tags(things: Sequence[ThingLike]) -> list[tuple[str, ...]]:
-    """Of each thing, the other names that training captions call it by."""
-    return [tuple(tag for tag in tags if not tag_held_out(tag)) for tags in all_tags(things)]
 
 
 def all_tags(things: Sequence[ThingLike]) -> list[tuple[str, ...]]:

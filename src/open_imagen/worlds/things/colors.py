@@ -44,6 +44,9 @@ NAMES = tuple(COLORS)
 _TARGETS = to_oklab(torch.tensor(list(COLORS.values())).float()[:, :, None, None] / 255)[..., 0, 0]
 DARK, PALE = 0.25, 0.07
 """Lightness below which a pixel is an outline; chroma below which a light pixel is white."""
+DARKEST = 0.27
+"""The lightness of things that are made black."""
+BINS = 64
 
 
 def recolored(sprites: Tensor, numbers: Tensor) -> Tensor:
@@ -60,10 +63,12 @@ def recolored(sprites: Tensor, numbers: Tensor) -> Tensor:
     share = _mean(white, alpha)
     white = white * (1 - _step(share, 0.12, 0.3))
     weight = alpha * _step(light, DARK, DARK + 0.15) * (1 - white) + 1e-6 * alpha
-    main = _mean(light, weight)
+    main = _median(light, weight).clamp(min=0.1)
     target = _TARGETS.to(sprites.device)[numbers]
-    goal = target[:, :1, None, None]
-    above = (light - main).clamp(min=0) * ((1 - goal) / (1 - main).clamp(min=0.08)).clamp(max=0.85)
+    # In black there would be no room for outlines.
+    goal = target[:, :1, None, None].clamp(min=DARKEST)
+    room = (1 - goal) / (1 - main).clamp(min=0.08)
+    above = (light - main).clamp(min=0) * torch.minimum(room, 0.3 + 0.6 * goal)
     # A darker goal compresses the shading below; a lighter one lifts all but the outlines.
     lifted = light + (goal - main) * _step(light, 0.35 * main, 0.85 * main)
     below = torch.where(goal < main, light * goal / main, lifted)
@@ -79,6 +84,15 @@ def recolored(sprites: Tensor, numbers: Tensor) -> Tensor:
 def _mean(values: Tensor, weights: Tensor) -> Tensor:
     total = weights.sum((1, 2, 3), keepdim=True).clamp(min=1e-6)
     return (values * weights).sum((1, 2, 3), keepdim=True) / total
+
+
+def _median(values: Tensor, weights: Tensor) -> Tensor:
+    """The weighted median of each image's values in [0, 1], to one of `BINS` steps."""
+    places = (values.flatten(1) * BINS).long().clamp(0, BINS - 1)
+    empty = torch.zeros(len(values), BINS, device=values.device)
+    filled = empty.scatter_add_(1, places, weights.flatten(1)).cumsum(1)
+    middle = (filled < filled[:, -1:] / 2).sum(1, keepdim=True)
+    return ((middle + 0.5) / BINS)[:, :, None, None]
 
 
 def _step(values: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:

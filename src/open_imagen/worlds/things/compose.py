@@ -156,7 +156,9 @@ class Composer:
         steps = sent(torch.from_numpy(_affine(boxes, size, extent)), self.device)
         layers = [
             resample(pixels, part, size)
-            for pixels, part in zip(objects, torch.split(steps, list(drawing.sections)), strict=True)
+            for pixels, part in zip(
+                objects, torch.split(steps, list(drawing.sections)), strict=True
+            )
             if len(pixels)
         ]
         if drawing.sections[2]:  # a sign's gray stands for three channels
