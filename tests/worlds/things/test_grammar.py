@@ -47,7 +47,8 @@ def test_plurals(label, several):
     ],
 )
 def test_what_is_plural_or_not_counted_has_neither_plural_nor_article(label):
-    assert plural(label) == "" and not takes_article(label)
+    assert plural(label) == ""
+    assert not takes_article(label)
 
 
 def test_things_with_something_else_are_not_counted():

@@ -4,8 +4,8 @@ import pickle
 
 import pytest
 import torch
-from fake_atlas import FakeAtlas
 
+from fake_atlas import FakeAtlas
 from open_imagen.config import parse, plain
 from open_imagen.data.registry import SOURCES
 from open_imagen.errors import ConfigError, UnknownName
@@ -26,7 +26,8 @@ def things(**settings):
 def test_it_is_a_planned_source_with_endless_captions():
     source = things()
     assert isinstance(source, PlannedSource)
-    assert source.endless_captions and len(list(source.captions())) == 2000
+    assert source.endless_captions
+    assert len(list(source.captions())) == 2000
     assert SOURCES["things"] == (ThingsConfig, Things)
     assert parse(ThingsConfig, plain(source.config), "data.") == source.config
 
@@ -103,13 +104,13 @@ def first_held_out(test, names):
 
 def test_a_held_out_color_asked_for_is_refused():
     color, label = first_held_out(color_held_out, COLORS)
-    with pytest.raises(ConfigError, match=f"{label}.*held out in data.colors"):
+    with pytest.raises(ConfigError, match=rf"{label}.*held out in data.colors"):
         things(things=[label], colors=[color])
 
 
 def test_a_held_out_style_asked_for_is_refused(monkeypatch):
     monkeypatch.setattr(catalog, "style_held_out", lambda style, label: style == "flat")
-    with pytest.raises(ConfigError, match="'cat'.*held out in data.styles"):
+    with pytest.raises(ConfigError, match=r"'cat'.*held out in data.styles"):
         things(things=["cat"], styles=["flat"])
     assert things(things=["cat"], styles=["flat", "3d"]).catalog.styles(CAT) == ["3d"]
 
