@@ -41,7 +41,7 @@ def caption(
     elif rng.random() < 0.12 and scene.items[0].thing != SIGN and not scene.relation:
         text = rng.choice(wordings.OPENINGS) + text
     text = with_ground(scene.ground, text, rng, rich)
-    return with_noise(text, rng)
+    return with_noise(text, rng, request=not scene.relation)
 
 
 class Speaker:
@@ -177,9 +177,9 @@ def with_ground(ground: str, text: str, rng: random.Random, rich: bool) -> str:
     return text
 
 
-def with_noise(text: str, rng: random.Random) -> str:
+def with_noise(text: str, rng: random.Random, request: bool = True) -> str:
     """At a low rate, what people do when they type: capitals, a full stop, a request."""
-    if rng.random() < NOISE:
+    if request and rng.random() < NOISE:
         text = rng.choice(wordings.REQUESTS) + text
     if rng.random() < NOISE:
         text = text[0].upper() + text[1:]
