@@ -1,1 +1,1 @@
-"""Worlds: synthetic data whose truth is known, with the suites and judges that know it."""
+"""Synthetic worlds: data whose truth is known, with captions, suites and judges."""

@@ -1,1 +1,1 @@
-"""The world `things`: real things as openly licensed emoji art draws them, in captioned scenes."""
+"""Real things as openly licensed emoji art draws them, composed into scenes."""
