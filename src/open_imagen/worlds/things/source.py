@@ -15,6 +15,7 @@ from open_imagen.data import scenes as shapes
 from open_imagen.data.registry import SOURCES
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.types import Batch
+from open_imagen.worlds.things.atlas import Atlas
 from open_imagen.worlds.things.captions import caption, with_ground
 from open_imagen.worlds.things.catalog import STYLES, Catalog
 from open_imagen.worlds.things.compose import SIZES, Composer, Drawing, sketch, to_uint8
@@ -118,8 +119,6 @@ class Things:
         self.config, self.device = config, device
         self._given = atlas
         if atlas is None:
-            from open_imagen.worlds.things.atlas import Atlas
-
             atlas = Atlas.open(Path(config.atlas))
         self.atlas = atlas
         self.sprite_size = next(size for size in SIZES if size >= config.size)
