@@ -71,7 +71,8 @@ def test_objects_lie_inside_and_apart():
                 continue
             sprite = ATLAS.sprites[one.sprite]
             w, h = one.radius * sprite.width, one.radius * sprite.height
-            assert w <= one.x <= 1 - w and h <= one.y <= 1 - h, text
+            assert w <= min(one.x, 1 - one.x), text
+            assert h <= min(one.y, 1 - one.y), text
             for x, y, other_w, other_h in boxes:
                 assert abs(x - one.x) >= w + other_w or abs(y - one.y) >= h + other_h, text
             boxes.append((one.x, one.y, w, h))

@@ -138,3 +138,13 @@ def test_vector_art_alone_is_drawn_large():
     placed = [one for k in range(40) for one in source.example(k)[2].objects if one.sprite >= 0]
     assert all(ATLAS.sprites[one.sprite].vector for one in placed)
     assert source.batch(0, 1).images.shape == (1, 4, 64, 64)
+
+
+def test_things_stand_out_from_their_ground():
+    source = things(shapes=0.0)
+    for k in range(300):
+        _, text, layout = source.example(k)
+        for one in layout.objects:
+            drawn = one.sprite >= 0 and not one.item.color
+            near = source.palette.near(one.sprite) if drawn else {one.item.color}
+            assert not near & {*layout.ground.colors}, text

@@ -76,8 +76,7 @@ def draw_layout(scene: Scene, rng: random.Random, catalog: Catalog) -> Layout:
     extents = [
         extent_of(item, catalog, sprite) for item, sprite in zip(items, sprites, strict=True)
     ]
-    colors = tuple(scene.ground.split(" and ")) if scene.ground else ()
-    ground = Ground(colors, len(colors) > 1 and rng.random() < 0.3)
+    ground = place_ground(scene.ground, rng)
     shrink = 1.0
     while True:
         for _ in range(20):
@@ -90,6 +89,12 @@ def draw_layout(scene: Scene, rng: random.Random, catalog: Catalog) -> Layout:
                 )
                 return Layout(tuple(objects), ground)
         shrink *= 0.93
+
+
+def place_ground(ground: str, rng: random.Random) -> Ground:
+    """The colors of a scene's ground, and how two of them lie."""
+    colors = tuple(ground.split(" and ")) if ground else ()
+    return Ground(colors, len(colors) > 1 and rng.random() < 0.3)
 
 
 def _sprites(

@@ -1,7 +1,7 @@
 """The truth of a scene of things: what is there, how many, where, in what color and style."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -83,7 +83,7 @@ class Shares:
 
 
 def draw_scene(rng: random.Random, catalog: Catalog, mixture: Mixture, shares: Shares) -> Scene:
-    """A random scene in full words, without anything that is held out."""
+    """A random scene in full words, without anything that is held out; `draw_ground` is apart."""
     sorts = tuple(Mixture.__dataclass_fields__)
     [sort] = rng.choices(sorts, [getattr(mixture, sort) for sort in sorts])
     items = _items(sort, rng, catalog, shares)
@@ -100,7 +100,7 @@ def draw_scene(rng: random.Random, catalog: Catalog, mixture: Mixture, shares: S
         items = tuple(item._replace(size=size) for item, size in zip(items, sizes, strict=True))
     if sort == "with_shape" and rng.random() < 0.5:
         items = items[::-1]
-    return Scene(items, count, relation, draw_ground(rng, items, shares))
+    return Scene(items, count, relation)
 
 
 def _relations(items: Sequence[Item]) -> tuple[str, ...]:
@@ -183,12 +183,11 @@ def random_word(rng: random.Random) -> str:
     )
 
 
-def draw_ground(rng: random.Random, items: Sequence[Item], shares: Shares) -> str:
-    """Transparent, a color that none of the items has, or two."""
-    if rng.random() >= shares.ground:
-        return ""
-    taken = {item.color for item in items}
+def draw_ground(rng: random.Random, taken: Collection[str], shares: Shares) -> str:
+    """Transparent, a color that is not ``taken``, or two."""
     free = [name for name in COLORS if name not in taken]
+    if rng.random() >= shares.ground or len(free) < 2:
+        return ""
     if rng.random() < shares.two_tone:
         return " and ".join(rng.sample(free, 2))
     return rng.choice(free)

@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +19,18 @@ from open_imagen.worlds.things.atlas import Atlas
 from open_imagen.worlds.things.captions import caption, with_ground
 from open_imagen.worlds.things.catalog import STYLES, Catalog
 from open_imagen.worlds.things.compose import SIZES, Composer, Drawing, sketch, to_uint8
-from open_imagen.worlds.things.layout import Layout, draw_layout
+from open_imagen.worlds.things.layout import Layout, draw_layout, place_ground
 from open_imagen.worlds.things.layout import of_shapes as layout_of_shapes
-from open_imagen.worlds.things.scenes import COLORS, Mixture, Scene, Shares, draw_scene, shortened
+from open_imagen.worlds.things.palette import Palette
+from open_imagen.worlds.things.scenes import (
+    COLORS,
+    Mixture,
+    Scene,
+    Shares,
+    draw_ground,
+    draw_scene,
+    shortened,
+)
 from open_imagen.worlds.things.scenes import of_shapes as scene_of_shapes
 
 PREVIEW = 2000
@@ -131,6 +140,7 @@ class Things:
             others=config.others,
             vector_only=self.sprite_size == SIZES[-1],
         )
+        self.palette = Palette(self.atlas, SIZES[:-1])
         self._composer: Composer | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -148,9 +158,20 @@ class Things:
             return self._of_shapes(rng)
         full = draw_scene(rng, self.catalog, self.config.mixture, self.config.shares)
         layout = draw_layout(full, rng, self.catalog)
+        ground = draw_ground(rng, self._near(layout), self.config.shares)
+        full = replace(full, ground=ground)
+        layout = layout._replace(ground=place_ground(ground, rng))
         rich = rng.random() < self.config.rich
         scene = full if rich else shortened(full, rng)
         return scene, caption(scene, layout, rng, self.catalog, rich), layout
+
+    def _near(self, layout: Layout) -> set[str]:
+        """The colors that some object would vanish on."""
+        near = {one.item.color for one in layout.objects}
+        for one in layout.objects:
+            if one.sprite >= 0 and not one.item.color:
+                near |= self.palette.near(one.sprite)
+        return near
 
     def _of_shapes(self, rng: random.Random) -> tuple[Scene, str, Layout]:
         """A scene of the shapes world; where it names no ground there is none."""
