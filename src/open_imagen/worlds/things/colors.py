@@ -1,5 +1,7 @@
 """Recoloring of sprites towards a named color in OKLab: shading and dark outlines stay."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -41,7 +43,15 @@ def _mix(rows: Tensor | tuple[tuple[float, ...], ...], image: Tensor) -> Tensor:
 
 NAMES = tuple(COLORS)
 """A color's place here is its number in `recolored`."""
-_TARGETS = to_oklab(torch.tensor(list(COLORS.values())).float()[:, :, None, None] / 255)[..., 0, 0]
+
+
+@lru_cache(maxsize=8)
+def targets(device: torch.device) -> Tensor:
+    """The named colors in OKLab, [n, 3]; kept on the device, so that drawing never waits for it."""
+    shades = torch.tensor(list(COLORS.values())).float() / 255
+    return to_oklab(shades[:, :, None, None])[..., 0, 0].to(device)
+
+
 DARK, PALE = 0.25, 0.07
 """Lightness below which a pixel is an outline; chroma below which a light pixel is white."""
 DARKEST = 0.27
@@ -64,7 +74,7 @@ def recolored(sprites: Tensor, numbers: Tensor) -> Tensor:
     white = white * (1 - _step(share, 0.12, 0.3))
     weight = alpha * _step(light, DARK, DARK + 0.15) * (1 - white) + 1e-6 * alpha
     main = _median(light, weight).clamp(min=0.1)
-    target = _TARGETS.to(sprites.device)[numbers]
+    target = targets(sprites.device)[numbers]
     # In black there would be no room for outlines.
     goal = target[:, :1, None, None].clamp(min=DARKEST)
     room = (1 - goal) / (1 - main).clamp(min=0.08)

@@ -129,6 +129,7 @@ class Composer:
                 self._resident = torch.from_numpy(np.ascontiguousarray(self._bank)).to(self.device)
         self._large = lru_cache(maxsize=64)(atlas.large)
         self._shapes = shape_masks(min(size, 256)).to(self.device)
+        self._paints = _paints().to(self.device)
 
     def draw(
         self,
@@ -188,7 +189,7 @@ class Composer:
             sent(torch.from_numpy(part), self.device)
             for part in (drawing.sprites[part], drawing.colors[part])
         )
-        paints = _paints().to(self.device)[numbers][:, :, None, None]
+        paints = self._paints[numbers][:, :, None, None]
         boards = sent(torch.from_numpy(drawing.signs), self.device).float() / 255
         return sprites, self._shapes[kinds] * paints, boards
 
@@ -283,7 +284,6 @@ def shape_masks(side: int) -> Tensor:
     return torch.stack(masks).expand(-1, 4, -1, -1).contiguous()
 
 
-@lru_cache(maxsize=1)
 def _paints() -> Tensor:
     """Of each color in `NAMES`, RGB and an alpha of 1."""
     return torch.tensor([(*(shade / 255 for shade in COLORS[name]), 1.0) for name in NAMES])

@@ -1,14 +1,13 @@
 """Which named colors a sprite would vanish on."""
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Protocol
 
 import numpy as np
 import torch
 
 from open_imagen.errors import DataError
-from open_imagen.worlds.things.colors import to_oklab
+from open_imagen.worlds.things.colors import targets, to_oklab
 from open_imagen.worlds.things.scenes import COLORS
 
 NEAR = 0.13
@@ -45,13 +44,9 @@ class Palette:
         if (known := self._near.get(sprite)) is None:
             total = self._pixels[sprite].reshape(-1, 4).sum(0, dtype=np.float64)
             mean = torch.from_numpy(total[:3] / max(total[3], 1.0)).float().clamp(0, 1)
-            away = (_lab() - to_oklab(mean[None, :, None, None])[..., 0, 0]).norm(dim=1)
+            away = (
+                targets(torch.device("cpu")) - to_oklab(mean[None, :, None, None])[..., 0, 0]
+            ).norm(dim=1)
             pairs = zip(COLORS, away.tolist(), strict=True)
             known = self._near[sprite] = frozenset(name for name, d in pairs if d < NEAR)
         return known
-
-
-@cache
-def _lab() -> torch.Tensor:
-    shades = torch.tensor(list(COLORS.values())).float() / 255
-    return to_oklab(shades[:, :, None, None])[..., 0, 0]
