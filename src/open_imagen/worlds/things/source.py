@@ -148,8 +148,8 @@ class Things:
         return type(self), (self.config, self.device, self._given)
 
     def __len__(self) -> int:
-        """Scenes are endless: this is only as many as a number that is often met."""
-        return 1_000_000
+        """How many captions stand for the endless ones."""
+        return PREVIEW
 
     def example(self, k: int) -> tuple[Scene, str, Layout]:
         """The scene as its caption means it, the caption, and the layout of example ``k``."""
