@@ -178,6 +178,9 @@ def test_people_take_the_word_of_their_gender():
     texts = {say.one(item) for _ in range(40)}
     assert "a dark-skinned woman in tuxedo" in texts
     assert "a woman in tuxedo with dark skin" in texts
+    guard = Item(ATLAS.label_of("firefighter"), "firefighter", gender="woman")
+    several = {say.several(guard, 2) for _ in range(40)}
+    assert several == {"two female firefighters", "2 female firefighters"}
 
 
 def test_tags_are_used_in_a_third_of_the_mentions():

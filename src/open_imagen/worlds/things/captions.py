@@ -16,6 +16,18 @@ from open_imagen.worlds.things.scenes import SHAPE, SIGN, Item, Scene
 
 TAG_SHARE, NOISE, ADJECTIVE = 0.35, 0.05, 0.4
 SHAPE_PLURALS = {"cross": "crosses"}
+ADJECTIVES = {"man": "male", "woman": "female"}
+PEOPLE = {
+    ("person", "man"): "man",
+    ("person", "woman"): "woman",
+    ("people", "man"): "men",
+    ("people", "woman"): "women",
+    ("merperson", "man"): "merman",
+    ("merperson", "woman"): "mermaid",
+    ("merpeople", "man"): "mermen",
+    ("merpeople", "woman"): "mermaids",
+}
+"""A word of a label and a gender -> the word that says both."""
 
 
 def caption(
@@ -88,7 +100,7 @@ class Speaker:
         name = self._mention(item, counted)
         before, after = "", ""
         if item.gender or item.tone:
-            name, before, after = self._person(item, name)
+            name, before, after = self._person(item, name, counted)
         color = "grey" if item.color == "gray" and self.rng.random() < 0.3 else item.color
         style = item.style if self.adjectives else ""
         words = [
@@ -114,19 +126,16 @@ class Speaker:
                 name = tag
         return plural(name) if counted else name
 
-    def _person(self, item: Item, name: str) -> tuple[str, str, str]:
+    def _person(self, item: Item, name: str, counted: bool) -> tuple[str, str, str]:
         """The name, and words before and after it, that tell gender and skin tone."""
-        words = name.split()
         gender = item.gender
-        one, many = {"man": ("man", "men"), "woman": ("woman", "women")}.get(gender, ("", ""))
-        if gender and "person" in words:
-            name, gender = " ".join(one if word == "person" else word for word in words), ""
-        elif gender and "people" in words:
-            name, gender = " ".join(many if word == "people" else word for word in words), ""
-        elif {"man", "woman", "men", "women", "boy", "girl"} & set(words):
+        named = [PEOPLE.get((word, gender), word) for word in name.split()]
+        if " ".join(named) != name:
+            name, gender = " ".join(named), ""
+        elif {"man", "woman", "men", "women", "boy", "girl"} & set(named):
             gender = ""
-        if gender and self.rng.random() < 0.3:
-            gender = {"man": "male", "woman": "female"}.get(gender, gender)
+        if gender and (counted or self.rng.random() < 0.3):
+            gender = ADJECTIVES[gender]
         if not item.tone:
             return name, gender, ""
         if self.rng.random() < 0.5:
