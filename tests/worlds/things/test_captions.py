@@ -9,18 +9,22 @@ from fake_atlas import FakeAtlas
 from open_imagen.data.scenes import UNSEEN_PAIRS
 from open_imagen.data.words import UNSEEN
 from open_imagen.worlds.things.captions import Speaker, caption, where
+from open_imagen.worlds.things.catalog import Catalog
 from open_imagen.worlds.things.held_out import (
+    SYNONYMS,
     color_held_out,
     pair_held_out,
     style_held_out,
     tag_held_out,
 )
 from open_imagen.worlds.things.layout import Layout, relation_holds
+from open_imagen.worlds.things.nouns import NAMES
 from open_imagen.worlds.things.scenes import COLORS, SHAPE, SIGN, Item, Scene
 from open_imagen.worlds.things.source import Things, ThingsConfig
 from open_imagen.worlds.things.wordings import QUOTES, STYLE_ADJECTIVES, WORDINGS
 
 ATLAS = FakeAtlas()
+CAT = ATLAS.label_of("cat")
 SOURCE = Things(ThingsConfig(shapes=0.1, others=0.2), atlas=ATLAS)
 EXAMPLES = [SOURCE.example(k) for k in range(3000)]
 LABELS = {thing.label for thing in ATLAS.things}
@@ -93,6 +97,12 @@ def test_nothing_held_out_is_shown():
                 assert one.item.label not in UNSEEN
         tags = {tag for tags in SOURCE.catalog.all_tags for tag in tags if tag_held_out(tag)}
         assert not any(re.search(rf"\b{tag}\b", text.lower()) for tag in tags), text
+
+
+def test_synonyms_of_the_shapes_world_are_never_said():
+    said = {word for _, text, _ in EXAMPLES for word in re.findall("[a-z]+", text.lower())}
+    signs = {item.label.lower() for scene, _, _ in EXAMPLES for item in scene.items}
+    assert not (SYNONYMS | {word + "s" for word in SYNONYMS}) & (said - signs)
 
 
 def test_held_out_shares():
@@ -189,6 +199,17 @@ def test_tags_are_used_in_a_third_of_the_mentions():
     share = sum(any(tag in text for tag in tags) for text in texts) / len(texts)
     assert tags
     assert 0.2 < share < 0.5
+
+
+def test_other_names_say_no_held_out_pair_of_shapes():
+    assert "life ring" in NAMES["ring buoy"]
+    item = Item(CAT, "ring buoy", color="yellow")
+    catalog = Catalog(ATLAS.things, ATLAS.sprites, colors=("yellow",))
+    catalog.all_tags[CAT] = ("life ring",)
+    say = Speaker(random.Random(0), catalog)
+    texts = {say.one(item) for _ in range(50)}
+    assert not any("life ring" in text for text in texts)
+    assert any("life ring" in say.one(item._replace(color="red")) for _ in range(50))
 
 
 def test_short_captions_are_shorter():

@@ -2,6 +2,7 @@
 
 import random
 
+from open_imagen.data.scenes import UNSEEN_PAIRS
 from open_imagen.worlds.things import wordings
 from open_imagen.worlds.things.catalog import Catalog
 from open_imagen.worlds.things.grammar import (
@@ -121,8 +122,9 @@ class Speaker:
         tags = self.catalog.tags(item.thing)
         if tags and self.rng.random() < TAG_SHARE:
             tag = self.rng.choice(tags)
-            # A recolored "star" could be a held-out pair of the shapes world under another name.
-            if not counted or plural(tag):
+            # "a yellow life ring" would say a held-out pair of the shapes world.
+            unseen = any((item.color, word) in UNSEEN_PAIRS for word in tag.split())
+            if not unseen and (not counted or plural(tag)):
                 name = tag
         return plural(name) if counted else name
 
