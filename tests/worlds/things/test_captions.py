@@ -5,11 +5,11 @@ import re
 
 import pytest
 
-from fake_atlas import FakeAtlas
+from fake_atlas import FakeAtlas, Thing
 from open_imagen.data.scenes import UNSEEN_PAIRS
 from open_imagen.data.words import UNSEEN
 from open_imagen.worlds.things.captions import Speaker, caption, where
-from open_imagen.worlds.things.catalog import Catalog
+from open_imagen.worlds.things.catalog import Catalog, all_tags
 from open_imagen.worlds.things.held_out import (
     SYNONYMS,
     color_held_out,
@@ -18,7 +18,7 @@ from open_imagen.worlds.things.held_out import (
     tag_held_out,
 )
 from open_imagen.worlds.things.layout import Layout, relation_holds
-from open_imagen.worlds.things.nouns import NAMES
+from open_imagen.worlds.things.more_names import MORE_NAMES
 from open_imagen.worlds.things.scenes import COLORS, SHAPE, SIGN, Item, Scene
 from open_imagen.worlds.things.source import Things, ThingsConfig
 from open_imagen.worlds.things.wordings import QUOTES, STYLE_ADJECTIVES, WORDINGS
@@ -202,7 +202,7 @@ def test_tags_are_used_in_a_third_of_the_mentions():
 
 
 def test_other_names_say_no_held_out_pair_of_shapes():
-    assert "life ring" in NAMES["ring buoy"]
+    assert "life ring" in MORE_NAMES["ring buoy"]
     item = Item(CAT, "ring buoy", color="yellow")
     catalog = Catalog(ATLAS.things, ATLAS.sprites, colors=("yellow",))
     catalog.all_tags[CAT] = ("life ring",)
@@ -210,6 +210,22 @@ def test_other_names_say_no_held_out_pair_of_shapes():
     texts = {say.one(item) for _ in range(50)}
     assert not any("life ring" in text for text in texts)
     assert any("life ring" in say.one(item._replace(color="red")) for _ in range(50))
+
+
+def test_tags_mean_one_thing_alone():
+    things = (
+        Thing("cat", "animals", ("feline",)),
+        Thing("cat face", "animals", ("kitten", "pet")),
+        Thing("dog", "animals", ("pet", "cat", "mutt")),
+        Thing("mage", "people", ("sorcerer", "spellcaster")),
+    )
+    cat, face, dog, mage = all_tags(things)
+    assert "feline" in cat
+    assert "kitten" not in cat
+    assert face == ("kitten", "kitty", "kitty face")
+    assert dog.count("hound") == dog.count("mutt") == 1
+    assert not {"pet", "cat"} & {*dog}
+    assert mage == ("spellcaster",)
 
 
 def test_short_captions_are_shorter():

@@ -3,7 +3,7 @@
 import pytest
 
 from open_imagen.worlds.things.grammar import article, plural, takes_article
-from open_imagen.worlds.things.nouns import NAMES
+from open_imagen.worlds.things.more_names import MORE_NAMES
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,6 @@ def test_articles_go_by_sound(phrase, word):
 
 
 def test_every_other_name_means_one_thing():
-    names = [name for names in NAMES.values() for name in names]
+    names = [name for names in MORE_NAMES.values() for name in names]
     assert len(names) == len(set(names)) > 1000
-    assert not set(names) & set(NAMES)
+    assert not set(names) & set(MORE_NAMES)

@@ -4,7 +4,7 @@ import random
 
 from open_imagen.data.scenes import UNSEEN_PAIRS
 from open_imagen.worlds.things import wordings
-from open_imagen.worlds.things.catalog import Catalog
+from open_imagen.worlds.things.catalog import COLOR_WORDS, Catalog
 from open_imagen.worlds.things.grammar import (
     NAMES,
     WITH_THE,
@@ -123,8 +123,10 @@ class Speaker:
         if tags and self.rng.random() < TAG_SHARE:
             tag = self.rng.choice(tags)
             # "a yellow life ring" would say a held-out pair of the shapes world.
-            unseen = any((item.color, word) in UNSEEN_PAIRS for word in tag.split())
-            if not unseen and (not counted or plural(tag)):
+            named = set(tag.split())
+            unseen = any((item.color, word) in UNSEEN_PAIRS for word in named)
+            twice = item.color and named & COLOR_WORDS
+            if not unseen and not twice and (not counted or plural(tag)):
                 name = tag
         return plural(name) if counted else name
 

@@ -1,6 +1,7 @@
 """What scenes may be made of: the atlas's things and sprites less what is held out."""
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -12,7 +13,8 @@ from open_imagen.worlds.things.held_out import (
     style_held_out,
     tag_held_out,
 )
-from open_imagen.worlds.things.nouns import NAMES
+from open_imagen.worlds.things.more_names import MORE_NAMES
+from open_imagen.worlds.things.tags import plain
 
 MAIN_GROUPS = ("animals", "food", "travel", "activities", "objects")
 COLOR_WORDS = words(
@@ -21,6 +23,8 @@ COLOR_WORDS = words(
     rainbow violet dark light colored
     """
 )
+GENDERED = words("witch wizard bride father santa sorcerer ballerina hijab valentine")
+"""Names of people that tell a gender, which the picture may not have."""
 STYLES = ("drawn", "old", "flat", "shiny", "3d")
 
 
@@ -158,8 +162,16 @@ class Catalog:
 def all_tags(things: Sequence[ThingLike]) -> list[tuple[str, ...]]:
     """Of each thing, the other names that mean it alone, held out or not."""
     labels = {thing.label for thing in things}
+    counts = Counter(tag for thing in things for tag in thing.tags)
     return [
-        tuple(tag for tag in NAMES.get(thing.label, ()) if tag not in labels) for thing in things
+        tuple(
+            tag
+            for tag in dict.fromkeys((*thing.tags, *MORE_NAMES.get(thing.label, ())))
+            if tag not in labels
+            and counts[plain(tag)] == (tag in thing.tags)
+            and not (thing.group == "people" and (GENDERED & words(tag) or tag.endswith("man")))
+        )
+        for thing in things
     ]
 
 

@@ -35,6 +35,8 @@ IRREGULAR = {
     "hero": "heroes",
     "superhero": "superheroes",
     "cactus": "cacti",
+    "monarch": "monarchs",
+    "businessperson": "businesspeople",
     "sheaf": "sheaves",
     "fungus": "fungi",
     "die": "dice",
@@ -71,7 +73,8 @@ NOUNS_IN_ING = words(
 JOINTS = words(
     """
     of in with on at without behind showing for to over facing around from under fluttering
-    increasing decreasing pointing reaching shaking blowing holding and
+    increasing decreasing pointing reaching shaking blowing holding covering sticking
+    and
     """
 )
 """Words before which the head of a label ends: "slice of pizza", "hand pointing up"."""

@@ -1,6 +1,6 @@
-"""Other names that people call things by: CLDR's keywords that are nouns, and common synonyms."""
+"""More names that people call things by, beside the tags of the atlas."""
 
-_NAMES = """
+_MORE = """
 airplane: plane, aeroplane, jet, airliner | ambulance: emergency vehicle
 articulated lorry: semi truck, lorry, big rig, eighteen-wheeler | auto rickshaw: tuk tuk, rickshaw
 baby chick: chick | bat: vampire bat | bear: grizzly, grizzly bear | beetle: scarab
@@ -233,5 +233,5 @@ def _read(text: str) -> dict[str, tuple[str, ...]]:
     return {label: tuple(names.split(", ")) for label, names in entries}
 
 
-NAMES = _read(_NAMES)
-"""Of each label, the names that captions may call its thing by."""
+MORE_NAMES = _read(_MORE)
+"""Of each label, names that captions may call its thing by."""
