@@ -61,6 +61,7 @@ def _describe_folder(folder: Path) -> dict[str, Any]:
         "folder": str(folder),
         "encoder": found.encoder,
         "text encoder": str(found.text_encoder or "not in this folder"),
+        "weights": [str(network) for network in found.networks],
         **{stage.config.name: plain(stage.config) for stage in found.stages},
     }
 

@@ -18,8 +18,10 @@ from open_imagen.models.layers import (
     PooledText,
     ResBlock,
     TextAttention,
+    check_image_channels,
     conv3x3,
     cropped,
+    letter_tokens,
     number_attentions,
     resampled,
     zeroed,
@@ -54,6 +56,11 @@ class EfficientUNetConfig:
     norm: str = "groups"
     """Over what norms are taken: groups, of channels over the whole map, or pixel, the channels of
     each. With pixel, and no attention over pixels, what is learned on crops holds for the whole."""
+    letters: int = 0
+    """Letters of quoted text that the network reads, one token each (text/letters.py); 0 for none,
+    as in the paper."""
+    image_channels: int = 3
+    """3, RGB, or 4, RGBA with premultiplied alpha."""
     lowres: bool = True
     """Whether the low-resolution image is an input; always, but for ablations."""
     dropout: float = 0.0
@@ -70,6 +77,7 @@ class EfficientUNetConfig:
                 raise UnknownName("attention", kind, ATTENTION)
         if self.norm not in NORMS:
             raise UnknownName("norm", self.norm, NORMS)
+        check_image_channels(self.image_channels)
 
     @property
     def divisor(self) -> int:
@@ -78,17 +86,19 @@ class EfficientUNetConfig:
 
 
 class EfficientUNet(nn.Module):
-    """Saharia et al. 2022, appendix B and figures A.27 to A.30. [B, 3, H, W] -> the same."""
+    """Saharia et al. 2022, appendix B and figures A.27 to A.30. [B, C, H, W] -> the same."""
 
     def __init__(self, config: EfficientUNetConfig) -> None:
         super().__init__()
         self.config = config
         D = config.embedding
         self.level = LevelEmbedding(config.channels[0], D, scale=50.0)
+        self.letters = letter_tokens(config.letters, config.text_width)
         self.pooled_text = PooledText(config.text_width, D)
         if config.lowres:
             self.lowres_level = LevelEmbedding(config.channels[0], D, scale=50.0)
-        self.stem = conv3x3((6 if config.lowres else 3) * config.patch**2, config.stem)
+        inputs = config.image_channels * (2 if config.lowres else 1) * config.patch**2
+        self.stem = conv3x3(inputs, config.stem)
 
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         above = config.stem
@@ -98,11 +108,12 @@ class EfficientUNet(nn.Module):
             above = width
 
         self.norm = NormAct(config.stem, "silu", config.norm)
-        self.head = zeroed(conv3x3(config.stem, 3 * config.patch**2))
+        self.head = zeroed(conv3x3(config.stem, config.image_channels * config.patch**2))
         number_attentions(self)
 
     def read(self, text: TextEmbedding) -> ReadText:
         """All that hangs on the text alone: sampling reads it once, not at every step."""
+        text = self.letters(text)
         seen = tuple(one.read(text) for one in number_attentions(self))
         return ReadText(self.pooled_text(text), text.mask, seen)
 
@@ -114,7 +125,11 @@ class EfficientUNet(nn.Module):
         lowres: LowRes | None = None,
     ) -> Tensor:
         # Conditions. Every block wants the embedding through the activation: once is enough.
-        pooled = text.pooled if isinstance(text, ReadText) else self.pooled_text(text)
+        if isinstance(text, ReadText):
+            pooled = text.pooled
+        else:
+            text = self.letters(text)
+            pooled = self.pooled_text(text)
         embedding = self.level(level) + pooled
         if lowres is not None:
             embedding = embedding + self.lowres_level(lowres.level)

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from open_imagen.types import ReadText, TextEmbedding
+from open_imagen.errors import ConfigError
+from open_imagen.types import NUM_LETTERS, ReadText, TextEmbedding
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -287,13 +288,51 @@ class TextLayer(nn.Module):
         self.mlp["out"] = zeroed(nn.Linear(4 * width, width))
 
     def forward(self, text: TextEmbedding) -> TextEmbedding:
-        tokens, mask = text
+        tokens, mask = text.tokens, text.mask
         joined = split_heads(self.query_keys_values(self.norm(tokens)), 3 * self.heads)
         query, keys, values = joined.chunk(3, dim=1)
         found = attention(query, keys, values, mask[:, None, None])
         tokens = tokens + self.out(found.transpose(1, 2).flatten(2))
         tokens = tokens + self.mlp["out"](F.gelu(self.mlp["in"](self.norm_mlp(tokens))))
         return TextEmbedding(tokens, mask)
+
+
+class LetterTokens(nn.Module):
+    """One token a letter of quoted text, after the encoder's tokens (text/letters.py).
+
+    A token is a learned vector of the letter plus one of its position. [B, L, C] and letters
+    [B, K] -> [B, L + length, C]; positions without a letter are masked.
+    """
+
+    def __init__(self, length: int, width: int) -> None:
+        super().__init__()
+        self.length = length
+        self.letter = nn.Embedding(NUM_LETTERS, width)
+        self.position = nn.Embedding(length, width)
+
+    def forward(self, text: TextEmbedding) -> TextEmbedding:
+        tokens, mask, letters = text
+        if letters is None:
+            letters = mask.new_zeros((len(mask), self.length), dtype=torch.int64)
+        letters = letters[:, : self.length]
+        letters = F.pad(letters, (0, self.length - letters.shape[1]))
+        found = (self.letter(letters) + self.position.weight).to(tokens.dtype)
+        there = letters > 0
+        tokens = torch.cat([tokens, found * there[..., None]], dim=1)
+        return TextEmbedding(tokens, torch.cat([mask, there], dim=1))
+
+
+def letter_tokens(length: int, width: int) -> nn.Module:
+    """Letter tokens, or nothing for a network that reads no letters."""
+    return LetterTokens(length, width) if length else nn.Identity()
+
+
+def check_image_channels(channels: int) -> None:
+    """Raises ConfigError unless images have 3 channels, or 4 with alpha."""
+    if channels not in (3, 4):
+        raise ConfigError(
+            f"image_channels = {channels} must be 3 (RGB) or 4 (RGBA, premultiplied)."
+        )
 
 
 class TextDenoiser(nn.ModuleList):
@@ -315,7 +354,7 @@ class TextDenoiser(nn.ModuleList):
             found = layer(found)
         change = TextEmbedding(found.tokens - text.tokens, text.mask)
         changed = (change.mean_square() > self.least * text.mean_square())[:, None, None]
-        return TextEmbedding(torch.where(changed, found.tokens, text.tokens), text.mask)
+        return text._replace(tokens=torch.where(changed, found.tokens, text.tokens))
 
 
 class ResBlock(nn.Module):

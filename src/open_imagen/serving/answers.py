@@ -14,6 +14,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from PIL import Image
 
+from open_imagen.cascade.alpha import parse_background, to_image
 from open_imagen.cascade.records import encoded
 from open_imagen.errors import OutputError
 from open_imagen.serving.access import ANYONE
@@ -61,6 +62,7 @@ async def answer(
         deadline=time.monotonic() + service.deadline,
         size=wanted.size,
         start=wanted.start,
+        background=wanted.background,
     )
     try:
         service.worker.submit(job)
@@ -191,7 +193,7 @@ class _Answer:
 
     def _partial(self, event: Progress, number: int) -> dict[str, Any]:
         pixels = event.estimate()
-        image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+        image = to_image(pixels, parse_background(self.job.background))
         data = io.BytesIO()
         image.save(data, format=self.kind.upper())
         return {
@@ -218,7 +220,7 @@ class _Answer:
             "created_at": self.created,
             "size": f"{size[0]}x{size[1]}",
             "quality": self.body.quality or "auto",
-            "background": "opaque",
+            "background": self.job.background or "opaque",
             "output_format": self.kind,
         }
 

@@ -12,7 +12,7 @@ MOST_PREVIEWS = 64
 MOST_STEPS = 1000
 SIZE = r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"
 PLAIN_FIELDS = (
-    "background", "moderation", "quality", "safety_identifier", "style", "user", "complexity",
+    "moderation", "quality", "safety_identifier", "style", "user", "complexity",
 )  # fmt: skip
 """Fields of OpenAI's that are understood and change nothing here."""
 
