@@ -41,6 +41,22 @@ def scenes(
 
 
 @app.command()
+def things(
+    out: Path = typer.Option(..., "--out", help="The folder of the atlas."),
+    art: Path = typer.Option(
+        None, "--art", metavar="DIR", help="Folder of the npm packages, unpacked or as .tgz."
+    ),
+    sizes: str = typer.Option("64,256", "--sizes", help="Sides in pixels: 64, 256, 1024."),
+    workers: int = typer.Option(0, "--workers", help="Processes; 0: one for each core."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Fetch openly licensed emoji art and render it into an atlas. Run it again to go on."""
+    from open_imagen.cli.things import make_atlas
+
+    make_atlas(out, art, sizes, workers, as_json)
+
+
+@app.command()
 def check(
     data: str = typer.Argument(
         ..., metavar="DATA", help="A folder of captioned pictures, or tar files."

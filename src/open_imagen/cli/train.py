@@ -36,7 +36,7 @@ def train(
     if dry_run:
         import torch
 
-        from open_imagen.data.registry import open_source
+        from open_imagen.worlds.sources import open_source
 
         open_source(config.data, str(device))
         with torch.device("meta"):
@@ -54,10 +54,10 @@ def train(
 def _run(config: "Recipe", device: "torch.device", first: bool) -> None:
     from rich.console import Console
 
-    from open_imagen.data.registry import open_source
     from open_imagen.text.encoders import load_encoder
     from open_imagen.training.reporting import Alignment, Bar, Log, Samples, Validation
     from open_imagen.training.trainer import Trainer
+    from open_imagen.worlds.sources import open_source
 
     console = Console(stderr=True, quiet=not first)
     source = open_source(config.data, str(device))
