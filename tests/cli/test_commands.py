@@ -190,7 +190,7 @@ def test_scenes_are_written_checked_and_trained_on(imagen, tmp_path):
     assert imagen("data", "scenes", "--count", 20, "--size", 64, "--out", folder).code == 0
     assert len(list(folder.glob("*.png"))) == len(list(folder.glob("*.txt"))) == 20
     report = json.loads(imagen("data", "check", folder, "--json").out)
-    assert (report["pictures"], report["usable"], report["unreadable"]) == (20, 20, 0)
+    assert (report["pictures"], report["usable"], report["unusable"]) == (20, 20, {})
 
     words = ["train", RECIPES / "tiny.toml"]
     for setting in (

@@ -116,7 +116,8 @@ def _members(reader: Reader, piece: int = 1 << 16) -> Iterator[tuple[str, int, i
             return
         try:
             size = _number(header[124:136])
-            if size < 0 or sum(header[:148]) + 8 * 32 + sum(header[156:]) != _number(header[148:156]):
+            total = sum(header[:148]) + 8 * 32 + sum(header[156:])
+            if size < 0 or total != _number(header[148:156]):
                 raise _Truncated
         except ValueError as error:
             raise _Truncated from error

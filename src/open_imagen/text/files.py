@@ -34,6 +34,12 @@ class Origin(Protocol):
     def sha256(self) -> str: ...
 
 
+def find_local(name: str, origin: Origin) -> Path | None:
+    """The folder with an encoder's files if it is on this machine; nothing is downloaded."""
+    named = _named_by_user(name) or _in_package(origin.package)
+    return named or _from_hub(origin, local_only=True)
+
+
 def find_folder(name: str, origin: Origin, folder: Path | None = None) -> Path:
     """The folder with an encoder's files, its weights' digest checked.
 
@@ -118,11 +124,11 @@ def _in_package(package: str) -> Path | None:
     return None
 
 
-def _from_hub(origin: Origin) -> Path | None:
+def _from_hub(origin: Origin, local_only: bool = False) -> Path | None:
     """The hub's snapshot: from the cache if it is there, else downloaded."""
     from huggingface_hub import snapshot_download
 
-    for local in (True, False):
+    for local in (True,) if local_only else (True, False):
         try:
             return Path(
                 snapshot_download(
