@@ -236,7 +236,7 @@ def picture_of(value: Any) -> bytes:
     Raises:
         Unusable: there is none.
     """
-    if isinstance(value, dict) and value.get("bytes"):
+    if isinstance(value, dict) and value.get("bytes") is not None:
         return bytes(value["bytes"])
     if isinstance(value, dict) and value.get("path"):
         return read_file(Path(value["path"]))
