@@ -188,8 +188,7 @@ def test_too_many_unusable_examples_stop_the_run(tmp_path, kind):
     examples = [(png(k), "good") for k in range(10)] + [(b"", "bad")] * 5
     source = open_source(kind(tmp_path / "d", examples, size=8))
     with pytest.raises(DataError, match=r"unusable \(empty file \d+\), more than data\.max_bad"):
-        for start in range(0, 300, 50):
-            source.batch(start, 50)
+        source.batch(0, 300)
 
 
 def test_files_that_go_away_while_training_are_left_out(tmp_path):
@@ -209,6 +208,36 @@ def test_shards_that_go_away_while_training_end_in_a_message(tmp_path):
     (tmp_path / "d" / "00000.tar").unlink()
     with pytest.raises(DataError, match="missing file"):
         source.batch(0, 1)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_rows_that_cannot_be_read_are_left_out(tmp_path, monkeypatch, workers):
+    examples = [(png(k), f"caption {k}") for k in range(12)]
+    settings = huggingface(tmp_path / "d", examples, size=8, workers=workers)
+    source = open_source(settings)
+    rows = source.rows.rows
+
+    class Damaged:
+        def __len__(self):
+            return len(rows)
+
+        def __getitem__(self, number):
+            if number == 5:
+                raise ValueError("a page of the file is damaged")
+            return rows[number]
+
+    monkeypatch.setattr(source.rows, "rows", Damaged())
+    assert "caption 5" not in source.batch(0, 12).captions
+    assert dict(source.unusable) == {"unreadable row": 1}
+
+
+def test_threads_read_one_stream(tmp_path):
+    examples = [(png(k % 20), f"caption {k}") for k in range(40)] + [(b"", "damaged")] * 4
+    settings = huggingface(tmp_path / "d", examples, size=8, max_bad=0.9, streaming=True, window=7)
+    alone = open_source({**settings, "workers": 1}).batch(0, 88)
+    together = open_source({**settings, "workers": 4}).batch(0, 88)
+    assert together.captions == alone.captions
+    assert torch.equal(together.images, alone.images)
 
 
 def test_several_sources_leave_damage_out_too(tmp_path):

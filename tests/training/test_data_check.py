@@ -94,9 +94,9 @@ MISFITS = {
         *(BASE, {"size": 64, "lowres": 16}),
         "data.lowres = 16 does not fit stage.lowres = 0 of a base stage: set data.lowres = 0",
     ),
-    "the docs' words on a base's recipe": (
+    "super-resolution with a recipe of a base": (
         *(BASE, {"size": 256, "lowres": 64}),
-        "data.size = 256 does not fit stage.resolution = 64: set data.size = 64",
+        "data.lowres = 64 does not fit stage.lowres = 0 of a base stage: set data.lowres = 0",
     ),
     "super-resolution without": (
         *(SR, {"size": 256}),

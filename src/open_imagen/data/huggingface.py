@@ -21,6 +21,9 @@ from open_imagen.data.registry import SOURCES
 from open_imagen.data.tolerant import Tolerant, TolerantConfig
 from open_imagen.errors import ConfigError, DataError, MissingDependency
 
+OWN_WINDOW = 20
+"""Stand-ins that a stream takes from an example's own window before it looks in the one before."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HuggingFaceConfig(TolerantConfig):
@@ -164,6 +167,8 @@ class _Streamed(_Rows):
 
     def near(self, index: int, attempt: int) -> Mapping[str, Any]:
         epoch, number, _ = self._place(index)
+        if attempt > OWN_WINDOW and number:  # the last window of an epoch may have few rows
+            number -= 1
         rows = self._read(epoch, number)
         return rows[random.Random(f"{self.config.seed} {index} {attempt}").randrange(len(rows))]
 

@@ -48,8 +48,9 @@ def check_data(stage: StageConfig, source: Source, section: str = "data") -> Non
         if hasattr(config, "size"):
             names = (getattr(config, name, 0) for name in Sides._fields)
             sides = known[part.section] = Sides(*names)
+            _check_lowres_wanted(stage, part.section, sides.lowres)
             _check_side(stage, part.section, sides)
-            _check_lowres(stage, part.section, sides)
+            _check_factor(stage, part.section, sides)
     _check_alike(known)
     for part in parts:
         _check_channels(stage, part)
@@ -163,6 +164,15 @@ def _check_lowres_network(stage: StageConfig) -> None:
         )
 
 
+def _check_lowres_wanted(stage: StageConfig, section: str, lowres: int) -> None:
+    if lowres and not stage.lowres:
+        raise ConfigError(
+            f"{section}.lowres = {lowres} does not fit stage.lowres = 0 of a base stage: "
+            f"set {section}.lowres = 0.",
+            SUPER_RESOLUTION,
+        )
+
+
 def _check_side(stage: StageConfig, section: str, sides: Sides) -> None:
     """Whole images have the stage's side; crops are of such images, or have it themselves."""
     network, resolution = resolve(stage.network)[1], stage.resolution
@@ -201,15 +211,10 @@ def _check_side(stage: StageConfig, section: str, sides: Sides) -> None:
         )
 
 
-def _check_lowres(stage: StageConfig, section: str, sides: Sides) -> None:
+def _check_factor(stage: StageConfig, section: str, sides: Sides) -> None:
     """Images are as many times larger than their low-resolution input as the stage makes them."""
     size, crop, lowres = sides
-    fits = f"{section}.lowres = {lowres} does not fit stage.lowres = {stage.lowres}"
     if not stage.lowres:
-        if lowres:
-            raise ConfigError(
-                f"{fits} of a base stage: set {section}.lowres = 0.", SUPER_RESOLUTION
-            )
         return
     exact, rest = divmod(size * stage.lowres, stage.resolution)
     if rest:
@@ -219,7 +224,10 @@ def _check_lowres(stage: StageConfig, section: str, sides: Sides) -> None:
             f"{section}.lowres = {stage.lowres}."
         )
     if lowres != exact:
-        raise ConfigError(f"{fits}: set {section}.lowres = {exact}.")
+        raise ConfigError(
+            f"{section}.lowres = {lowres} does not fit stage.lowres = {stage.lowres}: "
+            f"set {section}.lowres = {exact}."
+        )
     factor = size // lowres
     if crop % factor:
         raise ConfigError(
