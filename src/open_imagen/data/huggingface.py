@@ -149,15 +149,17 @@ class _Streamed(_Rows):
         self._stream: Iterator[Mapping[str, Any]] = iter(())
         self._next = -1
         self._windows: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        """`datasets` cannot be read by several threads at once."""
 
     def __len__(self) -> int:
-        if not self.length:
-            known = (self.rows.info.splits or {}).get(self.config.split)
-            counted = known.num_examples if known and known.num_examples else 0
-            self.length = counted or sum(1 for _ in self.column(self.config.caption))
+        with self._lock:
             if not self.length:
-                raise DataError(f"There is no row in {self.config.path}.")
+                known = (self.rows.info.splits or {}).get(self.config.split)
+                counted = known.num_examples if known and known.num_examples else 0
+                self.length = counted or sum(1 for _ in self.column(self.config.caption))
+                if not self.length:
+                    raise DataError(f"There is no row in {self.config.path}.")
         return self.length
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
@@ -182,11 +184,12 @@ class _Streamed(_Rows):
 
     def _read(self, epoch: int, number: int) -> list[Mapping[str, Any]]:
         """A window of rows, read on from the last one or from the beginning."""
-        with self._lock:  # a stream has one reader; threads at a window's end read from two
+        with self._lock:
             if (epoch, number) not in self._windows:
                 if self._next != number or not number:
                     self._stream = iter(self.rows.skip(number * self.config.window))
                 read = list(islice(self._stream, self.config.window))
+                # Threads at a window's end take rows of two of them in turn.
                 last = list(self._windows.items())[-1:]
                 self._windows = {**dict(last), (epoch, number): read}
                 self._next = number + 1
