@@ -165,8 +165,12 @@ def test_what_fits_is_learned_from(path, data):
 
 def leaf(settings, section):
     """A source that was never opened: its data need not be on this machine."""
-    config = parse(SOURCES[settings.get("kind", "scenes")][0], settings, f"{section}.")
-    return SimpleNamespace(config=config, captions=lambda: iter(["a"]))
+    config_class, source_class = SOURCES[settings.get("kind", "scenes")]
+    config, channels = (
+        parse(config_class, settings, f"{section}."),
+        getattr(source_class, "channels", 3),
+    )
+    return SimpleNamespace(config=config, channels=channels, captions=lambda: iter(["a"]))
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
