@@ -39,6 +39,7 @@ from open_imagen.text.letters import with_letters
 from open_imagen.text.store import Store
 from open_imagen.training.averages import Profile, snapshot_name
 from open_imagen.training.checkpoint import Checkpoints, training_tensors
+from open_imagen.training.data_check import check_data, check_text, checked
 from open_imagen.training.distill import Distillation, load_teacher
 from open_imagen.training.ema import Ema
 from open_imagen.training.optim import clip, make_optimizer
@@ -93,6 +94,8 @@ class Trainer:
         self.callbacks = list(callbacks)
         self.world = world()
         self._check_parts()
+        check_data(recipe.stage, source)
+        check_text(recipe.stage, encoder)
         self.device = own_device(self.config.device)
         if threads := self.config.threads or int(self.device.type == "cuda"):
             torch.set_num_threads(threads)
@@ -194,7 +197,7 @@ class Trainer:
             rank=self.world.rank,
             ranks=self.world.size,
         )
-        batches = loader.after(self.seen)
+        batches = checked(loader.after(self.seen), self.recipe.stage)
         with contextlib.closing(batches), stopping_on_sigterm(self):  # type: ignore[type-var]
             while self.seen < self.length:
                 started = time.monotonic()

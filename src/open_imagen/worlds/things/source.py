@@ -119,6 +119,7 @@ class Things:
     """A PlannedSource of scenes of things: images are premultiplied RGBA."""
 
     endless_captions = True
+    channels = 4
 
     def __init__(self, config: ThingsConfig, device: str = "cpu", atlas: Any = None) -> None:
         """
