@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -257,6 +258,7 @@ def _render_large(
     folder = out / f"sprites-{LARGE}"
     vector = [number for number, sprite in enumerate(plan.sprites) if sprite.vector]
     todo = [number for number in vector if not (folder / f"{number}.webp").is_file()]
+    todo.sort(key=lambda number: bool(plan.sprites[number].tone))
     done = len(vector) - len(todo)
     progress(f"{LARGE} pixels", done, len(vector))
     for number, data in zip(
@@ -316,6 +318,7 @@ class _Worker:
     @classmethod
     def start(cls, arts: dict[str, Art]) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends the pool
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # resvg prints panics, which we try again
         cls.arts = arts
 
     @classmethod
