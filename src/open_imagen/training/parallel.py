@@ -47,10 +47,15 @@ def _unshard_for_read(network: nn.Module) -> None:
     """
     for block in blocks(network):
         for module in block.modules():
-            if hasattr(module, "read"):
-                module.read = functools.partial(_read_in_block, block, module, module.read)  # type: ignore[assignment]
-    if hasattr(network, "read"):
-        network.read = functools.partial(_read_in_root, network, network.read)  # type: ignore[assignment]
+            if (read := _read_of(module)) is not None:
+                gathered = functools.partial(_read_in_block, block, module, read)
+                module.__dict__["read"] = gathered
+    if (read := _read_of(network)) is not None:
+        network.__dict__["read"] = functools.partial(_read_in_root, network, read)
+
+
+def _read_of(module: Any) -> Callable[..., Any] | None:
+    return getattr(module, "read", None)
 
 
 def _read_in_block(block: Any, module: nn.Module, read: Callable[..., Any], text: Any) -> Any:
