@@ -246,7 +246,7 @@ class Checkpoints:
             facts = read_json(path / "state.json")
             stored: Any = reader.read_metadata().state_dict_metadata
             shapes = {name: tuple(one.size) for name, one in stored.items()}
-            int(facts["seen"]), float(facts["seconds"])
+            int(facts["seen"])
         except (OSError, SafetensorError, OpenImagenError, *_MALFORMED) as error:
             problem = _reason(error)
         if problem := _agreed(problem):

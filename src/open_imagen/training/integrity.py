@@ -20,7 +20,8 @@ def checksums(paths: Iterable[Path]) -> dict[str, str]:
 
 def write_checksums(folder: Path, known: Mapping[str, str]) -> None:
     """Write SHA256SUMS for all files of a folder; those that are not in ``known`` are read."""
-    others = checksums(path for path in folder.iterdir() if path.name not in known)
+    done = {CHECKSUMS, *known}
+    others = checksums(path for path in folder.iterdir() if path.name not in done)
     lines = [f"{digest}  {name}\n" for name, digest in sorted({**known, **others}.items())]
     write_text(folder / CHECKSUMS, "".join(lines))
 

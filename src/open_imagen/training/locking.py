@@ -5,6 +5,8 @@ import os
 import socket
 import time
 import warnings
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,7 +31,7 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
-        self._file: IO[str] | None = None
+        self._release: Callable[[], object] = lambda: None
         error: OutputError | TrainingError | None = None
         if world().first:
             try:
@@ -64,7 +66,7 @@ class RunLock:
                 f"{self.path.parent}.",
                 stacklevel=5,
             )
-        self._file = file
+        self._release = weakref.finalize(self, file.close)
         facts = {"pid": os.getpid(), "host": socket.gethostname()}
         file.truncate(0)
         file.write(json.dumps({**facts, "since": time.strftime("%Y-%m-%d %H:%M:%S")}) + "\n")
@@ -72,9 +74,7 @@ class RunLock:
 
     def release(self) -> None:
         """Let others have the folder. The file stays: to remove it could remove another's."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._release()
 
 
 def _lock(file: IO[str]) -> None:

@@ -185,10 +185,8 @@ class Trainer:
         finally:
             # Let go of what joins the processes, before they part (see distributed.joined).
             self.learning = self.stage.network = self.network
-            if self._lock is not None:
-                self.checkpoints.finish_writing()
-                self._lock.release()
-                self._lock = None
+            self.checkpoints.finish_writing()
+            self._release()
 
     def _fit(self) -> bool:
         begun = time.monotonic()
@@ -326,6 +324,11 @@ class Trainer:
         counts: Mapping[str, int] = getattr(self.source, "unusable", {})
         return counts
 
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
     def stop(self) -> None:
         """End the run after the step it is in, with a checkpoint."""
         self.stopping = True
@@ -341,16 +344,20 @@ class Trainer:
         """
         if self._lock is None:
             self._lock = RunLock(self.recipe.folder)
-            if self.world.first:
-                remove_partial_files(self.recipe.folder)
-            self.resume()
+            try:
+                if self.world.first:
+                    remove_partial_files(self.recipe.folder)
+                self.resume()
+            except BaseException:
+                self._release()
+                raise
 
     def resume(self) -> None:
         """Continue from the newest good checkpoint, if the run folder has one."""
         tensors = training_tensors(self.network, self.ema, self.optimizer)
         facts = self.checkpoints.load_newest(tensors, self._check_compatible)
         if facts is not None:
-            self.seen, self.seconds = facts["seen"], facts["seconds"]
+            self.seen, self.seconds = facts["seen"], facts.get("seconds", 0.0)
             if self.config.within:
                 self.length = min(self.length, facts.get("length", self.length))
         self._last_seen = self.seen
