@@ -141,6 +141,25 @@ def test_a_checkpoint_of_shards_is_resumed_by_another_number(tmp_path, alone, fi
 
 
 @pytest.mark.slow
+def test_all_processes_pass_over_the_same_damaged_checkpoint(tmp_path, alone):
+    settings = ("train.parallel=fsdp", "train.save_every=80")
+    run(tmp_path, 2, *settings, "train.images=240")
+    shards = sorted((tmp_path / "checkpoints" / "000000000240").glob("*.safetensors"))
+    # Of a checkpoint in two shards one, which only the second process reads whole.
+    data = bytearray(shards[1].read_bytes())
+    data[-5] ^= 1
+    shards[1].write_bytes(data)
+    code, printed = launched(tmp_path, 2, *settings)
+    assert code == 0, printed[-3000:]
+    assert printed.count("cannot be used") == 1
+    assert f"{shards[1].name} is not what was written" in printed
+    losses = dict(json.loads((tmp_path / "losses.json").read_text()))
+    assert list(losses) == list(range(176, 336, 16))
+    weights = load_tensors(tmp_path / "model" / "base" / "model.safetensors")
+    assert_alike((losses, weights), ({seen: alone[0][seen] for seen in losses}, alone[1]))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_when_a_process_dies_all_are_started_again_and_go_on(tmp_path, alone, kind):
     settings = (f"train.parallel={kind}", "train.save_every=80")
