@@ -82,5 +82,5 @@ def find_nonfinite(tensors: Mapping[str, Tensor]) -> str:
             flags.append(torch.isfinite(local_tensor(tensor)).all())
     if not flags:
         return ""
-    finite = torch.stack(flags).tolist()
+    finite = torch.stack([flag.to(flags[0].device) for flag in flags]).tolist()
     return next((name for name, good in zip(names, finite, strict=True) if not good), "")

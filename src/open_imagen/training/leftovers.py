@@ -3,6 +3,7 @@
 Only for a run that holds its folder's lock: nobody else writes there.
 """
 
+import contextlib
 import json
 import re
 import shutil
@@ -32,7 +33,8 @@ def remove_partial_files(run: Path) -> None:
     folders += [path for path in (run / "model").glob("*") if path.is_dir()]
     for path in (path for folder in folders for path in folder.glob(".*")):
         if TEMPORARY.fullmatch(path.name) and path.is_file():
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it harms nobody
+                path.unlink()
 
 
 def set_later_aside(run: Path, seen: int) -> None:
@@ -40,13 +42,21 @@ def set_later_aside(run: Path, seen: int) -> None:
 
     Lines go to lost-log.jsonl and so on, snapshots of averages to averages/lost.
     """
-    for name in RECORDS:
-        _cut(run / name, seen)
-    for profile, path in snapshots(run / "averages").items():
-        if profile.seen > seen:
-            lost = path.parent / "lost"
-            lost.mkdir(exist_ok=True)
-            path.replace(lost / path.name)
+    try:
+        for name in RECORDS:
+            _cut(run / name, seen)
+        for profile, path in snapshots(run / "averages").items():
+            if profile.seen > seen:
+                lost = path.parent / "lost"
+                lost.mkdir(exist_ok=True)
+                path.replace(lost / path.name)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(
+            f"Cannot write in {run}: {error.strerror}.",
+            "Make room, or make the folder writable, then run the same command again.",
+        ) from error
 
 
 def _cut(path: Path, seen: int) -> None:
@@ -58,11 +68,8 @@ def _cut(path: Path, seen: int) -> None:
     if len(kept) == len(lines):
         return
     lost = [line for line in lines if not _is_up_to(line, seen)]
-    try:
-        with path.with_name(f"lost-{path.name}").open("a", encoding="utf-8") as file:
-            file.writelines(line if line.endswith("\n") else f"{line}\n" for line in lost)
-    except OSError as error:
-        raise OutputError(f"Cannot write beside {path}: {error.strerror}.") from error
+    with path.with_name(f"lost-{path.name}").open("a", encoding="utf-8") as file:
+        file.writelines(line if line.endswith("\n") else f"{line}\n" for line in lost)
     write_text(path, "".join(kept))
 
 
