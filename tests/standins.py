@@ -40,8 +40,11 @@ class WordEncoder:
         return torch.randn(self.width, generator=torch.Generator().manual_seed(seed))
 
 
-def make_stages():
-    """A base and a super-resolution stage with random weights, none of them zero."""
+def make_stages(**network):
+    """A base and a super-resolution stage with random weights, none of them zero.
+
+    Settings of both networks can be given: ``image_channels=4``.
+    """
     torch.manual_seed(0)
     objective = Objective(prediction="v", space="v")
     # Random weights mean nothing at extreme noise, where rounding is amplified a thousandfold.
@@ -51,7 +54,7 @@ def make_stages():
             StageConfig(
                 name="base",
                 resolution=64,
-                network={"preset": "tiny-base-64"},
+                network={"preset": "tiny-base-64", **network},
                 objective=objective,
                 schedule=schedule,
                 sampling=Sampling(steps=3, guidance=2.0),
@@ -62,7 +65,7 @@ def make_stages():
                 name="sr256",
                 resolution=256,
                 lowres=64,
-                network={"preset": "tiny-sr-256"},
+                network={"preset": "tiny-sr-256", **network},
                 objective=objective,
                 schedule=schedule,
                 sampling=Sampling(steps=2, guidance=1.0, noise_level=0.1),

@@ -15,7 +15,7 @@ FLOORS = [
     {"diffusion", "text", "models", "data"},
     {"cascade"},
     {"training", "evaluation"},
-    {"serving", "planning"},
+    {"serving", "planning", "worlds"},
     {"cli"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -1,11 +1,16 @@
 """Files: atomic writes, safetensors with clear errors, content hashes, the cache directory."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +34,9 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 """Of safetensors, by the names they have in its files."""
+VARIANTS = {"": "full precision", "fp16": "float16", "bf16": "bfloat16"}
+"""Of weights in diffusers' and transformers' folders: the part of the file name, what it means."""
+PICKLES = ("*.bin", "*.pt", "*.ckpt")
 
 
 @contextmanager
@@ -59,6 +67,51 @@ def atomic(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+class FileLock:
+    """Exclusive use of a place by one process, with a file that names the holder.
+
+    The system releases the lock when the process ends, however it ends. The file stays: removing
+    it would let two processes lock two files of the same name.
+    """
+
+    def __init__(self, path: Path, place: str, hint: str = "") -> None:
+        """
+        Args:
+            path: the lock file; it is created if missing.
+            place: what is locked, as the message of a refusal names it.
+            hint: the way out that a refusal shows.
+
+        Raises:
+            OutputError: another process holds the lock, or the file cannot be opened.
+        """
+        try:
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise OutputError(f"Cannot write to {path.parent}: {error.strerror}.", hint) from error
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(self._handle, 500).decode("utf-8", "replace").strip()
+            os.close(self._handle)
+            raise OutputError(
+                f"{place} is in use by {holder or 'another process'}.", hint
+            ) from error
+        except OSError as error:
+            os.close(self._handle)
+            raise OutputError(f"Cannot lock {path}: {error.strerror}.", hint) from error
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        text = f"process {os.getpid()} on {socket.gethostname()} (since {now})\n"
+        with contextlib.suppress(OSError):  # a full disk: the lock holds, the name is missing
+            os.ftruncate(self._handle, 0)
+            os.pwrite(self._handle, text.encode(), 0)
+
+    def release(self) -> None:
+        """Let others have the place. Calling it again does nothing."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
 
 
 def write_text(path: Path, text: str) -> None:
@@ -170,6 +223,90 @@ def _damaged(path: Path, why: object) -> CheckpointError:
     return CheckpointError(
         f"The weights {path} are truncated or damaged ({why}).", "Copy or download the file again."
     )
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """The files of one network's weights, all of one variant."""
+
+    files: tuple[Path, ...]
+    variant: str
+    """A key of VARIANTS."""
+    index: Path | None
+    """The file that names the shards; None where the weights are one file."""
+    others: tuple[str, ...]
+    """Variants that are in the folder too and are not read, the first file of each."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder that they are in."""
+        return self.files[0].parent
+
+    def __str__(self) -> str:
+        shards = f", {len(self.files)} shards" if self.index else ""
+        others = f"; not read: {', '.join(self.others)}" if self.others else ""
+        return f"{self.index or self.files[0]} ({VARIANTS[self.variant]}{shards}){others}"
+
+
+def find_weights(folder: Path, stem: str, prefer: Sequence[str] = tuple(VARIANTS)) -> WeightFiles:
+    """The safetensors files of a network, in one file or in shards, of any variant.
+
+    Args:
+        stem: of their names: "model" in ``model.fp16.safetensors``.
+        prefer: the variants, the preferred first; the first that is complete is chosen.
+
+    Raises:
+        CheckpointError: no variant is complete; the message names the files that are missing.
+    """
+    present: list[tuple[str, Path | None, list[Path]]] = []
+    lacking: list[tuple[int, str]] = []  # how many files are there, what is not
+    for variant in prefer:
+        dotted = f".{variant}" if variant else ""
+        whole = folder / f"{stem}{dotted}.safetensors"
+        index = folder / f"{stem}.safetensors.index{dotted}.json"
+        if whole.is_file():
+            present.append((variant, None, [whole]))
+        elif index.is_file():
+            files = _shards(index)
+            missing = [file.name for file in files if not file.is_file()]
+            if missing:
+                told = f"{len(missing)} of {len(files)} shards: {', '.join(missing)}"
+                lacking.append((len(files) - len(missing), told))
+            else:
+                present.append((variant, index, files))
+        elif shards := sorted(folder.glob(f"{stem}{dotted}-*-of-*.safetensors")):
+            lacking.append((len(shards), f"{index.name}, which names its shards"))
+    if present:
+        variant, chosen, files = present[0]
+        others = tuple((at or found[0]).name for _, at, found in present[1:])
+        return WeightFiles(tuple(files), variant, chosen, others)
+    if lacking:
+        # The variant of most files is the one that was meant: a download of *.json brings the
+        # index of each.
+        _, told = max(lacking, key=lambda one: one[0])
+        raise CheckpointError(f"{folder} lacks {told}.", "Copy or download the missing files.")
+    if any(any(folder.glob(pattern)) for pattern in PICKLES):
+        raise CheckpointError(
+            f"{folder} has its weights as a pickle only, which can run any code when it is read.",
+            "Download the .safetensors files of the same repository; or, if you trust it, convert "
+            "it yourself: torch.load(weights_only=True), then safetensors.torch.save_file.",
+        )
+    raise CheckpointError(
+        f"{folder} has no weights: no {stem}.safetensors, no shards, and no variant of them.",
+        "Copy or download them into this folder.",
+    )
+
+
+def _shards(index: Path) -> list[Path]:
+    """The files that an index names."""
+    content = read_json(index)
+    places = content.get("weight_map") if isinstance(content, dict) else None
+    names = sorted(set(places.values())) if isinstance(places, dict) and places else []
+    if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
+        raise CheckpointError(
+            f"{index} does not say in which files the weights are.", "Download the file again."
+        )
+    return [index.parent / name for name in names]
 
 
 def sha256(path: Path) -> str:

@@ -1,6 +1,7 @@
 """The nouns that rooms hand to each other, and the contracts they meet.
 
-Images are [B, C, H, W] float in [-1, 1] inside, uint8 at the edges.
+Images are [B, C, H, W] float in [-1, 1] inside, uint8 at the edges. C is 3, RGB, or 4, RGBA whose
+colours are premultiplied by alpha.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,16 +11,22 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+NUM_LETTERS = 96
+"""Letter indices of `TextEmbedding.letters`: 0 is none, 1 to 95 are printable ASCII in order."""
+
 
 class TextEmbedding(NamedTuple):
     """What a text encoder says of B captions.
 
     tokens  [B, L, C] float, zero where padded
     mask    [B, L] bool, True where there is a token
+    letters [B, K] int64, the letters of quoted text (text/letters.py), 0 where there is none; None
+            where no network reads letters
     """
 
     tokens: Tensor
     mask: Tensor
+    letters: Tensor | None = None
 
     @classmethod
     def of(cls, rows: Sequence[Tensor]) -> "TextEmbedding":
@@ -29,10 +36,12 @@ class TextEmbedding(NamedTuple):
         return cls(tokens, torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None])
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "TextEmbedding":
-        return TextEmbedding(self.tokens.to(device, dtype), self.mask.to(device))
+        letters = None if self.letters is None else self.letters.to(device)
+        return TextEmbedding(self.tokens.to(device, dtype), self.mask.to(device), letters)
 
     def select(self, rows: Tensor | slice | list[int]) -> "TextEmbedding":
-        return TextEmbedding(self.tokens[rows], self.mask[rows])
+        letters = None if self.letters is None else self.letters[rows]
+        return TextEmbedding(self.tokens[rows], self.mask[rows], letters)
 
     def mean(self) -> Tensor:
         """The mean of each caption's tokens that are there, [B, C]."""
@@ -47,7 +56,9 @@ class TextEmbedding(NamedTuple):
         """The same, L made a multiple of ``multiple`` with masked zeros."""
         more = -self.tokens.shape[1] % multiple
         pad = torch.nn.functional.pad
-        return TextEmbedding(pad(self.tokens, (0, 0, 0, more)), pad(self.mask, (0, more)))
+        return self._replace(
+            tokens=pad(self.tokens, (0, 0, 0, more)), mask=pad(self.mask, (0, more))
+        )
 
     def null(self) -> "TextEmbedding":
         """Zeroed text, the condition of the unconditional branch (Saharia et al. 2022, 4.1).
@@ -57,14 +68,17 @@ class TextEmbedding(NamedTuple):
         """
         mask = torch.zeros_like(self.mask)
         mask[:, 0] = True
-        return TextEmbedding(torch.zeros_like(self.tokens), mask)
+        letters = None if self.letters is None else torch.zeros_like(self.letters)
+        return TextEmbedding(torch.zeros_like(self.tokens), mask, letters)
 
     def dropped(self, drop: Tensor) -> "TextEmbedding":
         """The same captions, with zeroed text where ``drop`` [B] is True."""
         null = self.null()
+        letters = None if self.letters is None else self.letters.masked_fill(drop[:, None], 0)
         return TextEmbedding(
             torch.where(drop[:, None, None], null.tokens, self.tokens),
             torch.where(drop[:, None], null.mask, self.mask),
+            letters,
         )
 
 
@@ -93,13 +107,28 @@ def stack_texts(texts: Sequence[TextEmbedding]) -> TextEmbedding:
     return TextEmbedding(
         torch.cat([pad(t.tokens, (0, 0, 0, length - t.tokens.shape[1])) for t in texts]),
         torch.cat([pad(t.mask, (0, length - t.mask.shape[1])) for t in texts]),
+        _stack_letters(texts),
     )
+
+
+def _stack_letters(texts: Sequence[TextEmbedding]) -> Tensor | None:
+    """Letters along the batch, none where an embedding has none; None if no embedding has any."""
+    if all(text.letters is None for text in texts):
+        return None
+    found = [
+        text.mask.new_zeros((len(text.mask), 0), dtype=torch.int64)
+        if text.letters is None
+        else text.letters
+        for text in texts
+    ]
+    length = max(one.shape[1] for one in found)
+    return torch.cat([torch.nn.functional.pad(one, (0, length - one.shape[1])) for one in found])
 
 
 class LowRes(NamedTuple):
     """The condition of a super-resolution stage.
 
-    image   [B, 3, H, W] in [-1, 1] at the *target* resolution, noised by augmentation
+    image   [B, C, H, W] in [-1, 1] at the *target* resolution, noised by augmentation
     level   [B] that noise's level, as the network wants it told (log-SNR, or a step's number)
     """
 
@@ -109,9 +138,10 @@ class LowRes(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """What the trainer learns from: images [B, 3, H, W] uint8 and their captions.
+    """What the trainer learns from: images [B, C, H, W] uint8 and their captions.
 
-    ``lowres`` [B, 3, h, w] uint8 is given for super-resolution stages only.
+    C is 3, RGB, or 4, premultiplied RGBA. ``lowres`` [B, C, h, w] uint8 is given for
+    super-resolution stages only.
     ``index`` is the position of the first image in the endless stream of examples.
     """
 

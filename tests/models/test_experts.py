@@ -124,7 +124,7 @@ def test_two_kinds_of_networks_can_share_a_stage():
     plain, efficient = ({"preset": name} for name in ("imagen-sr-256-unet", "imagen-sr-256"))
     for early, late in ((plain, efficient), (efficient, plain)):
         config = ExpertsConfig(early=early, late=late)
-        assert (config.lowres, config.out_channels, config.text_width) == (True, 3, 4096)
+        assert (config.lowres, config.image_channels, config.text_width) == (True, 3, 4096)
 
 
 def test_what_they_take_is_counted_together():

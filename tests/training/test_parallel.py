@@ -125,7 +125,10 @@ def test_muon_learns_the_same_in_two_processes(tmp_path, kind):
 def test_adafactor_learns_the_same_in_shards(tmp_path):
     settings = ("optim.name=adafactor", "optim.lr=1e-2")
     wanted = run(tmp_path / "one", 1, *settings)
-    assert_alike(run(tmp_path / "two", 2, *settings, "train.parallel=fsdp"), wanted)
+    found = run(tmp_path / "two", 2, *settings, "train.parallel=fsdp")
+    # Steps are as long where the gradient is nothing but rounding: of weights without an effect,
+    # as the bias before a norm. Such weights part, and the losses do not.
+    assert_alike(found, wanted, loss=1e-4, weight=5e-2)
 
 
 @pytest.mark.parametrize("first, second", [(2, 1), (1, 2)])

@@ -63,13 +63,13 @@ class Augmentation:
         """Enlarge the low-resolution image, then diffuse it to its noise level.
 
         Args:
-            image: [B, 3, h, w] in [-1, 1].
+            image: [B, C, h, w] in [-1, 1].
             level: [B] in [0, 1]; 0 is clean, but on a discrete schedule, whose first step is not.
-            noise: standard normal, [B, 3, *size].
+            noise: standard normal, [B, C, *size].
             size: (H, W) of the stage.
 
         Returns:
-            The condition [B, 3, *size] and its log-SNR [B].
+            The condition [B, C, *size] and its log-SNR [B].
         """
         logsnr = self.logsnr(level)
         enlarged = F.interpolate(
@@ -85,14 +85,15 @@ def blurred(image: Tensor, sigma: Tensor) -> Tensor:
     """Each image through a Gaussian of its own, cut off at 3 of the widest; edges are repeated.
 
     Args:
-        image: [B, 3, h, w].
+        image: [B, C, h, w].
         sigma: standard deviations in pixels, [B]; 0 leaves an image as it is.
     """
     radius = math.ceil(3 * float(sigma.max()))
     places = torch.arange(-radius, radius + 1, device=image.device, dtype=torch.float32)
     taps = torch.exp(-((places / sigma.float().clamp(min=1e-3)[:, None]) ** 2) / 2)
-    taps = (taps / taps.sum(1, keepdim=True)).to(image.dtype).repeat_interleave(3, dim=0)
-    rows = F.pad(image, (radius,) * 4, mode="replicate").flatten(0, 1)[None]  # [1, 3B, H, W]
+    taps = (taps / taps.sum(1, keepdim=True)).to(image.dtype)
+    taps = taps.repeat_interleave(image.shape[1], dim=0)
+    rows = F.pad(image, (radius,) * 4, mode="replicate").flatten(0, 1)[None]  # [1, CB, H, W]
     rows = F.conv2d(rows, taps[:, None, :, None], groups=len(taps))
     return F.conv2d(rows, taps[:, None, None, :], groups=len(taps)).view_as(image)
 
@@ -101,7 +102,7 @@ def warped(image: Tensor, sigma: Tensor, points: Tensor) -> Tensor:
     """Each image with its pixels fetched from beside their places, bilinearly; edges are repeated.
 
     Args:
-        image: [B, 3, h, w].
+        image: [B, C, h, w].
         sigma: standard deviations of the way in pixels, [B].
         points: standard normal, [B, 2, POINTS, POINTS]: the ways right and down, every SPACING
             pixels and over again; between them they are interpolated bicubically.

@@ -30,8 +30,8 @@ def recolored(image: Tensor, lowres: Tensor, sigma: float, like: float = LIKE) -
     around them: an edge that the large picture has put elsewhere is no wrong colour.
 
     Args:
-        image: [B, 3, H, W] in [-1, 1].
-        lowres: [B, 3, h, w], with sides that divide those.
+        image: [B, C, H, W] in [-1, 1].
+        lowres: [B, C, h, w], with sides that divide those.
         sigma: of the Gaussian, in pixels of the small picture.
         like: see `LIKE`; infinite for a plain Gaussian, whatever the colours.
     """
@@ -69,8 +69,8 @@ def gaussians(sigma: float) -> list[tuple[float, int]]:
 
 
 def ratio(sums: Tensor) -> Tensor:
-    """The mean of what was summed, [B, 3, h, w], of its sums and those of the weights."""
-    return sums[:, :3] / (sums[:, 3:] + LEAST)
+    """The mean of what was summed, [B, C, h, w], of its sums and those of the weights."""
+    return sums[:, :-1] / (sums[:, -1:] + LEAST)
 
 
 def gathered(
@@ -82,11 +82,11 @@ def gathered(
     like: float,
     apart: int = 1,
 ) -> Tensor:
-    """At each pixel of ``guide`` [B, 3, H, W] the sum of what lies near and is of like colour.
+    """At each pixel of ``guide`` [B, C, H, W] the sum of what lies near and is of like colour.
 
     Args:
-        means: the colours of what is summed, [B, 3, h, w].
-        sums: what is summed, [B, C, h, w].
+        means: the colours of what is summed, [B, C, h, w].
+        sums: what is summed, [B, D, h, w].
         down, right: the weights by place: for each step from a small pixel to its neighbours, one
             for each of the H / h (W / w) pixels in it.
         apart: how many pixels a step takes.
@@ -97,7 +97,7 @@ def gathered(
     for (y, rows), (x, columns) in itertools.product(enumerate(down), enumerate(right)):
         there = padded[:, :, y * apart : y * apart + height, x * apart : x * apart + width]
         there = there.repeat_interleave(len(rows), 2).repeat_interleave(len(columns), 3)
-        color, value = there[:, :3], there[:, 3:]
+        color, value = there[:, : means.shape[1]], there[:, means.shape[1] :]
         weight = torch.exp(-(guide - color).square().sum(1, keepdim=True) / (2 * like**2))
         weight = weight * guide.new_tensor(rows).repeat(height)[:, None]
         found += weight * guide.new_tensor(columns).repeat(width) * value

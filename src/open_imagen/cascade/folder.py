@@ -66,8 +66,8 @@ def _from_hub(repository: str) -> Path:
         raise CheckpointError(
             f"{repository} is gated, has its own licence, and weighs tens of gigabytes: it is not "
             "fetched for you.",
-            f"Accept its licence on the hub, run: hf download {repository} --include '*.json' "
-            "'*.model' '*.safetensors' --local-dir FOLDER, and give --model FOLDER.",
+            f"Accept its licence on the hub, run: {deepfloyd.download_hint(repository)}, and give "
+            "--model FOLDER.",
         )
 
     patterns = ["*.json", "*.safetensors", "README.md"]

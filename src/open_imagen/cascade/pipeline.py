@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from open_imagen.cascade import deepfloyd
+from open_imagen.cascade.alpha import parse_background, to_image
 from open_imagen.cascade.folder import (
     adapted_hash,
     fingerprint,
@@ -31,6 +32,7 @@ from open_imagen.devices import free_memory, pick_device
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
 from open_imagen.text.cache import OnDemand, Remembered
 from open_imagen.text.encoders import ENCODERS, load_encoder
+from open_imagen.text.letters import with_letters
 from open_imagen.types import TextEmbedding, TextEncoder, stack_texts
 from open_imagen.version import __version__
 
@@ -43,8 +45,8 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 class Made:
     """What generate() and upscale() return. Everything is prompt-major.
 
-    images    PIL pictures of the last stage
-    stages    stage name -> uint8 [N, 3, H, W]
+    images    PIL pictures of the last stage; RGBA only if a transparent background was asked for
+    stages    stage name -> uint8 [N, C, H, W]: RGB, or premultiplied RGBA of a model with alpha
     records   per picture: prompt, seed, settings, model hash, version
     """
 
@@ -62,7 +64,7 @@ class Order(NamedTuple):
     """Nothing left open."""
     negative: str = ""
     below: Tensor | None = None
-    """The picture to be enlarged, uint8 [3, h, w]."""
+    """The picture to be enlarged, uint8 [C, h, w]."""
     size: tuple[int, int] | None = None
     """Width and height of a base's picture; what it was trained for if None."""
 
@@ -111,6 +113,11 @@ class Cascade:
                     f"Stage {above.config.name} enlarges {above.config.lowres}-pixel pictures, but "
                     f"{below.config.name} makes {below.config.resolution}-pixel ones."
                 )
+            if above.channels != below.channels:
+                raise CheckpointError(
+                    f"Stage {above.config.name} has images of {above.channels} channels, "
+                    f"{below.config.name} of {below.channels}."
+                )
         if default_stages is not None and not 1 <= default_stages <= len(stages):
             raise CheckpointError(
                 f"The model {name!r} has {len(stages)} stages; its default_stages = "
@@ -121,6 +128,8 @@ class Cascade:
         self.trained = trained or {}
         self.device = pick_device(device)
         self.stages = {stage.config.name: stage for stage in stages}
+        self.has_alpha = any(stage.channels == 4 for stage in stages)
+        """Whether its images have an alpha channel."""
         self.precision = precision
         for stage in stages:
             stage.fast, stage.dtype = fast, PRECISIONS[precision]
@@ -156,6 +165,7 @@ class Cascade:
         progress: Progress | None = None,
         batch_size: int = 16,
         size: tuple[int, int] | None = None,
+        background: str | None = None,
     ) -> Made:
         """Make pictures of sentences.
 
@@ -172,10 +182,13 @@ class Cascade:
             size: width and height of the finished pictures: multiples of 8 for a base alone, of 64
                 with super-resolution. What the stages were trained for if None. The resolution of
                 a stage, without ``stages``, means: up to that stage.
+            background: of a model with alpha, what is behind what it leaves transparent: white if
+                None, "transparent", or "#rrggbb".
 
         Raises:
             ConfigError: an empty prompt, or a setting that is unknown or out of range.
         """
+        self.check_background(background)
         sentences = [prompts] if isinstance(prompts, str) else list(prompts)
         chosen, first = self.plan(stages, size)
         if chosen[0].config.lowres:
@@ -188,7 +201,15 @@ class Cascade:
             raise ConfigError(f"images_per_prompt = {images_per_prompt} must be at least 1.")
         captions = [s for s in check_prompts(sentences) for _ in range(images_per_prompt)]
         return self._run(
-            captions, seed, negative, chosen, settings, progress, batch_size, size=first
+            captions,
+            seed,
+            negative,
+            chosen,
+            settings,
+            progress,
+            batch_size,
+            size=first,
+            background=background,
         )
 
     def upscale(
@@ -199,6 +220,7 @@ class Cascade:
         negative: str | None = None,
         settings: Mapping[str, Sampling] | None = None,
         progress: Progress | None = None,
+        background: str | None = None,
     ) -> Made:
         """Enlarge a picture with the super-resolution stages alone.
 
@@ -208,13 +230,32 @@ class Cascade:
         Raises:
             ConfigError: the model has no such stage, or the picture is too small for it.
         """
+        self.check_background(background)
         chosen, start = self.start_of(image)
+        captions = check_prompts([prompt])
         return self._run(
-            check_prompts([prompt]), seed, negative, chosen, settings, progress, 1, start
+            captions,
+            seed,
+            negative,
+            chosen,
+            settings,
+            progress,
+            1,
+            start,
+            background=background,
         )
 
+    def check_background(self, background: str | None) -> None:
+        """Raises ConfigError unless this model's images can have such a background."""
+        parse_background(background)
+        if background is not None and not self.has_alpha:
+            raise ConfigError(
+                f"background = {background!r}: the images of {self.name!r} have no transparency.",
+                "Leave it out, or name the background in the prompt.",
+            )
+
     def start_of(self, image: Image.Image) -> tuple[list[Stage], Tensor]:
-        """The stages that enlarge a picture, and what the first of them begins with, [1, 3, h, w].
+        """The stages that enlarge a picture, and what the first of them begins with, [1, C, h, w].
 
         Raises:
             ConfigError: there is no such stage, or the picture is too small.
@@ -231,9 +272,10 @@ class Cascade:
             )
         first, usual = fitting[-1], sum(bool(stage.config.lowres) for stage in self.chosen(None))
         chosen = enlarging[first : max(usual, first + 1)]
-        small = ImageOps.fit(
-            image.convert("RGB"), (chosen[0].config.lowres,) * 2, Image.Resampling.BOX
-        )
+        # "RGBa" is premultiplied: hidden colours leave no fringe when the image is scaled.
+        premultiplied = chosen[0].channels == 4
+        image = image.convert("RGBA").convert("RGBa") if premultiplied else image.convert("RGB")
+        small = ImageOps.fit(image, (chosen[0].config.lowres,) * 2, Image.Resampling.BOX)
         return chosen, torch.from_numpy(np.array(small)).permute(2, 0, 1)[None]
 
     def chosen(self, number: int | None) -> list[Stage]:
@@ -316,6 +358,7 @@ class Cascade:
         batch_size: int,
         start: Tensor | None = None,
         size: tuple[int, int] | None = None,
+        background: str | None = None,
     ) -> Made:
         """Walk the stages; ``start`` is the first one's low-resolution input, uint8, or ``size``
         (width, height) that of its pictures."""
@@ -348,10 +391,10 @@ class Cascade:
             pictures[stage.config.name] = below
 
         assert below is not None
-        images = [Image.fromarray(p.permute(1, 2, 0).contiguous().numpy()) for p in below]
+        images = [to_image(pixels, parse_background(background)) for pixels in below]
         made_by = "upscale" if start is not None else "generate"
         records = [
-            self.record(caption, negative, seeds[k], images[k].size, complete, made_by)
+            self.record(caption, negative, seeds[k], images[k].size, complete, made_by, background)
             for k, caption in enumerate(captions)
         ]
         return Made(images, pictures, records)
@@ -364,6 +407,7 @@ class Cascade:
         size: tuple[int, int],
         settings: Mapping[str, Sampling],
         made_by: str = "generate",
+        background: str | None = None,
     ) -> dict[str, Any]:
         """What a picture says of itself: all it takes to repeat it."""
         return {
@@ -377,6 +421,7 @@ class Cascade:
             "model_hash": self.model_hash,
             "version": __version__,
             **({} if self.precision == "fp32" else {"precision": self.precision}),
+            **({} if background is None else {"background": background}),
         }
 
     @property
@@ -412,14 +457,15 @@ class Cascade:
         orders: Sequence["Order"],
         watch: Callable[[int, int, Tensor], None] | None = None,
     ) -> Tensor:
-        """One batch of one stage: uint8 [B, 3, H, W] on the CPU.
+        """One batch of one stage: uint8 [B, C, H, W] on the CPU.
 
         Pictures may differ in whatever `Sampling.together` leaves out; all have the same size.
         """
         negatives = [one.negative for one in orders if one.negative]
         self.prepare([*(one.prompt for one in orders), *negatives], None, [stage])
         stage.wake(self.device)
-        text = self.text([one.prompt for one in orders]).to(self.device)
+        prompts = [one.prompt for one in orders]
+        text = with_letters(self.text(prompts), prompts, stage.letters).to(self.device)
         lowres = None
         if stage.config.lowres:
             small = [one.below for one in orders if one.below is not None]
@@ -440,7 +486,9 @@ class Cascade:
         empty = stage.config.unconditional == "empty"
         if not empty and not any(one.negative for one in orders):
             return None
-        texts = [self.text([one.negative]) for one in orders]
+        texts = [
+            with_letters(self.text([one.negative]), [one.negative], stage.letters) for one in orders
+        ]
         return stack_texts(
             [
                 text if empty or one.negative else text.null()
@@ -547,7 +595,7 @@ def published(
         found.stages,
         adapted_hash(found.model_hash, changes),
         device,
-        encoder_folder=found.text_encoder,
+        encoder_folder=found.text_encoder.folder if found.text_encoder else None,
         one_at_a_time=one_at_a_time,
         fast=fast,
         precision=precision,

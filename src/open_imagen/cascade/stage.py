@@ -106,7 +106,11 @@ class Stage(nn.Module):
                 f"{config.name}: a network that is told steps needs a discrete schedule, not "
                 f"{config.schedule.name!r}."
             )
-        self.learned_range = getattr(network, "out_channels", 3) == 6
+        self.learned_range = getattr(network, "learned_variance", False)
+        self.channels: int = getattr(network, "image_channels", 3)
+        """Of its images: 3, or 4 with alpha."""
+        self.letters: int = getattr(network, "letters", 0)
+        """Letters of quoted text that its network reads."""
         self.network = construct(name, network)
         self.network_config = network
         self.fast = False
@@ -189,8 +193,8 @@ class Stage(nn.Module):
         """Weighted error of each example, [B].
 
         Args:
-            images: clean, [B, 3, H, W] in [-1, 1].
-            lowres: for super-resolution, the small pictures [B, 3, h, w] in [-1, 1].
+            images: clean, [B, C, H, W] in [-1, 1].
+            lowres: for super-resolution, the small pictures [B, C, h, w] in [-1, 1].
             truth: what the clean image shall be taken for, if not ``images`` themselves.
         """
         logsnr = self.config.schedule.logsnr(draws.t)
@@ -199,7 +203,8 @@ class Stage(nn.Module):
         if lowres is not None:
             condition = self.condition_drawn(lowres, draws, (images.shape[2], images.shape[3]))
         text = text.dropped(draws.drop)
-        prediction = self.network(z, self.told(logsnr), text, condition).float()[:, :3]
+        prediction = self.network(z, self.told(logsnr), text, condition).float()
+        prediction = prediction[:, : self.channels]
         x, eps = images, draws.eps
         if truth is not None:
             x = truth(z, draws.t, text, condition)
@@ -245,7 +250,7 @@ class Stage(nn.Module):
         watch: Watch | None = None,
         size: tuple[int, int] | None = None,
     ) -> Tensor:
-        """Draw pictures, [B, 3, H, W] in [-1, 1].
+        """Draw pictures, [B, C, H, W] in [-1, 1].
 
         Each picture takes its noise from its own generator, so that it does not depend on which
         others are made with it.
@@ -255,7 +260,7 @@ class Stage(nn.Module):
             generators: one per picture, on the CPU.
             settings: over the stage's defaults; one for all pictures or one for each, which may
                 differ in what `Sampling.together` leaves out.
-            lowres: the small pictures [B, 3, h, w], for super-resolution.
+            lowres: the small pictures [B, C, h, w], for super-resolution.
             negative: what guidance leads away from; zeroed text if None.
             watch: told (step, steps, estimate of the clean images) after each call.
             size: width and height of a base's pictures; the resolution both ways if None.
@@ -270,7 +275,7 @@ class Stage(nn.Module):
         if lowres is not None:
             scale = self.config.resolution // self.config.lowres
             height, width = lowres.shape[2] * scale, lowres.shape[3] * scale
-        shape = (3, height, width)
+        shape = (self.channels, height, width)
 
         def noise() -> Tensor:
             return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
@@ -293,7 +298,10 @@ class Stage(nn.Module):
         made = common.walk(denoise, z, levels, noise)
         if lowres is not None and common.color_fix:
             made = recolored(made, lowres, common.color_fix)
-        return made.clamp(-1, 1)
+        made = made.clamp(-1, 1)
+        if self.channels == 4:  # premultiplied colours are at most alpha
+            made = torch.cat([made[:, :3].minimum(made[:, 3:]), made[:, 3:]], dim=1)
+        return made
 
     def denoiser(
         self,
@@ -313,7 +321,7 @@ class Stage(nn.Module):
         """
         guidance, threshold = settings.guide, settings.thresholding
         kind, number = self.config.objective.prediction, len(text.tokens)
-        guided, null = self.config.guided, text.null()
+        guided, null, channels = self.config.guided, text.null(), self.channels
         # What a guided network is led away from is nothing, so a negative prompt comes third.
         others = [null] if negative is None else [negative, null][: 1 if guided == 1 else 2]
 
@@ -349,18 +357,18 @@ class Stage(nn.Module):
                 weight = weights[:, None, None, None]
             if enough and not isinstance(weight, Tensor) and weight == guided:
                 found = network(z, logsnr, alone(), condition)
-                prediction = found[:, :3]
+                prediction = found[:, :channels]
             else:
                 many_z = torch.cat([z] * times)
                 found, *rest = network(many_z, logsnr, all_texts(), many).chunk(times)
-                own, *away, nothing = (part[:, :3] for part in (found, *rest))
+                own, *away, nothing = (part[:, :channels] for part in (found, *rest))
                 prediction = guide_on(own, nothing, weight, guided, *away)
                 if guidance.rescale:
                     plain = guide_on(own, nothing, 1.0, guided)
                     prediction = rescaled(prediction, plain, guidance.rescale)
             level = torch.tensor(logsnr, dtype=torch.float64)
             x = threshold(to_x(prediction, z, level, kind))
-            return (x, (found[:, 3:] + 1) / 2) if with_variance else x
+            return (x, (found[:, channels:] + 1) / 2) if with_variance else x
 
         return denoise
 

@@ -72,7 +72,7 @@ def embed(
 
 def _captions(data: str) -> tuple[Iterator[str], str]:
     """All captions of DATA, and the encoder that a recipe names."""
-    from open_imagen.data.registry import open_source
+    from open_imagen.worlds.sources import open_source
 
     if data.endswith(".toml"):
         from open_imagen.training.run import read_recipe

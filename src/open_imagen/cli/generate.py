@@ -41,6 +41,12 @@ Thresholding = typer.Option(None, "--threshold", metavar="T", help="dynamic, sta
 NoiseLevel = typer.Option(
     None, "--noise-level", metavar="A", help="Noise conditioning of super-resolution, 0 to 1."
 )
+Background = typer.Option(
+    None,
+    "--background",
+    metavar="transparent|#rrggbb",
+    help="Behind what a model with alpha leaves transparent; white by default.",
+)
 Model = typer.Option("scenes", "--model", "-m", help="A shipped model, a folder, or hf:org/name.")
 Adapters = typer.Option(
     [], "--adapter", metavar="DIR", help="A low-rank adapter to add; may be given again."
@@ -61,7 +67,7 @@ def generate(
         None, "--prompts", metavar="FILE", help="Prompts from a file, one a line, or JSONL."
     ),
     repeat: Path = typer.Option(
-        None, "--from", metavar="FILE.png", help="Repeat the picture in this file."
+        None, "--from", metavar="FILE", help="Repeat the image in this file."
     ),
     model: str = Model,
     adapters: list[Path] = Adapters,
@@ -80,6 +86,7 @@ def generate(
     size: str = typer.Option(
         None, "--size", metavar="WxH", help="Of the finished pictures, in multiples of 64."
     ),
+    background: str = Background,
     device: str = Device,
     fast: bool = Fast,
     precision: str = Precision,
@@ -99,6 +106,7 @@ def generate(
         given = _over_record(given, record)
         size = size or str(record.get("size", ""))
         precision = precision or record.get("precision", "fp32")
+        background = background or record.get("background", background)
     if not any(sentences) or not all(s.strip() for s in sentences):
         raise ConfigError("The prompt is empty.", 'Try: imagen generate "a red circle"')
 
@@ -125,6 +133,7 @@ def generate(
             settings=sampling(given, cascade.stages),
             progress=told,
             size=read_size(size),
+            background=background,
         )
     _finish(made, place, as_json, started, grid)
 
@@ -142,6 +151,7 @@ def upscale(
     sampler: str = Sampler,
     threshold: str = Thresholding,
     noise_level: str = NoiseLevel,
+    background: str = Background,
     device: str = Device,
     fast: bool = Fast,
     precision: str = Precision,
@@ -161,12 +171,13 @@ def upscale(
     place = Place(out, 1, False)
     cascade = load(model, device, adapters=adapters, fast=fast, precision=precision or "fp32")
     with progress_bar() as told:
-        made = cascade.upscale(small, prompt, seed, negative, sampling(given, cascade.stages), told)
+        settings = sampling(given, cascade.stages)
+        made = cascade.upscale(small, prompt, seed, negative, settings, told, background)
     _finish(made, place, as_json, started, False)
 
 
 def show(
-    file: Path = typer.Argument(..., metavar="FILE.png", help="A picture of ours."),
+    file: Path = typer.Argument(..., metavar="FILE", help="An image of ours."),
     as_json: bool = Json,
 ) -> None:
     """Print how a picture was made."""
@@ -256,7 +267,8 @@ def contact_sheet(images: "list[Image.Image]", gap: int = 8) -> "Image.Image":
     sheet = Image.new("RGB", size, "white")
     for k, image in enumerate(images):
         row, column = divmod(k, columns)
-        sheet.paste(image, (gap + column * (width + gap), gap + row * (height + gap)))
+        mask = image if image.mode == "RGBA" else None
+        sheet.paste(image, (gap + column * (width + gap), gap + row * (height + gap)), mask)
     return sheet
 
 

@@ -29,21 +29,25 @@ def deepfloyd(
     """DeepFloyd IF, stage I, stage II or both. Nothing is downloaded."""
     import torch
 
-    from open_imagen.cascade.deepfloyd import copy_text_encoder, read, show_licence
+    from open_imagen.cascade.deepfloyd import copy_text_encoder, find_encoder, read, show_licence
     from open_imagen.cascade.folder import write_folder
     from open_imagen.errors import DataError
 
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}.", "Download the repository first.")
-    found = read(folder)
+    found = read(folder, half)
+    text = find_encoder(found)
     show_licence()
     dtype = torch.float16 if half else torch.float32
     encoder = found.encoder + ("-clean" if clean else "")
-    for stage in found.stages:
-        print(f"reading {stage.config.name} ...", file=sys.stderr)
+    for stage, files in zip(found.stages, found.networks, strict=True):
+        print(f"reading {stage.config.name}: {files}", file=sys.stderr)
         stage.wake(torch.device("cpu"))
     write_folder(out, folder.resolve().name, encoder, found.stages, dtype)
     if found.text_encoder is not None:
+        print(f"copying the text encoder: {text}", file=sys.stderr)
         copy_text_encoder(found.text_encoder, out)
+    else:
+        print(f"the text encoder stays where it is: {text}", file=sys.stderr)
     names = ", ".join(stage.config.name for stage in found.stages)
     print(f"{out}: {names}; make a picture with: imagen generate PROMPT --model {out}")

@@ -32,27 +32,57 @@ def train(
 
     config = read_recipe(recipe, tuple(assignments))
 
-    from open_imagen.cascade.stage import Stage
     from open_imagen.distributed import joined, own_device
     from open_imagen.planning import check_fits
 
     device = own_device(config.train.device)
     if dry_run:
-        import torch
-
-        from open_imagen.data.registry import open_source
-
-        open_source(config.data, str(device))
-        with torch.device("meta"):
-            stage = Stage(config.stage)
-        parameters = sum(p.numel() for p in stage.parameters())
+        _check(config, device)
         print(to_toml(plain(config)), end="")
-        print(f"{parameters:,} parameters; {config.train.images:,} images", file=sys.stderr)
         check_fits(config, device)
         return
     with joined(device) as world:
         check_fits(config, device, world.size)
         _run(config, device, world.first)
+
+
+def _check(config: "Recipe", device: "torch.device") -> None:
+    """All that can be checked without weights: the stage, the data and the text encoder."""
+    import torch
+
+    from open_imagen.cascade.stage import Stage
+    from open_imagen.training.data_check import check_data, check_examples
+    from open_imagen.worlds.sources import open_source
+
+    _check_encoder(config)
+    for section, settings in (("data", config.data), ("validation", config.validation)):
+        if settings:
+            source = open_source(settings, str(device))
+            check_data(config.stage, source, section)
+            check_examples(config.stage, source, section)
+    with torch.device("meta"):
+        stage = Stage(config.stage)
+    parameters = sum(p.numel() for p in stage.parameters())
+    print(f"{parameters:,} parameters; {config.train.images:,} images", file=sys.stderr)
+
+
+def _check_encoder(config: "Recipe") -> None:
+    from open_imagen.text.encoders import ENCODERS
+    from open_imagen.text.files import find_local
+    from open_imagen.text.store import Store
+    from open_imagen.training.data_check import check_text, check_text_width
+
+    if config.embeddings:
+        check_text(config.stage, Store(Path(config.embeddings)).check(config.encoder))
+        return
+    spec = ENCODERS[config.encoder]
+    check_text_width(config.stage, config.encoder, spec.width)
+    if find_local(config.encoder, spec) is None:
+        print(
+            f"The text encoder {config.encoder} is not on this machine: the run will download "
+            f"{spec.repository}.",
+            file=sys.stderr,
+        )
 
 
 def _run(config: "Recipe", device: "torch.device", first: bool) -> None:
@@ -99,11 +129,12 @@ def _messages_on(console: "Console", first: bool) -> Iterator[None]:
 
 
 def _train(config: "Recipe", device: "torch.device", first: bool, console: "Console") -> None:
-    from open_imagen.data.registry import open_source
     from open_imagen.text.encoders import load_encoder
+    from open_imagen.training.data_check import check_data
     from open_imagen.training.progress import ProgressLines, describe_run
     from open_imagen.training.reporting import Alignment, Bar, Log, Samples, Validation
     from open_imagen.training.trainer import Trainer
+    from open_imagen.worlds.sources import open_source
 
     source = open_source(config.data, str(device))
     if config.embeddings:
@@ -127,6 +158,7 @@ def _train(config: "Recipe", device: "torch.device", first: bool, console: "Cons
         trainer.warm(embedded)
     if config.train.validate_every and config.validation:
         held_out = open_source(config.validation, str(device))
+        check_data(config.stage, held_out, "validation")
         trainer.callbacks.append(Validation(config.folder, held_out))
     if config.train.align_every:
         from open_imagen.evaluation.scene_runner import scene_scores

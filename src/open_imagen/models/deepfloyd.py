@@ -34,93 +34,218 @@ ATTENTION = {
 }
 """Our layers and theirs; two of theirs are one of ours, rows of the first above the second's."""
 
+DEFAULTS: dict[str, Any] = {
+    "sample_size": None,
+    "in_channels": 4,
+    "out_channels": 4,
+    "center_input_sample": False,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "down_block_types": None,
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "up_block_types": None,
+    "only_cross_attention": False,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+    "downsample_padding": 1,
+    "mid_block_scale_factor": 1,
+    "act_fn": "silu",
+    "norm_num_groups": 32,
+    "norm_eps": 1e-5,
+    "cross_attention_dim": 1280,
+    "encoder_hid_dim": None,
+    "attention_head_dim": 8,
+    "dual_cross_attention": False,
+    "use_linear_projection": False,
+    "class_embed_type": None,
+    "addition_embed_type": None,
+    "num_class_embeds": None,
+    "upcast_attention": False,
+    "resnet_time_scale_shift": "default",
+    "resnet_skip_time_act": False,
+    "resnet_out_scale_factor": 1.0,
+    "time_embedding_type": "positional",
+    "time_embedding_dim": None,
+    "time_embedding_act_fn": None,
+    "timestep_post_act": None,
+    "time_cond_proj_dim": None,
+    "conv_in_kernel": 3,
+    "conv_out_kernel": 3,
+    "projection_class_embeddings_input_dim": None,
+    "class_embeddings_concat": False,
+    "mid_block_only_cross_attention": None,
+    "cross_attention_norm": None,
+    "addition_embed_type_num_heads": 64,
+    # Keys that diffusers added after IF was published (0.16); its repositories lack them.
+    "addition_time_embed_dim": None,
+    "attention_type": "default",
+    "dropout": 0.0,
+    "encoder_hid_dim_type": None,
+    "num_attention_heads": None,
+    "reverse_transformer_layers_per_block": None,
+    "transformer_layers_per_block": 1,
+}
+"""What a missing key of UNet2DConditionModel's config means."""
+
 FIXED: dict[str, tuple[Any, ...]] = {
     "addition_embed_type": ("text",),
-    "encoder_hid_dim_type": ("text_proj",),
+    "encoder_hid_dim_type": ("text_proj", None),  # the only projection where none is named
     "cross_attention_norm": ("group_norm",),
     "resnet_time_scale_shift": ("scale_shift",),
     "mid_block_type": ("UNetMidBlock2DSimpleCrossAttn",),
-    "time_embedding_type": ("positional", None),
     "class_embed_type": ("timestep", None),
-    "conv_in_kernel": (3, None),
-    "conv_out_kernel": (3, None),
-    "norm_num_groups": (32, None),
-    "norm_eps": (1e-5, None),
-    "flip_sin_to_cos": (True, None),
-    "freq_shift": (0, None),
-    "center_input_sample": (False, None),
-    "class_embeddings_concat": (False, None),
-    "dual_cross_attention": (False, None),
-    "attention_type": ("default", None),
-    "timestep_post_act": (None,),
-    "time_cond_proj_dim": (None,),
-    "num_attention_heads": (None,),
-    "transformer_layers_per_block": (1, None),
-    "reverse_transformer_layers_per_block": (None,),
-    "num_class_embeds": (None,),
-    "projection_class_embeddings_input_dim": (None,),
 }
-"""Settings that must have one of these values; a missing one counts as None."""
+"""Settings that must have one of these values."""
+
+AT_DEFAULT = (
+    *("time_embedding_type", "conv_in_kernel", "conv_out_kernel", "norm_num_groups", "norm_eps"),
+    *("flip_sin_to_cos", "freq_shift", "center_input_sample", "class_embeddings_concat"),
+    *("dual_cross_attention", "attention_type", "timestep_post_act", "time_cond_proj_dim"),
+    *("num_attention_heads", "transformer_layers_per_block", "num_class_embeds", "dropout"),
+    *("reverse_transformer_layers_per_block", "projection_class_embeddings_input_dim"),
+    "addition_time_embed_dim",
+)
+"""Settings that must have their default. The others are read below, or change nothing in IF's
+kinds of blocks (downsample_padding, upcast_attention, use_linear_projection)."""
+
+
+def differences(
+    theirs: Mapping[str, Any], defaults: Mapping[str, Any], fixed: Mapping[str, tuple[Any, ...]]
+) -> list[str]:
+    """ "key = value" of every setting that has none of its fixed values, a missing one its default.
+
+    A key without a default here is of a newer diffusers than is known; None and False mean there
+    that something new is off, anything else counts as a difference.
+    """
+    wrong = [
+        f"{key} = {value!r}"
+        for key, allowed in fixed.items()
+        if same(value := theirs.get(key, defaults[key])) not in allowed
+    ]
+    return wrong + [
+        f"{key} = {value!r} (unknown)"
+        for key, value in theirs.items()
+        if key not in defaults and not key.startswith("_") and value not in (None, False)
+    ]
+
+
+def same(value: Any) -> Any:
+    """The one value of a setting that is given for each level or side, if they are all equal."""
+    if isinstance(value, list | tuple) and value and all(one == value[0] for one in value):
+        return value[0]
+    return value
+
+
+def _mistyped(theirs: Mapping[str, Any]) -> list[str]:
+    """Settings of a config, defaults filled in, that are not even of the kind they must be."""
+
+    def whole(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+    def wholes(value: Any) -> bool:
+        return isinstance(value, list | tuple) and len(value) > 0 and all(map(whole, value))
+
+    def names(value: Any) -> bool:
+        return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+
+    size, embedding, layers = (
+        theirs[key] for key in ("sample_size", "time_embedding_dim", "layers_per_block")
+    )
+    heads, width = theirs["addition_embed_type_num_heads"], same(theirs["encoder_hid_dim"])
+    right = {
+        "block_out_channels": wholes(theirs["block_out_channels"]),
+        "down_block_types": names(theirs["down_block_types"]),
+        "up_block_types": names(theirs["up_block_types"]),
+        "layers_per_block": whole(layers) or wholes(layers),
+        "sample_size": size is None or whole(same(size)),
+        "time_embedding_dim": embedding is None or whole(embedding),
+        "encoder_hid_dim": whole(width),
+        "cross_attention_dim": whole(same(theirs["cross_attention_dim"])),
+        "attention_head_dim": whole(same(theirs["attention_head_dim"])),
+        "addition_embed_type_num_heads": whole(heads) and not (whole(width) and width % heads),
+        "only_cross_attention": isinstance(same(theirs["only_cross_attention"]), bool),
+        "act_fn": isinstance(theirs["act_fn"], str),
+        "resnet_out_scale_factor": isinstance(theirs["resnet_out_scale_factor"], int | float),
+    }
+    return [f"{key} = {theirs[key]!r}" for key, ok in right.items() if not ok]
+
+
+def _not_ours(theirs: Mapping[str, Any]) -> list[str]:
+    """Settings of a config, defaults filled in, that combine as no network of IF does."""
+    widths, kinds, wrong = theirs["block_out_channels"], theirs["down_block_types"], []
+    attends = [DOWN.get(kind) for kind in kinds]
+    if None in attends or len(kinds) != len(widths):
+        wrong.append(f"down_block_types = {kinds}")
+    elif not attends[-1]:
+        wrong.append(f"down_block_types = {kinds} (the last level must have attention)")
+    mirrored = {True: "SimpleCrossAttnUpBlock2D", False: "ResnetUpsampleBlock2D", None: ""}
+    if theirs["up_block_types"] != [mirrored[one] for one in reversed(attends)]:
+        wrong.append(f"up_block_types = {theirs['up_block_types']}")
+    embedding = theirs["time_embedding_dim"] or 4 * widths[0]
+    if any(width % widths[0] for width in [*widths, embedding]) or widths[0] % 32:
+        wrong.append(f"block_out_channels = {widths}, time_embedding_dim = {embedding}")
+    cross_only, middle = _cross_only(theirs)
+    if middle != cross_only:
+        wrong.append("mid_block_only_cross_attention unlike only_cross_attention")
+    # The embedding goes through the activation once, for all blocks or in each: the same numbers.
+    once = theirs["time_embedding_act_fn"]
+    if bool(theirs["resnet_skip_time_act"]) != (once is not None):
+        wrong.append("resnet_skip_time_act unlike time_embedding_act_fn")
+    if once not in (None, theirs["act_fn"]):
+        wrong.append(f"time_embedding_act_fn = {once!r}")
+    if theirs["mid_block_scale_factor"] != theirs["resnet_out_scale_factor"]:
+        wrong.append("mid_block_scale_factor unlike resnet_out_scale_factor")
+    layers = theirs["layers_per_block"]
+    if not isinstance(layers, int) and len(layers) != len(widths):
+        wrong.append(f"layers_per_block = {layers}")
+    if (theirs["in_channels"] == 6) != (theirs["class_embed_type"] == "timestep"):
+        wrong.append(f"in_channels = {theirs['in_channels']} with class_embed_type")
+    if theirs["in_channels"] not in (3, 6) or theirs["out_channels"] != 6:
+        found = f"{theirs['in_channels']}, out_channels = {theirs['out_channels']}"
+        wrong.append(f"in_channels = {found}")
+    return wrong
+
+
+def _cross_only(theirs: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Whether attention is to the text alone: of the levels, and of the middle."""
+    levels, middle = theirs["only_cross_attention"], theirs["mid_block_only_cross_attention"]
+    if middle is None:  # the levels' where that is one value, else False
+        middle = levels if isinstance(levels, bool) else False
+    return same(levels), middle
 
 
 def unet_config(theirs: Mapping[str, Any], source: str) -> UNetConfig:
-    """Our config of their ``unet/config.json``.
+    """Our config of their ``unet/config.json``; a key that it lacks has its default.
 
     Raises:
         CheckpointError: it asks for something that IF has not and our U-Net cannot do.
     """
-    wrong = [
-        f"{key} = {theirs.get(key)!r}"
-        for key, allowed in FIXED.items()
-        if theirs.get(key) not in allowed
-    ]
-    widths, kinds = theirs["block_out_channels"], theirs["down_block_types"]
-    attends = [DOWN.get(kind) for kind in kinds]
-    if None in attends:
-        wrong.append(f"down_block_types = {kinds}")
-    mirrored = {True: "SimpleCrossAttnUpBlock2D", False: "ResnetUpsampleBlock2D", None: ""}
-    if theirs["up_block_types"] != [mirrored[one] for one in reversed(attends)]:
-        wrong.append(f"up_block_types = {theirs['up_block_types']}")
-    embedding = theirs.get("time_embedding_dim") or 4 * widths[0]
-    if any(width % widths[0] for width in [*widths, embedding]) or widths[0] % 32:
-        wrong.append(f"block_out_channels = {widths}, time_embedding_dim = {embedding}")
-    cross_only = bool(theirs.get("only_cross_attention"))
-    if theirs.get("mid_block_only_cross_attention") not in (None, cross_only):
-        wrong.append("mid_block_only_cross_attention unlike only_cross_attention")
-    # The embedding goes through the activation once, for all blocks or in each: the same numbers.
-    once = theirs.get("time_embedding_act_fn")
-    if bool(theirs.get("resnet_skip_time_act")) != (once is not None):
-        wrong.append("resnet_skip_time_act unlike time_embedding_act_fn")
-    if once not in (None, theirs["act_fn"]):
-        wrong.append(f"time_embedding_act_fn = {once!r}")
-    divisor = theirs.get("resnet_out_scale_factor") or 1.0
-    if (theirs.get("mid_block_scale_factor") or 1.0) != divisor:
-        wrong.append("mid_block_scale_factor unlike resnet_out_scale_factor")
-    heads = theirs["attention_head_dim"]
-    if not isinstance(heads, int) or not isinstance(theirs["cross_attention_dim"], int):
-        wrong.append("attention_head_dim or cross_attention_dim that differ by level")
-    if (theirs["in_channels"] == 6) != (theirs.get("class_embed_type") == "timestep"):
-        wrong.append(f"in_channels = {theirs['in_channels']} with class_embed_type")
+    fixed = {**FIXED, **{key: (DEFAULTS[key],) for key in AT_DEFAULT}}
+    wrong = differences(theirs, DEFAULTS, fixed)
+    theirs = {**DEFAULTS, **theirs}
+    wrong += _mistyped(theirs) or _not_ours(theirs)
     if wrong:
         raise CheckpointError(f"{source} is no network of DeepFloyd IF: {'; '.join(wrong)}.")
 
+    widths, kinds = theirs["block_out_channels"], theirs["down_block_types"]
+    embedding = theirs["time_embedding_dim"] or 4 * widths[0]
     layers = theirs["layers_per_block"]
     return UNetConfig(
         channels=widths[0],
         multipliers=tuple(width // widths[0] for width in widths),
         blocks=tuple(layers) if isinstance(layers, list) else (layers,) * len(widths),
-        attention=tuple(bool(one) for one in attends),
-        attends="text" if cross_only else "both",
-        head_width=heads,
+        attention=tuple(DOWN[kind] for kind in kinds),
+        attends="text" if _cross_only(theirs)[0] else "both",
+        head_width=same(theirs["attention_head_dim"]),
         text_width=theirs["encoder_hid_dim"],
-        text_projection=theirs["cross_attention_dim"],
+        text_projection=same(theirs["cross_attention_dim"]),
         text_norm="group",
         pooling="class",
         pooling_head_width=theirs["encoder_hid_dim"] // theirs["addition_embed_type_num_heads"],
         embedding_multiplier=embedding // widths[0],
         level="step",
         activation=theirs["act_fn"],
-        residual_divisor=divisor,
+        residual_divisor=theirs["resnet_out_scale_factor"],
         out_channels=theirs["out_channels"],
         lowres=theirs["in_channels"] == 6,
     )

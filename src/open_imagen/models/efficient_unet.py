@@ -6,6 +6,7 @@ down and after them on the way up, and skips are scaled by 1 / sqrt(2).
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +19,10 @@ from open_imagen.models.layers import (
     PooledText,
     ResBlock,
     TextAttention,
+    check_image_channels,
     conv3x3,
     cropped,
+    letter_tokens,
     number_attentions,
     resampled,
     zeroed,
@@ -45,6 +48,12 @@ class EfficientUNetConfig:
     """After a level's blocks: none, text (cross-attention alone), or both pixels and text."""
     heads: int = 8
     """Attention heads."""
+    attention_multiplier: int = 1
+    """Width of attention's queries, keys and values, in units of the level's; 2 in the paper
+    (figure A.28: hidden size 2 x channels)."""
+    conv_shortcut: bool = False
+    """Whether every residual block has a 1x1 convolution on its shortcut, as in the paper (figure
+    A.27); without it the shortcut is the input itself."""
     text_width: int = 4096
     """Width of the text encoder's tokens."""
     embedding: int = 512
@@ -54,6 +63,11 @@ class EfficientUNetConfig:
     norm: str = "groups"
     """Over what norms are taken: groups, of channels over the whole map, or pixel, the channels of
     each. With pixel, and no attention over pixels, what is learned on crops holds for the whole."""
+    letters: int = 0
+    """Letters of quoted text that the network reads, one token each (text/letters.py); 0 for none,
+    as in the paper."""
+    image_channels: int = 3
+    """3, RGB, or 4, RGBA with premultiplied alpha."""
     lowres: bool = True
     """Whether the low-resolution image is an input; always, but for ablations."""
     dropout: float = 0.0
@@ -70,6 +84,11 @@ class EfficientUNetConfig:
                 raise UnknownName("attention", kind, ATTENTION)
         if self.norm not in NORMS:
             raise UnknownName("norm", self.norm, NORMS)
+        check_image_channels(self.image_channels)
+        if self.attention_multiplier < 1:
+            raise ConfigError(
+                f"attention_multiplier = {self.attention_multiplier} must be at least 1."
+            )
 
     @property
     def divisor(self) -> int:
@@ -78,17 +97,19 @@ class EfficientUNetConfig:
 
 
 class EfficientUNet(nn.Module):
-    """Saharia et al. 2022, appendix B and figures A.27 to A.30. [B, 3, H, W] -> the same."""
+    """Saharia et al. 2022, appendix B and figures A.27 to A.30. [B, C, H, W] -> the same."""
 
     def __init__(self, config: EfficientUNetConfig) -> None:
         super().__init__()
         self.config = config
         D = config.embedding
         self.level = LevelEmbedding(config.channels[0], D, scale=50.0)
+        self.letters = letter_tokens(config.letters, config.text_width)
         self.pooled_text = PooledText(config.text_width, D)
         if config.lowres:
             self.lowres_level = LevelEmbedding(config.channels[0], D, scale=50.0)
-        self.stem = conv3x3((6 if config.lowres else 3) * config.patch**2, config.stem)
+        inputs = config.image_channels * (2 if config.lowres else 1) * config.patch**2
+        self.stem = conv3x3(inputs, config.stem)
 
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         above = config.stem
@@ -98,11 +119,12 @@ class EfficientUNet(nn.Module):
             above = width
 
         self.norm = NormAct(config.stem, "silu", config.norm)
-        self.head = zeroed(conv3x3(config.stem, 3 * config.patch**2))
+        self.head = zeroed(conv3x3(config.stem, config.image_channels * config.patch**2))
         number_attentions(self)
 
     def read(self, text: TextEmbedding) -> ReadText:
         """All that hangs on the text alone: sampling reads it once, not at every step."""
+        text = self.letters(text)
         seen = tuple(one.read(text) for one in number_attentions(self))
         return ReadText(self.pooled_text(text), text.mask, seen)
 
@@ -114,7 +136,11 @@ class EfficientUNet(nn.Module):
         lowres: LowRes | None = None,
     ) -> Tensor:
         # Conditions. Every block wants the embedding through the activation: once is enough.
-        pooled = text.pooled if isinstance(text, ReadText) else self.pooled_text(text)
+        if isinstance(text, ReadText):
+            pooled = text.pooled
+        else:
+            text = self.letters(text)
+            pooled = self.pooled_text(text)
         embedding = self.level(level) + pooled
         if lowres is not None:
             embedding = embedding + self.lowres_level(lowres.level)
@@ -143,12 +169,21 @@ class Blocks(nn.Module):
         super().__init__()
         width = config.channels[level]
         self.blocks = nn.ModuleList(
-            ResBlock(width, width, config.embedding, dropout=config.dropout, norm=config.norm)
+            ResBlock(
+                *(width, width, config.embedding),
+                dropout=config.dropout,
+                norm=config.norm,
+                conv_shortcut=config.conv_shortcut,
+            )
             for _ in range(config.blocks[level])
         )
-        kind = config.attention[level]
+        kind, inner = config.attention[level], width * config.attention_multiplier
         self.attention = (
-            TextAttention(width, config.text_width, width // config.heads, kind, norm=config.norm)
+            TextAttention(
+                *(width, config.text_width, inner // config.heads, kind),
+                norm=config.norm,
+                inner=inner,
+            )
             if kind != "none"
             else None
         )
@@ -185,12 +220,15 @@ class UBlock(nn.Module):
         return out
 
 
+PAPER: dict[str, Any] = {"conv_shortcut": True, "attention_multiplier": 2}
+"""What the paper's own networks have beyond the defaults (figures A.27 and A.28)."""
+
 NETWORKS.register("efficient_unet")((EfficientUNetConfig, EfficientUNet))
 
 PRESETS.register("imagen-sr-256")(
     Preset(
         "efficient_unet",
-        EfficientUNetConfig(),
+        EfficientUNetConfig(**PAPER),
         resolution=256,
         about="the paper's first super-resolution model, 64x64 -> 256x256 (appendix F.2)",
     )
@@ -198,7 +236,7 @@ PRESETS.register("imagen-sr-256")(
 PRESETS.register("imagen-sr-1024")(
     Preset(
         "efficient_unet",
-        EfficientUNetConfig(attention=("none", "none", "none", "text")),
+        EfficientUNetConfig(**PAPER, attention=("none", "none", "none", "text")),
         resolution=1024,
         about="the paper's second super-resolution model, 256x256 -> 1024x1024 (appendix F.3)",
     )

@@ -16,7 +16,7 @@ from open_imagen.models.layers import number_attentions
 from open_imagen.models.registry import NETWORKS, construct, resolve, written
 from open_imagen.types import LowRes, ReadText, TextEmbedding
 
-SHARED: dict[str, Any] = {"text_width": None, "lowres": None, "out_channels": 3}
+SHARED: dict[str, Any] = {"text_width": None, "lowres": None, "image_channels": 3}
 """What both networks must have alike, and what it is where a network leaves no choice."""
 
 
@@ -58,8 +58,8 @@ class ExpertsConfig:
         return bool(self.early["lowres"])
 
     @property
-    def out_channels(self) -> int:
-        return int(self.early.get("out_channels", SHARED["out_channels"]))
+    def image_channels(self) -> int:
+        return int(self.early.get("image_channels", SHARED["image_channels"]))
 
     @property
     def divisor(self) -> int:

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from open_imagen.types import ReadText, TextEmbedding
+from open_imagen.errors import ConfigError
+from open_imagen.types import NUM_LETTERS, ReadText, TextEmbedding
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -77,6 +78,17 @@ def zeroed(layer: M) -> M:
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
+
+
+@torch.no_grad()
+def identity(conv: Conv) -> Conv:
+    """The same 1x1 convolution, whose result is at first its input: torch's own random weights
+    would weaken by a thousand what goes through a dozen of them."""
+    width = conv.weight.shape[0]
+    conv.weight.copy_(torch.eye(width).view(width, width, 1, 1))
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
 
 
 def conv3x3(inside: int, outside: int, stride: int = 1) -> Conv:
@@ -222,23 +234,25 @@ class TextAttention(nn.Module):
         over: str = "both",
         text_norm: str = "layer",
         norm: str = "groups",
+        inner: int = 0,
     ) -> None:
         super().__init__()
-        self.heads = max(1, channels // head_width)
+        inner = inner or channels  # the width of queries, keys and values
+        self.heads = max(1, inner // head_width)
         self.over = over
         self.norm = NormAct(channels, over=norm)
-        self.query = nn.Linear(channels, channels)
+        self.query = nn.Linear(channels, inner)
         if over != "text":
-            self.keys_values = nn.Linear(channels, 2 * channels)
+            self.keys_values = nn.Linear(channels, 2 * inner)
         if over != "pixels":
             self.norm_text = (nn.LayerNorm if text_norm == "layer" else TokenGroupNorm)(text_width)
-            self.text_keys_values = nn.Linear(text_width, 2 * channels)
-        self.out = zeroed(nn.Linear(channels, channels))
+            self.text_keys_values = nn.Linear(text_width, 2 * inner)
+        self.out = zeroed(nn.Linear(inner, channels))
         self.number = 0
         """Which of the network's attentions over the text this is."""
 
     def read(self, text: TextEmbedding) -> Tensor:
-        """Keys and values of the text, [B, L, 2C]."""
+        """Keys and values of the text, [B, L, 2 * inner]."""
         seen: Tensor = self.text_keys_values(self.norm_text(text.tokens))
         return seen
 
@@ -287,13 +301,51 @@ class TextLayer(nn.Module):
         self.mlp["out"] = zeroed(nn.Linear(4 * width, width))
 
     def forward(self, text: TextEmbedding) -> TextEmbedding:
-        tokens, mask = text
+        tokens, mask = text.tokens, text.mask
         joined = split_heads(self.query_keys_values(self.norm(tokens)), 3 * self.heads)
         query, keys, values = joined.chunk(3, dim=1)
         found = attention(query, keys, values, mask[:, None, None])
         tokens = tokens + self.out(found.transpose(1, 2).flatten(2))
         tokens = tokens + self.mlp["out"](F.gelu(self.mlp["in"](self.norm_mlp(tokens))))
         return TextEmbedding(tokens, mask)
+
+
+class LetterTokens(nn.Module):
+    """One token a letter of quoted text, after the encoder's tokens (text/letters.py).
+
+    A token is a learned vector of the letter plus one of its position. [B, L, C] and letters
+    [B, K] -> [B, L + length, C]; positions without a letter are masked.
+    """
+
+    def __init__(self, length: int, width: int) -> None:
+        super().__init__()
+        self.length = length
+        self.letter = nn.Embedding(NUM_LETTERS, width)
+        self.position = nn.Embedding(length, width)
+
+    def forward(self, text: TextEmbedding) -> TextEmbedding:
+        tokens, mask, letters = text
+        if letters is None:
+            letters = mask.new_zeros((len(mask), self.length), dtype=torch.int64)
+        letters = letters[:, : self.length]
+        letters = F.pad(letters, (0, self.length - letters.shape[1]))
+        found = (self.letter(letters) + self.position.weight).to(tokens.dtype)
+        there = letters > 0
+        tokens = torch.cat([tokens, found * there[..., None]], dim=1)
+        return TextEmbedding(tokens, torch.cat([mask, there], dim=1))
+
+
+def letter_tokens(length: int, width: int) -> nn.Module:
+    """Letter tokens, or nothing for a network that reads no letters."""
+    return LetterTokens(length, width) if length else nn.Identity()
+
+
+def check_image_channels(channels: int) -> None:
+    """Raises ConfigError unless images have 3 channels, or 4 with alpha."""
+    if channels not in (3, 4):
+        raise ConfigError(
+            f"image_channels = {channels} must be 3 (RGB) or 4 (RGBA, premultiplied)."
+        )
 
 
 class TextDenoiser(nn.ModuleList):
@@ -315,14 +367,15 @@ class TextDenoiser(nn.ModuleList):
             found = layer(found)
         change = TextEmbedding(found.tokens - text.tokens, text.mask)
         changed = (change.mean_square() > self.least * text.mean_square())[:, None, None]
-        return TextEmbedding(torch.where(changed, found.tokens, text.tokens), text.mask)
+        return text._replace(tokens=torch.where(changed, found.tokens, text.tokens))
 
 
 class ResBlock(nn.Module):
     """BigGAN residual block with scale-shift norm; ``resample`` doubles or halves the side.
 
     norm, act, [resample], conv, norm * (1 + scale) + shift, act, conv; plus the shortcut, and the
-    sum divided by ``divide``. The embedding comes with its activation already applied.
+    sum divided by ``divide``. The shortcut is a 1x1 convolution where the width changes, or always.
+    The embedding comes with its activation already applied.
     """
 
     def __init__(
@@ -335,6 +388,7 @@ class ResBlock(nn.Module):
         activation: str = "silu",
         divide: float = 1.0,
         norm: str = "groups",
+        conv_shortcut: bool = False,
     ) -> None:
         super().__init__()
         self.resample, self.divide = resample, divide
@@ -344,7 +398,11 @@ class ResBlock(nn.Module):
         self.norm_out = NormAct(outside, activation, norm)
         self.dropout = nn.Dropout(dropout)
         self.conv_out = zeroed(conv3x3(outside, outside))
-        self.shortcut = Conv(inside, outside, 1) if inside != outside else nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
+        if inside != outside:
+            self.shortcut = Conv(inside, outside, 1)
+        elif conv_shortcut:
+            self.shortcut = identity(Conv(inside, outside, 1))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.norm_in(x)

@@ -93,7 +93,7 @@ def count(name: str, config: Any, side: int, tokens: int = TOKENS) -> Survey:
 def _inputs(
     config: Any, side: int, length: int
 ) -> tuple[Tensor, Tensor, TextEmbedding, LowRes | None]:
-    image, level = torch.empty(1, 3, side, side), torch.empty(1)
+    image, level = torch.empty(1, config.image_channels, side, side), torch.empty(1)
     text = TextEmbedding(
         torch.empty(1, length, config.text_width), torch.ones(1, length, dtype=torch.bool)
     )

@@ -22,8 +22,10 @@ from open_imagen.models.layers import (
     TextAttention,
     TextDenoiser,
     TextLayer,
+    check_image_channels,
     conv3x3,
     cropped,
+    letter_tokens,
     number_attentions,
     zeroed,
 )
@@ -88,8 +90,13 @@ class UNetConfig:
     positions: int = 0
     """Waves per axis that tell every pixel of the first level where it lies; 0 for none, as in the
     paper, where the network knows it from the borders alone."""
-    out_channels: int = 3
-    """3, or 6 with learned variance."""
+    letters: int = 0
+    """Letters of quoted text that the network reads, one token each (text/letters.py); 0 for none,
+    as in the paper."""
+    image_channels: int = 3
+    """3, RGB, or 4, RGBA with premultiplied alpha."""
+    out_channels: int = 0
+    """0 for `image_channels`; twice as many with learned variance."""
     lowres: bool = False
     """Whether it is a super-resolution network, with the low-resolution image as input."""
     dropout: float = 0.0
@@ -104,6 +111,18 @@ class UNetConfig:
         for setting, known in CHOICES.items():
             if getattr(self, setting) not in known:
                 raise UnknownName(setting, getattr(self, setting), known)
+        check_image_channels(self.image_channels)
+        if self.out_channels not in (0, self.image_channels, 2 * self.image_channels):
+            raise ConfigError(
+                f"out_channels = {self.out_channels} must be {self.image_channels}, or "
+                f"{2 * self.image_channels} with learned variance: image_channels = "
+                f"{self.image_channels}."
+            )
+
+    @property
+    def learned_variance(self) -> bool:
+        """Whether the network also predicts the variance of each pixel."""
+        return self.out_channels == 2 * self.image_channels
 
     @property
     def widths(self) -> list[int]:
@@ -116,7 +135,7 @@ class UNetConfig:
 
 
 class UNet(nn.Module):
-    """Saharia et al. 2022, section 2.5 and appendix F.1. [B, 3, H, W] -> [B, out, H, W]."""
+    """Saharia et al. 2022, section 2.5 and appendix F.1. [B, C, H, W] -> [B, out, H, W]."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -140,6 +159,7 @@ class UNet(nn.Module):
 
         self.act = ACTIVATIONS[config.activation]
         self.level = level_embedding()
+        self.letters = letter_tokens(config.letters, config.text_width)
         denoiser, layers = (
             [TextLayer(config.text_width) for _ in range(number)]
             for number in (config.text_denoiser, config.text_layers)
@@ -152,7 +172,7 @@ class UNet(nn.Module):
         self.project_text = (
             nn.Linear(config.text_width, text_width) if config.text_projection else nn.Identity()
         )
-        inputs = (6 if config.lowres else 3) * config.patch**2
+        inputs = config.image_channels * (2 if config.lowres else 1) * config.patch**2
         if config.lowres:
             self.lowres_level = level_embedding()
         self.stem = conv3x3(inputs, D)
@@ -183,13 +203,14 @@ class UNet(nn.Module):
                     step.after = block(width, width, "up")
                 self.up.append(step)
 
+        outputs = config.out_channels or config.image_channels
         self.norm = NormAct(width, config.activation)
-        self.head = zeroed(conv3x3(width, config.out_channels * config.patch**2))
+        self.head = zeroed(conv3x3(width, outputs * config.patch**2))
         number_attentions(self)
 
     def _conditions(self, text: TextEmbedding) -> tuple[TextEmbedding, Tensor]:
         """The text as attention sees it, and as one vector."""
-        text = self.text_denoiser(text)
+        text = self.letters(self.text_denoiser(text))
         for layer in self.text_layers:
             text = layer(text)
         pooled = self.pooled_text(text)
@@ -268,14 +289,18 @@ PRESETS.register("imagen-base-64")(
         about="the paper's base model, text -> 64x64 (appendix F.1)",
     )
 )
-for _size, _channels, _head_width in (("300m", 144, 48), ("500m", 200, 40), ("1b", 320, 64)):
+for _size, _channels, _blocks in (
+    ("300m", 128, (4, 4, 4, 4)),
+    ("500m", 192, (3, 3, 3, 4)),
+    ("1b", 320, (3, 3, 3, 3)),
+):
     PRESETS.register(f"imagen-base-64-{_size}")(
         Preset(
             "unet",
-            UNetConfig(channels=_channels, head_width=_head_width),
+            UNetConfig(channels=_channels, blocks=_blocks),
             resolution=64,
             about="a smaller base for the paper's comparison of sizes (appendix D.3); it gives no "
-            "widths, these come near its size",
+            "widths, these come near its size with heads of 64 channels",
         )
     )
 PRESETS.register("imagen-sr-256-unet")(

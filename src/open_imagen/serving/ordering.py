@@ -13,7 +13,7 @@ from open_imagen.cascade.sampling import Sampling, parse_sampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.data.images import Unusable, decode
 from open_imagen.errors import ConfigError
-from open_imagen.serving.gallery import ID
+from open_imagen.serving.gallery_files import ID
 from open_imagen.serving.refusals import Refusal
 from open_imagen.serving.schema import Ask, Generation, Upscaling
 from open_imagen.serving.service import Service
@@ -31,6 +31,25 @@ class Wanted:
     settings: dict[str, Sampling]
     size: tuple[int, int] | None
     start: Any = None
+    background: str | None = None
+    """"transparent", or None for an opaque one."""
+
+
+def background_of(cascade: Cascade, body: Ask) -> str | None:
+    """The background that a request asks for; of the API's values only "transparent" needs alpha.
+
+    Raises:
+        Refusal: the model, or the format of the output, has no transparency.
+    """
+    if body.background != "transparent":
+        return None
+    if not cascade.has_alpha:
+        message = f"The images of {cascade.name} have no transparency."
+    elif body.output_format == "jpeg":
+        message = "JPEG has no transparency: use output_format png or webp."
+    else:
+        return body.background
+    raise Refusal(400, message, "background", "invalid_value")
 
 
 def _settings(cascade: Cascade, body: Ask, stages: list[Stage]) -> dict[str, Sampling]:
@@ -77,7 +96,8 @@ def pictures_wanted(service: Service, body: Generation) -> Wanted:
         Picture(body.prompt, body.negative_prompt or "", seed + k) for k in range(body.n or 1)
     ]
     settings = _settings(cascade, body, chosen)
-    return Wanted(name, cascade, pictures, chosen, settings, size)
+    background = background_of(cascade, body)
+    return Wanted(name, cascade, pictures, chosen, settings, size, background=background)
 
 
 def enlargement_wanted(service: Service, body: Upscaling, who: str) -> Wanted:
@@ -95,7 +115,8 @@ def enlargement_wanted(service: Service, body: Upscaling, who: str) -> Wanted:
     seed = _seed(body)
     picture = Picture(body.prompt, body.negative_prompt or "", seed)
     settings = _settings(cascade, body, stages)
-    return Wanted(name, cascade, [picture], stages, settings, None, start)
+    background = background_of(cascade, body)
+    return Wanted(name, cascade, [picture], stages, settings, None, start, background)
 
 
 def _sent_or_kept(service: Service, text: str, who: str) -> Image.Image:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 from torch import Tensor
 
+from open_imagen.cascade.alpha import parse_background, to_image
 from open_imagen.cascade.pipeline import Cascade, Order, to_uint8
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage
@@ -98,7 +99,9 @@ class Job:
     """By time.monotonic()."""
     size: tuple[int, int] | None = None
     start: Tensor | None = None
-    """The picture to be enlarged, uint8 [1, 3, h, w]."""
+    """The picture to be enlarged, uint8 [1, C, h, w]."""
+    background: str | None = None
+    """Of a model with alpha: "transparent", or white if None."""
     ended: bool = field(default=False)
     left: int = field(default=0)
 
@@ -333,7 +336,7 @@ class Worker:
             return None
         job.left -= 1
         job.ended = job.left == 0
-        image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
+        image = to_image(picture, parse_background(job.background))
         wanted = job.pictures[task.index]
         record = self.cascades[job.model].record(
             wanted.prompt,
@@ -342,6 +345,7 @@ class Worker:
             image.size,
             job.settings,
             "generate" if job.start is None else "upscale",
+            job.background,
         )
         return job, Finished(task.index, image, record)
 

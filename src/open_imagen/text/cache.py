@@ -1,4 +1,4 @@
-"""Encoders around encoders: one remembers captions, one has them on a device, one loads late."""
+"""Encoders around encoders: cached, on a device, grouped by length, or loaded late."""
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -108,6 +108,38 @@ class Packed:
         mask = steps < lengths
         tokens = self._table[(starts + steps).clamp(max=len(self._table) - 1)]
         return TextEmbedding(tokens.float() * mask[..., None], mask)
+
+
+class ByLength:
+    """A TextEncoder around another for captions that hardly ever come twice: nothing is kept.
+
+    Each distinct caption of a batch is encoded once, in groups of like length, so that little is
+    spent on padding; under bfloat16 autocast if asked for.
+    """
+
+    def __init__(self, encoder: TextEncoder, bf16: bool = False, group: int = 16) -> None:
+        self.encoder, self.bf16, self.group = encoder, bf16, group
+        self.name, self.width, self.max_length = encoder.name, encoder.width, encoder.max_length
+
+    def num_tokens(self, caption: str) -> int:
+        return self.encoder.num_tokens(caption)
+
+    def __call__(self, captions: Sequence[str]) -> TextEmbedding:
+        """[B, L, width] float32 and mask, on the encoder's device; L is the longest's."""
+        order = sorted(set(captions), key=lambda caption: (len(caption), caption))
+        rows: dict[str, torch.Tensor] = {}
+        for start in range(0, len(order), self.group):
+            chunk = order[start : start + self.group]
+            with torch.autocast(self._device_type, torch.bfloat16, enabled=self.bf16):
+                text = self.encoder(chunk)
+            lengths = text.mask.sum(1).tolist()
+            for caption, tokens, length in zip(chunk, text.tokens, lengths, strict=True):
+                rows[caption] = tokens[:length].float()
+        return TextEmbedding.of([rows[caption] for caption in captions])
+
+    @property
+    def _device_type(self) -> str:
+        return torch.device(getattr(self.encoder, "device", "cpu")).type
 
 
 class OnDemand:

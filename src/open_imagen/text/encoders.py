@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from open_imagen.errors import UnknownName
+from open_imagen.errors import CheckpointError, UnknownName
 from open_imagen.registry import Registry
+from open_imagen.storage import WeightFiles
 from open_imagen.text import hub
 from open_imagen.text.bert import Bert
 from open_imagen.text.cleaning import CLEANERS
@@ -171,6 +172,25 @@ class FrozenEncoder:
             stacklevel=3,
         )
         return ids[: self.max_length - 1] + ids[-1:]  # the closing token stays
+
+
+def check_t5(name: str, folder: Path, weights: WeightFiles | None = None) -> WeightFiles:
+    """The files of a T5 in a folder, once all is there that encoding needs; only headers are read.
+
+    Raises:
+        MissingDependency: it has no tokenizer, or one that cannot be read here.
+        CheckpointError: a file is missing, damaged or of another network; the message names it.
+    """
+    spec = ENCODERS[name]
+    weights = weights or hub.weights_of(folder)
+    rows = hub.check(folder, weights)
+    words = open_tokenizer(folder, spec.repository).get_vocab_size()
+    if words > rows:
+        raise CheckpointError(
+            f"The tokenizer of {folder} has {words} tokens, its text encoder knows {rows}.",
+            "Take both from one repository.",
+        )
+    return weights
 
 
 def load_encoder(

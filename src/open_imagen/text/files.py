@@ -1,5 +1,6 @@
 """Finding the files of a text encoder: a named folder, the hub's cache, a package, the hub."""
 
+import importlib
 import importlib.util
 import os
 from pathlib import Path
@@ -16,7 +17,7 @@ FILES = [
     "spiece.model",
     "special_tokens_map.json",
     "*.safetensors",
-    "*.safetensors.index.json",
+    "*.safetensors.index*.json",
 ]
 FOLDER_VARIABLE = "IMAGEN_TEXT_ENCODER_DIR"
 
@@ -44,7 +45,7 @@ def find_folder(name: str, origin: Origin, folder: Path | None = None) -> Path:
         MissingDependency: they are nowhere.
         CheckpointError: model.safetensors is not the file that is meant.
     """
-    found = folder or _named_by_user(name) or _in_package(origin.package) or _from_hub(origin)
+    found = folder or find_local(name, origin) or _from_hub(origin, local=False)
     if found is None or not (found / "config.json").is_file():
         ways = [f"set {FOLDER_VARIABLE} to a folder with {origin.repository}'s files"]
         if origin.package:
@@ -60,16 +61,25 @@ def find_folder(name: str, origin: Origin, folder: Path | None = None) -> Path:
     return found
 
 
+def find_local(name: str, origin: Origin) -> Path | None:
+    """The folder with an encoder's files on this machine; None if they would be downloaded."""
+    return _named_by_user(name) or _in_package(origin.package) or _from_hub(origin, local=True)
+
+
 def open_tokenizer(folder: Path, repository: str) -> Tokenizer:
     """The tokenizer of an encoder, in its folder or in ``tokenizer`` beside it.
 
     Raises:
         MissingDependency: there is none, or a SentencePiece model that cannot be converted here.
+        CheckpointError: its file is damaged.
     """
     places = [folder, folder.parent / "tokenizer"]
     for place in places:
-        if (place / "tokenizer.json").is_file():
-            return _whole(Tokenizer.from_file(str(place / "tokenizer.json")))
+        if (file := place / "tokenizer.json").is_file():
+            try:
+                return _whole(Tokenizer.from_file(str(file)))
+            except Exception as error:  # the library raises no narrower kind
+                raise _broken(file, error) from error
     for place in places:
         if (place / "spiece.model").is_file():
             return _whole(_converted(place))
@@ -92,12 +102,31 @@ def _converted(folder: Path) -> Tokenizer:
         from transformers import T5Tokenizer
 
         tokenizer: Tokenizer = T5Tokenizer.from_pretrained(folder).backend_tokenizer
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # of several libraries, which try several formats
+        modules = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}
+        lacking = [package for package, module in modules.items() if not _importable(module)]
+        if not lacking:
+            raise _broken(folder / "spiece.model", error) from error
         raise MissingDependency(
-            f"{folder / 'spiece.model'} cannot be read here: {str(error).strip().splitlines()[0]}",
-            "Run: pip install sentencepiece protobuf",
+            f"{folder / 'spiece.model'} cannot be read without: {', '.join(lacking)}.",
+            f"Run: pip install {' '.join(lacking)}",
         ) from error
     return tokenizer
+
+
+def _importable(module: str) -> bool:
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True
+
+
+def _broken(file: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"The tokenizer {file} is damaged ({str(error).strip() or type(error).__name__}).",
+        "Copy or download the file again.",
+    )
 
 
 def _named_by_user(name: str) -> Path | None:
@@ -118,23 +147,21 @@ def _in_package(package: str) -> Path | None:
     return None
 
 
-def _from_hub(origin: Origin) -> Path | None:
-    """The hub's snapshot: from the cache if it is there, else downloaded."""
+def _from_hub(origin: Origin, local: bool) -> Path | None:
+    """The hub's snapshot: from the cache alone, or downloaded."""
     from huggingface_hub import snapshot_download
 
-    for local in (True, False):
-        try:
-            return Path(
-                snapshot_download(
-                    origin.repository,
-                    revision=origin.revision,
-                    allow_patterns=FILES,
-                    local_files_only=local,
-                )
+    try:
+        return Path(
+            snapshot_download(
+                origin.repository,
+                revision=origin.revision,
+                allow_patterns=FILES,
+                local_files_only=local,
             )
-        except Exception:  # every failure here means one thing: it is not to be had this way
-            continue
-    return None
+        )
+    except Exception:  # every failure here means one thing: it is not to be had this way
+        return None
 
 
 def _check_digest(weights: Path, wanted: str) -> None:

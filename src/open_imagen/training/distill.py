@@ -218,7 +218,8 @@ def estimates(
 
     def estimate(z: Tensor, logsnr: Tensor) -> Tensor:
         told = stage.told(logsnr).to(z.dtype).repeat(number)
-        found = stage.network(torch.cat([z] * number), told, text, many).float()[:, :3]
+        found = stage.network(torch.cat([z] * number), told, text, many).float()
+        found = found[:, : stage.channels]
         if guidance is not None and number == 2:
             conditional, unconditional = found.chunk(2)
             found = guide_on(conditional, unconditional, guidance, guided)

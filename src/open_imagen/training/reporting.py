@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from open_imagen.cascade.alpha import WHITE, over
 from open_imagen.cascade.draws import Draws
 from open_imagen.cascade.pipeline import to_uint8
 from open_imagen.storage import atomic
@@ -98,7 +99,7 @@ class Validation:
             batch = self.source.batch(start, size)
             images = to_signed(batch.images, trainer.device)
             lowres = None if batch.lowres is None else to_signed(batch.lowres, trainer.device)
-            text = trainer.text(batch.captions).to(trainer.device)
+            text = trainer.encode_text(batch.captions)
             draws = Draws.make(
                 images.shape, start, lowres=lowres is not None, device=trainer.device
             )
@@ -136,7 +137,7 @@ class Alignment:
 
         def draw(prompts: Sequence[str]) -> Tensor:
             generators = [torch.Generator().manual_seed(k) for k in range(len(prompts))]
-            pictures = stage.sample(trainer.text(list(prompts)).to(trainer.device), generators)
+            pictures = stage.sample(trainer.encode_text(prompts), generators)
             return to_uint8(pictures).cpu()
 
         with trainer.averaged() as stage:
@@ -168,7 +169,7 @@ class Samples:
             assert batch.lowres is not None
             prompts, lowres = batch.captions, batch.lowres.float().to(trainer.device) / 127.5 - 1
         generators = [torch.Generator().manual_seed(k) for k in range(len(prompts))]
-        text = trainer.text(prompts).to(trainer.device)
+        text = trainer.encode_text(prompts)
         with trainer.averaged() as stage:
             pictures = stage.sample(text, generators, lowres=lowres)
         if not trainer.world.first:
@@ -178,8 +179,10 @@ class Samples:
 
 
 def sheet(pictures: Tensor, columns: int = 4) -> Image.Image:
-    """[B, 3, H, W] in [-1, 1] -> one picture, row by row."""
+    """[B, C, H, W] in [-1, 1] -> one picture, row by row; what is transparent is white."""
     shown = to_uint8(pictures).cpu()
+    if shown.shape[1] == 4:
+        shown = over(shown, WHITE)
     blank = shown.new_full((-len(shown) % columns, *shown.shape[1:]), 255)
     tiles = torch.cat([shown, blank])
     tiles = tiles.reshape(-1, columns, *tiles.shape[1:])  # [rows, columns, 3, H, W]

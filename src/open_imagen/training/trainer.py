@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -33,11 +33,13 @@ from open_imagen.errors import ConfigError, MissingDependency, TrainingError
 from open_imagen.models.fast import hasten, hasten_learning
 from open_imagen.models.lora import Merged, adapt, adapter_of, frozen_of
 from open_imagen.storage import TensorFile, save_tensors, write_text
-from open_imagen.text.cache import Packed, Remembered
+from open_imagen.text.cache import ByLength, Packed, Remembered
+from open_imagen.text.letters import with_letters
 from open_imagen.text.store import Store
 from open_imagen.training.averages import Profile, snapshot_name
 from open_imagen.training.checkpoint import Checkpoints, training_tensors
 from open_imagen.training.compatibility import check_checkpoint, settings_of
+from open_imagen.training.data_check import check_data, check_text, checked
 from open_imagen.training.distill import Distillation, load_teacher
 from open_imagen.training.ema import Ema
 from open_imagen.training.integrity import find_nonfinite
@@ -61,6 +63,8 @@ MOST_FOR_TEXT = 8
 LOWER = "Lower optim.lr or use train.precision = 'fp32', then run the same command again."
 PACE = 20
 """Steps by which the pace is measured."""
+GROUP_OF_CAPTIONS = (16, 512)
+"""Captions encoded together where each batch is encoded by itself, on a CPU and on a GPU."""
 COMPILED_TEXT = 24
 """A compiled network sees texts padded to a multiple of this many tokens: few shapes to compile."""
 
@@ -97,6 +101,8 @@ class Trainer:
         self.callbacks = list(callbacks)
         self.world = world()
         self._check_parts()
+        check_data(recipe.stage, source)
+        check_text(recipe.stage, encoder)
         self.device = own_device(self.config.device)
         if threads := self.config.threads or int(self.device.type == "cuda"):
             torch.set_num_threads(threads)
@@ -104,9 +110,16 @@ class Trainer:
         if recipe.reading.layers:
             knowing = cast(Vocabulary, encoder)
             encoder = Disturbed(knowing, source.captions(), recipe.reading)
-        # What is on disk is looked up; what is encoded is remembered.
-        looked_up = isinstance(encoder, Store)
-        self.text = encoder if looked_up else Remembered(encoder, torch.float16)
+        # What is on disk is looked up; what is encoded is remembered, unless it hardly ever comes
+        # twice.
+        self.text: TextEncoder
+        if isinstance(encoder, Store):
+            self.text = encoder
+        elif getattr(source, "endless_captions", False):
+            group = GROUP_OF_CAPTIONS[self.device.type == "cuda"]
+            self.text = ByLength(encoder, self.bf16, group)
+        else:
+            self.text = Remembered(encoder, torch.float16)
         self.lookup: TextEncoder = self.text
 
         torch.backends.cudnn.benchmark = True  # every step has the same shapes
@@ -199,7 +212,7 @@ class Trainer:
             rank=self.world.rank,
             ranks=self.world.size,
         )
-        batches = loader.after(self.seen)
+        batches = checked(loader.after(self.seen), self.recipe.stage)
         with contextlib.closing(batches), stopping_on_signals(self.stop):  # type: ignore[type-var]
             while self.seen < self.length:
                 started = time.monotonic()
@@ -239,6 +252,10 @@ class Trainer:
         if self.device.type == "cuda" and size < free_memory(self.device) / MOST_FOR_TEXT:
             self.lookup = Packed(self.text, self.device)
 
+    def encode_text(self, captions: Sequence[str]) -> TextEmbedding:
+        """Captions as the network reads them, on its device."""
+        return with_letters(self.lookup(captions), captions, self.stage.letters).to(self.device)
+
     def step(self, batch: Batch) -> None:
         """One optimiser step: loss, gradients, clipping, weights, average."""
         images = to_signed(batch.images, self.device)
@@ -252,7 +269,7 @@ class Trainer:
             self.device,
         )
         draws = draws._replace(t=draws.t * self.latest)
-        text = self.lookup(batch.captions).to(self.device)
+        text = self.encode_text(batch.captions)
         if self.config.compile:
             text = text.padded(COMPILED_TEXT)
         loss = torch.zeros((), device=self.device)
@@ -560,7 +577,7 @@ def write_model(
 
 
 def to_signed(images: Tensor, device: torch.device) -> Tensor:
-    """uint8 [B, 3, H, W] -> float in [-1, 1], channels last."""
+    """uint8 [B, C, H, W] -> float in [-1, 1], channels last."""
     signed = images.to(device, torch.float32).div(127.5).sub(1)
     return signed.contiguous(memory_format=torch.channels_last)
 

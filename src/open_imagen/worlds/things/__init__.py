@@ -1,0 +1,1 @@
+"""Real things as openly licensed emoji art draws them, composed into scenes."""
