@@ -1,4 +1,4 @@
-"""Every error a user can meet: one base class, each with a hint.
+"""Every error and warning a user can meet. Errors share one base class, and carry a hint.
 
 OpenImagenError
 |-- ConfigError          a value in a config file or on the command line is wrong
@@ -8,6 +8,8 @@ OpenImagenError
 |-- OutputError          a result cannot be written where it was asked for
 |-- TrainingError        a training run cannot go on
 `-- MissingDependency    an optional package or file is needed for this
+
+OpenImagenWarning        something the user should know; the work goes on
 """
 
 from collections.abc import Iterable
@@ -54,3 +56,7 @@ class TrainingError(OpenImagenError):
 
 class MissingDependency(OpenImagenError, ImportError):
     """An optional package or file is needed for this."""
+
+
+class OpenImagenWarning(UserWarning):
+    """Something the user should know, though the work goes on. Commands show it as one line."""

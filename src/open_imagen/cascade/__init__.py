@@ -1,8 +1,8 @@
 """The only place where the parts meet: stages, and cascades of them."""
 
-from open_imagen.cascade.draws import Draws
+from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.cascade.pipeline import Cascade, Made, join, load
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage, StageConfig
 
-__all__ = ["Cascade", "Draws", "Made", "Sampling", "Stage", "StageConfig", "join", "load"]
+__all__ = ["Cascade", "Made", "Sampling", "Stage", "StageConfig", "join", "load", "TrainingNoise"]

@@ -29,7 +29,7 @@ from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.config import plain
 from open_imagen.devices import free_memory, pick_device
-from open_imagen.errors import CheckpointError, ConfigError, UnknownName
+from open_imagen.errors import CheckpointError, ConfigError, OpenImagenWarning, UnknownName
 from open_imagen.text.cache import OnDemand, Remembered
 from open_imagen.text.encoders import ENCODERS, load_encoder
 from open_imagen.text.letters import with_letters
@@ -337,6 +337,7 @@ class Cascade:
                 warnings.warn(
                     f"noise_level = {level}, but {name} of {self.name!r} has learned to enlarge "
                     f"pictures with noise up to {highest}: these may turn out rough.",
+                    OpenImagenWarning,
                     stacklevel=4,
                 )
         if negative and all(one.guidance == 1 for one in complete.values()):

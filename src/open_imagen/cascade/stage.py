@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from open_imagen.cascade.augmentation import Augmentation, blurred, warped
 from open_imagen.cascade.colors import recolored
-from open_imagen.cascade.draws import Draws
+from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.diffusion.guidance import guide_on, rescaled
 from open_imagen.diffusion.losses import Objective
@@ -186,7 +186,7 @@ class Stage(nn.Module):
         self,
         images: Tensor,
         text: TextEmbedding,
-        draws: Draws,
+        noise: TrainingNoise,
         lowres: Tensor | None = None,
         truth: Truth | None = None,
     ) -> Tensor:
@@ -197,17 +197,17 @@ class Stage(nn.Module):
             lowres: for super-resolution, the small pictures [B, C, h, w] in [-1, 1].
             truth: what the clean image shall be taken for, if not ``images`` themselves.
         """
-        logsnr = self.config.schedule.logsnr(draws.t)
-        z = diffuse(images, draws.eps, logsnr)
+        logsnr = self.config.schedule.logsnr(noise.t)
+        z = diffuse(images, noise.eps, logsnr)
         condition = None
         if lowres is not None:
-            condition = self.condition_drawn(lowres, draws, (images.shape[2], images.shape[3]))
-        text = text.dropped(draws.drop)
+            condition = self.condition_drawn(lowres, noise, (images.shape[2], images.shape[3]))
+        text = text.dropped(noise.drop)
         prediction = self.network(z, self.told(logsnr), text, condition).float()
         prediction = prediction[:, : self.channels]
-        x, eps = images, draws.eps
+        x, eps = images, noise.eps
         if truth is not None:
-            x = truth(z, draws.t, text, condition)
+            x = truth(z, noise.t, text, condition)
             eps = to_eps(x, z, logsnr)
         return self.config.objective.loss(prediction, x, eps, z, logsnr)
 
@@ -230,14 +230,14 @@ class Stage(nn.Module):
         image, logsnr = self.config.augmentation(lowres, level, noise, size)
         return LowRes(image, self.told(logsnr))
 
-    def condition_drawn(self, lowres: Tensor, draws: Draws, size: tuple[int, int]) -> LowRes:
-        """The same as training draws it."""
+    def condition_drawn(self, lowres: Tensor, noise: TrainingNoise, size: tuple[int, int]) -> LowRes:
+        """The same with the random numbers of a training step."""
         how = self.config.augmentation
         if how.warp:
-            lowres = warped(lowres, draws.warp * how.warp, draws.points)
+            lowres = warped(lowres, noise.warp * how.warp, noise.points)
         if how.blur:
-            lowres = blurred(lowres, draws.blur * how.blur)
-        return self.condition(lowres, draws.level * how.highest, draws.lowres_noise, size)
+            lowres = blurred(lowres, noise.blur * how.blur)
+        return self.condition(lowres, noise.level * how.highest, noise.lowres_noise, size)
 
     @torch.inference_mode()
     def sample(

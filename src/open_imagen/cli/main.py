@@ -8,8 +8,8 @@ from typing import Any
 import typer
 
 from open_imagen.cli import (
-    average,
     data,
+    ema,
     embed,
     evaluate,
     generate,
@@ -21,7 +21,7 @@ from open_imagen.cli import (
     sweep,
     train,
 )
-from open_imagen.errors import ConfigError, OpenImagenError
+from open_imagen.errors import ConfigError, OpenImagenError, OpenImagenWarning
 
 app = typer.Typer(
     name="imagen",
@@ -49,7 +49,7 @@ app.command("show")(generate.show)
 app.command("models")(models.models)
 app.command("train")(train.train)
 app.command("embed")(embed.embed)
-app.command("average")(average.average)
+app.command("ema")(ema.ema)
 app.command("plan")(plan.plan)
 app.command("sweep")(sweep.sweep)
 app.command("serve")(serve.serve)
@@ -73,10 +73,7 @@ def main() -> None:
         sys.exit(2 if isinstance(error, ConfigError) else 1)
 
 
-OURS = ("The prompt", "This run", "train.init")
-
-
 def _show_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
     """Our own warnings as one line; those of libraries are not for users."""
-    if category is UserWarning and str(message).startswith(OURS):
+    if issubclass(category, OpenImagenWarning):
         print(f"Warning: {message}", file=sys.stderr)

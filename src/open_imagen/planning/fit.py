@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from open_imagen.devices import free_memory, has_bf16
-from open_imagen.errors import ConfigError
+from open_imagen.errors import ConfigError, OpenImagenWarning
 from open_imagen.planning.plan import GIB, memory_of, run_of
 from open_imagen.training.run import Recipe
 
@@ -47,4 +47,4 @@ def check_fits(recipe: Recipe, device: torch.device, processes: int = 1) -> None
     hint = f"Either {'; or '.join(ways)}."
     if needed > CERTAIN * free:
         raise ConfigError(told, hint)
-    warnings.warn(f"{told} {hint}", stacklevel=2)
+    warnings.warn(f"{told} {hint}", OpenImagenWarning, stacklevel=2)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from open_imagen.errors import CheckpointError, UnknownName
+from open_imagen.errors import CheckpointError, OpenImagenWarning, UnknownName
 from open_imagen.registry import Registry
 from open_imagen.storage import WeightFiles
 from open_imagen.text import hub
@@ -169,6 +169,7 @@ class FrozenEncoder:
         warnings.warn(
             f"The prompt has {len(ids)} tokens; {self.name} reads {self.max_length}, so the last "
             f"{len(ids) - self.max_length} were cut: {caption[:60]!r}...",
+            OpenImagenWarning,
             stacklevel=3,
         )
         return ids[: self.max_length - 1] + ids[-1:]  # the closing token stays

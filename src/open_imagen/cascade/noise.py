@@ -1,4 +1,7 @@
-"""The random numbers of training: what an example draws is a function of its place in the run."""
+"""The random numbers of training, counter-based: a function of the seed and the example's index.
+
+There is no generator state to save, and any number of processes computes the same numbers.
+"""
 
 import math
 from collections.abc import Sequence
@@ -13,10 +16,10 @@ from open_imagen.devices import sent
 GOLDEN = (5**0.5 - 1) / 2
 MASK = 2**64 - 1
 EPS, LOWRES, SCALARS, WARP = 0x243F6A88, 0x13198A2E, 0x03707344, 0xA4093822
-"""Which stream of an example's numbers; digits of pi, any others would do."""
+"""Streams of random numbers of one example; digits of pi, any other constants would do."""
 
 
-class Draws(NamedTuple):
+class TrainingNoise(NamedTuple):
     """The random numbers of one training step."""
 
     t: Tensor
@@ -36,22 +39,25 @@ class Draws(NamedTuple):
     points: Tensor
     """By which field, [B, 2, POINTS, POINTS]; see `warped`. Empty for base stages."""
 
-    def select(self, rows: slice) -> "Draws":
-        """Those of some of the images."""
-        return Draws(*(part[rows] if len(part) else part for part in self))
+    def select(self, rows: slice) -> "TrainingNoise":
+        """The numbers of some of the images."""
+        return TrainingNoise(*(part[rows] if len(part) else part for part in self))
 
-    def repeated(self, number: int) -> "Draws":
-        """The same for all images so many times over, one after another."""
-        return Draws(*(torch.cat([part] * number) for part in self))
+    def repeated(self, number: int) -> "TrainingNoise":
+        """The same numbers ``number`` times, one batch after another."""
+        return TrainingNoise(*(torch.cat([part] * number) for part in self))
 
     def generators(self) -> list[torch.Generator]:
-        """For what else each example draws, on the CPU. Times differ from example to example, so
-        that this, too, hangs on its place alone."""
+        """A CPU generator for each example, for further random numbers.
+
+        Seeded by the example's time, which differs from example to example, so that these numbers
+        depend on the example's index alone, too.
+        """
         seeds = self.t.view(torch.int32).tolist()
         return [torch.Generator().manual_seed(seed) for seed in seeds]
 
     @classmethod
-    def make(
+    def sample(
         cls,
         shape: Sequence[int],
         index: int,
@@ -59,27 +65,32 @@ class Draws(NamedTuple):
         text_drop: float = 0.0,
         lowres: bool = False,
         device: torch.device | str = "cpu",
-    ) -> "Draws":
-        """Draw for the examples ``index`` .. ``index + B - 1`` of a run, images of ``shape``.
+    ) -> "TrainingNoise":
+        """The numbers of the examples ``index`` .. ``index + B - 1`` of a run.
 
-        What an example draws depends on the run's seed and on its place alone: not on the batch it
-        comes in, nor on how many processes share the work, nor, but for rounding, on the device.
-        Times walk in steps of the golden ratio, which spreads any examples in a row evenly over
-        [0, 1]: a less noisy loss.
+        They depend on the run's seed and the example's index alone: not on its batch, not on the
+        number of processes, and except for rounding not on the device. Times advance in steps of
+        the golden ratio, a low-discrepancy sequence: consecutive examples are spread evenly over
+        [0, 1], which makes the loss less noisy.
+
+        Args:
+            shape: of the images, [B, C, H, W].
+            text_drop: probability that an example's text is dropped.
+            lowres: whether the stage has a low-resolution input.
         """
-        start = scrambled(seed) / 2**64
-        places = range(index, index + shape[0])
-        keys = [scrambled(seed, k) for k in places]
-        halves = [[signed(key >> 32), signed(key & 0xFFFFFFFF)] for key in keys]
-        # One small copy to the device, and nothing that waits for it.
+        start = splitmix64(seed) / 2**64
+        indices = range(index, index + shape[0])
+        keys = [splitmix64(seed, k) for k in indices]
+        halves = [[as_int32(key >> 32), as_int32(key & 0xFFFFFFFF)] for key in keys]
+        # One small asynchronous copy to the device.
         high, low = sent(torch.tensor(halves, dtype=torch.int32), device).unbind(1)
-        times = torch.tensor([(start + k * GOLDEN) % 1 for k in places])
-        drop, level, blur, warp = uniform(hashed(high, low, SCALARS, 4)).unbind(1)
+        times = torch.tensor([(start + k * GOLDEN) % 1 for k in indices])
+        drop, level, blur, warp = uniform(hash_counters(high, low, SCALARS, 4)).unbind(1)
         times, nothing = sent(times, device), torch.empty(0, device=device)
 
         def noise(stream: int, *shape: int) -> Tensor:
             size = math.prod(shape)
-            numbers = normal(hashed(high, low, stream, size + size % 2))
+            numbers = normal(hash_counters(high, low, stream, size + size % 2))
             return numbers[:, :size].view(-1, *shape)
 
         eps = noise(EPS, *shape[1:])
@@ -90,8 +101,8 @@ class Draws(NamedTuple):
         return cls(times, eps, drop < text_drop, level, lowres_noise, blur, warp, points)
 
 
-def scrambled(*numbers: int) -> int:
-    """64 bits that hang on every bit of these numbers (splitmix64)."""
+def splitmix64(*numbers: int) -> int:
+    """A 64-bit hash of some integers (the finaliser of SplitMix64)."""
     bits = 0
     for number in numbers:
         bits = (bits + number + 0x9E3779B97F4A7C15) & MASK
@@ -101,25 +112,25 @@ def scrambled(*numbers: int) -> int:
     return bits
 
 
-def signed(bits: int) -> int:
-    """32 bits as int32 holds them."""
+def as_int32(bits: int) -> int:
+    """The int32 with these 32 bits."""
     return bits - 2**32 if bits >= 2**31 else bits
 
 
-def hashed(high: Tensor, low: Tensor, stream: int, number: int) -> Tensor:
+def hash_counters(high: Tensor, low: Tensor, stream: int, number: int) -> Tensor:
     """``number`` hashes for each key of two int32 halves [B] -> int32 [B, number].
 
     Counters through the finaliser of MurmurHash3, once with either half of the key.
     """
-    counters = torch.arange(number, dtype=torch.int32, device=high.device) * signed(0x9E3779B9)
-    bits = mixed(counters[None] ^ (low ^ signed(stream))[:, None])
-    return mixed(bits + high[:, None])
+    counters = torch.arange(number, dtype=torch.int32, device=high.device) * as_int32(0x9E3779B9)
+    bits = murmur_mix(counters[None] ^ (low ^ as_int32(stream))[:, None])
+    return murmur_mix(bits + high[:, None])
 
 
-def mixed(bits: Tensor) -> Tensor:
-    """Every bit of int32 over all others (MurmurHash3's finaliser)."""
+def murmur_mix(bits: Tensor) -> Tensor:
+    """MurmurHash3's finaliser of int32: every input bit changes every output bit."""
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-        bits = (bits ^ (bits >> shift & (1 << 32 - shift) - 1)) * signed(factor)
+        bits = (bits ^ (bits >> shift & (1 << 32 - shift) - 1)) * as_int32(factor)
     return bits ^ (bits >> 16 & 0xFFFF)
 
 
