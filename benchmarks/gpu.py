@@ -20,9 +20,10 @@ from training_step import Random
 from open_imagen.cascade.stage import StageConfig
 from open_imagen.models.registry import build
 from open_imagen.models.survey import size_of
+from open_imagen.training.config import TrainConfig
+from open_imagen.training.loop import Trainer
 from open_imagen.training.optim import OptimConfig
-from open_imagen.training.run import Recipe, TrainConfig
-from open_imagen.training.trainer import Trainer
+from open_imagen.training.recipe import Recipe
 from open_imagen.types import Batch
 
 DTYPE, DEVICE, SIDE = torch.bfloat16, "cuda", 64

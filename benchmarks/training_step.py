@@ -18,9 +18,10 @@ from peers import (
 
 from open_imagen.cascade.stage import StageConfig
 from open_imagen.models.survey import size_of
+from open_imagen.training.config import TrainConfig
+from open_imagen.training.loop import Trainer
 from open_imagen.training.optim import OptimConfig
-from open_imagen.training.run import Recipe, TrainConfig
-from open_imagen.training.trainer import Trainer
+from open_imagen.training.recipe import Recipe
 from open_imagen.types import Batch, TextEmbedding
 
 WIDTH, TEXT, TOKENS = 64, 384, 32
@@ -91,7 +92,7 @@ def ours(batch: int, precision: str, lighter: bool, compiled: bool = False) -> C
     images = torch.randint(0, 256, (batch, 3, 64, 64), dtype=torch.uint8)
 
     def step() -> None:
-        trainer.step(Batch(images, ["a"] * batch, trainer.seen))
+        trainer.step(Batch(images, ["a"] * batch, trainer.images_seen))
 
     return step
 

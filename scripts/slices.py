@@ -7,7 +7,7 @@ from pathlib import Path
 from open_imagen.data import open_source
 from open_imagen.text import load_encoder
 from open_imagen.training import Trainer, read_recipe
-from open_imagen.training.reporting import Log, Samples, Validation
+from open_imagen.training.callbacks import Log, Samples, TensorBoard, Validation
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -23,12 +23,14 @@ def train(
     """
     if (folder / "model" / "cascade.json").is_file():
         return True
-    trainer = open_trainer(recipe_name, folder, device, (f"train.minutes={minutes}", *settings))
-    trainer.callbacks = [Log(folder), Samples(folder)]
+    slice_length = f"train.stop_after_minutes={minutes}"
+    trainer = open_trainer(recipe_name, folder, device, (slice_length, *settings))
+    trainer.callbacks = [Log(folder), TensorBoard(folder), Samples(folder)]
     if trainer.recipe.validation:
         trainer.callbacks.append(Validation(folder, open_source(trainer.recipe.validation, device)))
     complete = trainer.fit()
-    print(f"{folder.name}: {trainer.seen:,} of {trainer.length:,} images", file=sys.stderr)
+    seen = f"{trainer.images_seen:,} of {trainer.total_images:,}"
+    print(f"{folder.name}: {seen} images", file=sys.stderr)
     return complete
 
 

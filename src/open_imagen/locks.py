@@ -9,7 +9,7 @@ import weakref
 from pathlib import Path
 from typing import IO, Any
 
-from open_imagen.errors import OutputError
+from open_imagen.errors import OpenImagenWarning, OutputError
 
 WINDOWS_OFFSET = 1 << 30
 """Where a byte is locked on Windows, whose locks forbid reading: behind what is written."""
@@ -51,6 +51,7 @@ class FileLock:
         except OSError as error:
             warnings.warn(
                 f"{place} cannot be locked ({error.strerror}): let no second process use it.",
+                OpenImagenWarning,
                 stacklevel=2,
             )
         self._close = weakref.finalize(self, file.close)

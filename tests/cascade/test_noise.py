@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from open_imagen.cascade.draws import Draws, hashed, mixed, normal, signed, uniform
+from open_imagen.cascade.noise import TrainingNoise, hashed, mixed, normal, signed, uniform
 from standins import needs_cuda
 
 
 def draws_of(batch=4, seed=0, drop=0.1, lowres=False, side=64, index=0, device="cpu"):
-    return Draws.make((batch, 3, side, side), index, seed, drop, lowres, device)
+    return TrainingNoise.sample((batch, 3, side, side), index, seed, drop, lowres, device)
 
 
 def murmur(bits):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from open_imagen.cascade.augmentation import POINTS, SPACING, Augmentation, blurred, warped
-from open_imagen.cascade.draws import Draws
+from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage, StageConfig
 from open_imagen.diffusion.losses import Objective
@@ -25,7 +25,7 @@ def text_of(batch):
 
 
 def draws_of(batch=4, seed=0, drop=0.1, lowres=False, side=64, index=0):
-    return Draws.make((batch, 3, side, side), index, seed, drop, lowres)
+    return TrainingNoise.sample((batch, 3, side, side), index, seed, drop, lowres)
 
 
 def test_the_loss_is_the_objective_on_the_diffused_image():

@@ -150,7 +150,7 @@ def test_shards_are_checked_and_told_of(imagen, tmp_path):
         for file in sorted(folder.glob("0*")):
             tar.add(file, file.name)
     report = json.loads(imagen("data", "check", tmp_path / "tars", "--json").out)
-    assert (report["usable"], report["unusable"]) == (5, {"not a picture": 1})
+    assert (report["usable"], report["skipped"]) == (5, {"not a picture": 1})
     assert "usable" in imagen("data", "check", tmp_path / "tars" / "00000.tar").out
     refused = imagen("data", "check", tmp_path / "tars" / "9.tar")
     assert refused.code == 1
@@ -190,7 +190,7 @@ def test_scenes_are_written_checked_and_trained_on(imagen, tmp_path):
     assert imagen("data", "scenes", "--count", 20, "--size", 64, "--out", folder).code == 0
     assert len(list(folder.glob("*.png"))) == len(list(folder.glob("*.txt"))) == 20
     report = json.loads(imagen("data", "check", folder, "--json").out)
-    assert (report["pictures"], report["usable"], report["unusable"]) == (20, 20, {})
+    assert (report["pictures"], report["usable"], report["skipped"]) == (20, 20, {})
 
     words = ["train", RECIPES / "tiny.toml"]
     for setting in (
@@ -346,7 +346,7 @@ def test_damage_in_a_folder_is_reported_and_wrong_captions_refused(imagen, tmp_p
     checked = imagen("data", "check", tmp_path, "--json")
     report = json.loads(checked.out)
     assert (checked.code, report["pictures"], report["usable"]) == (0, 3, 1)
-    assert report["unusable"] == {"not a picture": 1, "empty file": 1}
+    assert report["skipped"] == {"not a picture": 1, "empty file": 1}
     assert "b.png: not a picture" in checked.err
     rows = [{"file_name": "a.png", "text": "a"}, {"file_name": "b.png", "text": {"en": "b"}}]
     (tmp_path / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
@@ -401,7 +401,7 @@ def test_a_run_is_averaged_again_and_an_adapter_is_put_on(imagen, tmp_path, mode
         "stage={name='base'}",
     ]
     words = [word for setting in settings for word in ("--set", setting)]
-    kept = ("--set", "ema.lengths=[0.05, 0.1]", "--set", "ema.snapshot_every=16")
+    kept = ("--set", "ema.sigma_rel=[0.05, 0.1]", "--set", "ema.snapshot_every=16")
     assert imagen("train", RECIPES / "tiny.toml", *words, *kept).code == 0
     made = imagen("average", tmp_path / "run", "--length", 0.08, "--out", tmp_path / "mine")
     assert made.code == 0, made.err

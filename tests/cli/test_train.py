@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from open_imagen.training.trainer import Trainer
+from open_imagen.training.loop import Trainer
 from standins import WordEncoder
 
 TINY = Path(__file__).parents[2] / "recipes" / "tiny.toml"
@@ -69,10 +69,10 @@ def test_a_damaged_checkpoint_is_told_of_and_passed_over(train, tmp_path):
 def test_a_changed_recipe_is_refused_before_anything_is_embedded(train, monkeypatch):
     train()
     monkeypatch.setattr(Trainer, "warm", lambda *_: pytest.fail("captions were embedded"))
-    refused = train("optim.name=muon", "ema.lengths=[0.1]")
+    refused = train("optim.name=muon", "ema.sigma_rel=[0.1]")
     assert refused.code == 2
     assert "optim.name: adamw in the checkpoint, muon in the recipe" in refused.err
-    assert "ema.lengths: [] in the checkpoint, [0.1] in the recipe" in refused.err
+    assert "ema.sigma_rel: [] in the checkpoint, [0.1] in the recipe" in refused.err
     assert "Traceback" not in refused.err
 
 

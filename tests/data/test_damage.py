@@ -159,8 +159,8 @@ def test_damage_is_left_out_counted_and_resumed_to_the_bit(tmp_path, kind):
     settings = kind(tmp_path / "d", examples, size=8, max_bad=0.9)
     source = open_source(settings)
     whole = source.batch(0, 2 * len(examples))
-    assert sum(source.unusable.values()) == 2 * len(DAMAGED)  # each once an epoch
-    assert {reason for _, reason in DAMAGED.values() if reason} <= set(source.unusable)
+    assert sum(source.skipped.values()) == 2 * len(DAMAGED)  # each once an epoch
+    assert {reason for _, reason in DAMAGED.values() if reason} <= set(source.skipped)
     assert "damaged" not in whole.captions
     for image, caption in zip(whole.images, whole.captions, strict=True):
         assert (image[0] == 10 * int(caption.split()[1])).all()
@@ -199,7 +199,7 @@ def test_files_that_go_away_while_training_are_left_out(tmp_path):
     (tmp_path / "d" / "004.png").unlink()
     (tmp_path / "d" / "004.png").mkdir()  # reading it fails, whoever runs this test
     batch = source.batch(0, 12)
-    assert dict(source.unusable) == {"missing file": 1, "unreadable file": 1}
+    assert dict(source.skipped) == {"missing file": 1, "unreadable file": 1}
     assert not {"caption 3", "caption 4"} & set(batch.captions)
 
 
@@ -228,7 +228,7 @@ def test_rows_that_cannot_be_read_are_left_out(tmp_path, monkeypatch, workers):
 
     monkeypatch.setattr(source.rows, "rows", Damaged())
     assert "caption 5" not in source.batch(0, 12).captions
-    assert dict(source.unusable) == {"unreadable row": 1}
+    assert dict(source.skipped) == {"unreadable row": 1}
 
 
 def test_threads_read_one_stream(tmp_path):
@@ -251,7 +251,7 @@ def test_several_sources_leave_damage_out_too(tmp_path):
     ):
         source = open_source(settings)
         assert set(source.batch(0, 12).captions) == {"instance", "prior"}
-        assert source.unusable["empty file"] >= 2
+        assert source.skipped["empty file"] >= 2
 
 
 NO_TEXT = {
@@ -278,7 +278,7 @@ def test_captions_of_shards_that_are_no_text_are_left_out(tmp_path, name):
     good = {f"caption {k}" for k in range(9)}
     assert set(source.batch(0, 10).captions) == set(source.captions()) == good
     reason = {"null": "no caption", "half a surrogate pair": "caption not UTF-8"}
-    assert {r: n for r, n in source.unusable.items() if n} == {
+    assert {r: n for r, n in source.skipped.items() if n} == {
         reason.get(name, "caption not text"): 1
     }
 

@@ -80,7 +80,7 @@ def test_what_cannot_be_used_is_left_out_and_counted(tmp_path, streaming):
     captions[8] = "  "
     source = opened(stored(tmp_path / "d", pictures, captions), streaming=streaming, max_bad=0.5)
     batch = source.batch(0, ROWS)
-    assert {r: n for r, n in source.unusable.items() if n} == {
+    assert {r: n for r, n in source.skipped.items() if n} == {
         "not a picture": 1,
         "damaged picture": 1,
         "empty caption": 1,

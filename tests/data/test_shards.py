@@ -16,7 +16,7 @@ from open_imagen.data.shards import expand
 from open_imagen.data.tar import Reader, scan
 from open_imagen.errors import ConfigError, DataError
 from open_imagen.training import Trainer, read_recipe
-from open_imagen.training.reporting import Log
+from open_imagen.training.callbacks import Log
 from standins import WordEncoder
 
 
@@ -230,7 +230,7 @@ def test_what_cannot_be_used_is_left_out_and_counted_by_reason(tmp_path):
     source = open_shards(tmp_path, max_bad=0.5, max_pixels=80_000, workers=2)
     assert len(source) == 100 + sum(planted.values()) - 1 + 2
     epoch = source.batch(0, len(source))
-    assert dict(source.unusable) == planted
+    assert dict(source.skipped) == planted
     usable = {f"caption {k}" for k in range(102)}
     assert set(epoch.captions) == usable
     # Stand-ins depend on the position alone, too.
@@ -268,9 +268,9 @@ def test_a_run_goes_through_two_per_cent_of_damage_of_twelve_kinds(tmp_path):
     assert Trainer(recipe, source, WordEncoder(), [Log(recipe.folder)]).fit()
     last_line = (tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1]
     wanted = dict.fromkeys([*kinds, "no picture", "truncated tar"], 1)
-    found = json.loads(last_line)["unusable"]
+    found = json.loads(last_line)["skipped"]
     # One epoch and the first example of the next, which may be one of them again.
-    first = source.unusable - Counter(wanted)
+    first = source.skipped - Counter(wanted)
     assert sum(first.values()) <= 1
     assert {kind: n - first[kind] for kind, n in found.items()} == wanted
 

@@ -79,12 +79,12 @@ def test_max_weight_caps_what_an_error_in_x_counts():
 def test_an_absolute_error_counts_by_the_root_of_the_weight(truth):
     # x wrong by 0.3 everywhere is wrong in v by 0.3 sqrt(1 + SNR), capped at a weight of 10 in x
     x, eps, z = truth
-    objective = Objective(prediction="x", space="v", error="absolute", max_weight=10.0)
+    objective = Objective(prediction="x", space="v", error="l1", max_weight=10.0)
     wanted = 0.3 * (1 + LOGSNR.exp()).clamp(max=10).sqrt()
     torch.testing.assert_close(objective.loss(x + 0.3, x, eps, z, LOGSNR), wanted)
 
 
-@pytest.mark.parametrize("error, wanted", [("squared", 0.3), ("absolute", 0.0)])
+@pytest.mark.parametrize("error, wanted", [("l2", 0.3), ("l1", 0.0)])
 def test_what_is_learned_is_the_mean_or_the_median(error, wanted):
     # x is 1 in three cases of ten, else 0: the best constant answer, searched on a grid
     x = torch.tensor([1.0] * 3 + [0.0] * 7, dtype=torch.float64)[:, None]

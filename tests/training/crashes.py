@@ -37,11 +37,11 @@ from PIL import Image
 
 from open_imagen.data import open_source
 from open_imagen.text.store import Store, embed, shards
+from open_imagen.training.callbacks import Log
 from open_imagen.training.checkpoint import Checkpoints
 from open_imagen.training.integrity import find_damage
-from open_imagen.training.reporting import Log
-from open_imagen.training.run import Recipe, read_recipe
-from open_imagen.training.trainer import Trainer
+from open_imagen.training.loop import Trainer
+from open_imagen.training.recipe import Recipe, read_recipe
 from standins import WordEncoder
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "tiny.toml"
@@ -164,7 +164,7 @@ def passed_over(folder: Path) -> list[str]:
     """The checkpoints of which a run has said that it cannot use them."""
     file = folder / "messages"
     said = file.read_text() if file.is_file() else ""
-    return re.findall(r"/(\d+) cannot be used .* Going on from the one before", said)
+    return re.findall(r"/(\d+) cannot be used .* Resuming from the one before", said)
 
 
 def logged(folder: Path) -> list[int]:
@@ -220,7 +220,7 @@ def job(folder: Path, run: str) -> None:
 
     def note_ends(trainer: Trainer) -> None:
         # Which shards the examples of this step came from: each new one is an end of another.
-        places = {source.order[k][0] for k in range(trainer.seen - 8, trainer.seen)}
+        places = {source.order[k][0] for k in range(trainer.images_seen - 8, trainer.images_seen)}
         fresh = places - before
         if before and fresh:
             with (folder / run / "ends").open("a") as file:

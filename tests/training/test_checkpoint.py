@@ -32,8 +32,8 @@ def loaded(folder):
     """After how many images the checkpoint is that is gone on from; its tensors must be its own."""
     found = tensors(-1)
     facts = Checkpoints(folder).load_newest(found, lambda facts, shapes: None)
-    assert all(torch.equal(found[name], one) for name, one in tensors(facts["seen"]).items())
-    return facts["seen"]
+    assert all(torch.equal(found[name], one) for name, one in tensors(state["images_seen"]).items())
+    return state["images_seen"]
 
 
 def cut(path):
@@ -73,7 +73,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(three, damage, c
         assert loaded(three) == 2
     [message] = [record.getMessage() for record in caplog.records if record.name[:4] == "open"]
     assert f"{three / '000000000003'} cannot be used" in message
-    assert "Going on from the one before, 000000000002" in message
+    assert "Resuming from the one before, 000000000002" in message
     # Kept, but no longer counted: it must not push good ones out.
     assert (three / "000000000003.damaged").is_dir()
     checkpoints = Checkpoints(three, keep=2)
@@ -193,7 +193,7 @@ def test_a_disk_that_is_full_is_told_and_the_checkpoint_before_is_kept(tmp_path,
 
     def save():
         checkpoints.save(2, {"network.a": torch.ones(1_000_000)}, {}, wait=wait)
-        checkpoints.settle()
+        checkpoints.wait()
 
     try:
         with pytest.raises(OutputError, match="Cannot save the checkpoint") as caught:

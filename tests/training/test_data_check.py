@@ -16,8 +16,8 @@ from open_imagen.errors import ConfigError, DataError, UnknownName
 from open_imagen.models import registry
 from open_imagen.training import data_check
 from open_imagen.training.data_check import check_batch, check_data, check_examples, check_text
-from open_imagen.training.run import read_recipe
-from open_imagen.training.trainer import Trainer
+from open_imagen.training.loop import Trainer
+from open_imagen.training.recipe import read_recipe
 from open_imagen.types import Batch
 from open_imagen.worlds.sources import open_source
 from standins import Pids, WordEncoder
@@ -302,5 +302,5 @@ def test_super_resolution_is_learned_from_a_folder_as_the_docs_say(tmp_path):
     assert config.data["kind"] == "folder"
     source = open_source(config.data)
     assert Trainer(config, source, WordEncoder()).fit()
-    assert source.unusable["not a picture"] > 0
+    assert source.skipped["not a picture"] > 0
     assert (tmp_path / "run" / "model" / "sr256" / "model.safetensors").is_file()

@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from open_imagen.cascade.draws import Draws
+from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.cascade.pipeline import Cascade
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.diffusion.parameterization import diffuse
 from open_imagen.diffusion.samplers import ddim, straight
 from open_imagen.errors import ConfigError, UnknownName
-from open_imagen.training.distill import (
+from open_imagen.training.objectives.distillation import (
     Distillation,
     DistillConfig,
     leading_to,
     load_teacher,
     step,
 )
-from open_imagen.training.run import read_recipe
+from open_imagen.training.recipe import read_recipe
 from open_imagen.types import LowRes, TextEmbedding
 from standins import WordEncoder, make_stages
 
@@ -35,7 +35,7 @@ def text_of(batch):
 
 
 def draws_of(batch, side=64, lowres=False, drop=0.5):
-    return Draws.make((batch, 3, side, side), 0, 7, drop, lowres)
+    return TrainingNoise.sample((batch, 3, side, side), 0, 7, drop, lowres)
 
 
 @pytest.mark.parametrize("now,then", [(-2.0, 0.5), (-9.0, -8.0), (3.0, math.inf)])
@@ -138,10 +138,10 @@ def test_the_student_is_asked_only_where_its_steps_begin(monkeypatch):
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_on_its_own_path_the_student_is_asked_where_its_steps_lead(place):
+def test_on_its_backward_the_student_is_asked_where_its_steps_lead(place):
     """The prefixes of its DDIM from pure noise; an image at time 1 has made no step."""
     student = make_stages()[place]
-    config = DistillConfig(teacher="t", guidance=3.0, steps=4, own_path=True)
+    config = DistillConfig(teacher="t", guidance=3.0, steps=4, backward=True)
     distill = Distillation(config, student, make_stages()[place])
     side, schedule = student.config.resolution, student.config.schedule
     draws = draws_of(4, side, place == 1, drop=0.0)
@@ -190,7 +190,7 @@ def test_along_its_own_way_the_student_is_asked_where_its_sampling_leads(place):
     settings = settings.over(student.config.sampling).complete()
     object.__setattr__(student.config, "sampling", settings)
     distill = Distillation(
-        DistillConfig(teacher="t", guidance=3.0, own_path=True), student, teacher
+        DistillConfig(teacher="t", guidance=3.0, backward=True), student, teacher
     )
     side, schedule = student.config.resolution, student.config.schedule
     draws = draws_of(2, side, place == 1)
@@ -227,7 +227,7 @@ def test_along_its_own_way_the_student_is_asked_where_its_sampling_leads(place):
     assert found.requires_grad == any(p.requires_grad for p in student.parameters())
     # Other examples with it, another place in the batch: the same error.
     order = [1, 0]
-    other = Draws(*(part[order] if len(part) else part for part in draws))
+    other = TrainingNoise(*(part[order] if len(part) else part for part in draws))
     small = None if lowres is None else lowres[order]
     again = distill(images[order], text.select(order), other, small)
     torch.testing.assert_close(again, found[order], rtol=1e-4, atol=1e-6)

@@ -9,8 +9,8 @@ import open_imagen as oi
 from open_imagen.data import open_source
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
 from open_imagen.storage import load_tensors
-from open_imagen.training.run import read_recipe
-from open_imagen.training.trainer import Trainer
+from open_imagen.training.loop import Trainer
+from open_imagen.training.recipe import read_recipe
 from standins import WordEncoder
 
 TINY = """
@@ -138,20 +138,20 @@ def test_weights_of_examples_scale_their_loss(recipe):
 
 
 def test_snapshots_of_averages_are_kept_and_make_a_model(recipe, tmp_path):
-    from open_imagen.training.averages import combined
+    from open_imagen.training.posthoc_ema import combined
 
-    made = train(recipe("ema.lengths=[0.05, 0.1]", "ema.snapshot_every=16"))
-    names = sorted(path.name for path in (tmp_path / "run" / "averages").iterdir())
+    made = train(recipe("ema.sigma_rel=[0.05, 0.1]", "ema.snapshot_every=16"))
+    names = sorted(path.name for path in (tmp_path / "run" / "posthoc_ema").iterdir())
     assert names == [
         f"{seen:012d}-{length:.3f}.safetensors" for seen in (16, 32) for length in (0.05, 0.1)
     ]
-    weights, _ = combined(tmp_path / "run" / "averages", 0.1)
+    weights, _ = combined(tmp_path / "run" / "posthoc_ema", 0.1)
     for name, tensor in made.ema.profiles[0.1].items():
         torch.testing.assert_close(weights[name], tensor, rtol=0, atol=1e-5)
 
 
 def test_alignment_is_watched_with_the_averaged_weights(recipe, tmp_path):
-    from open_imagen.training.reporting import Alignment
+    from open_imagen.training.callbacks import Alignment
 
     seen = []
 

@@ -22,10 +22,10 @@ from open_imagen.models.layers import Conv
 from open_imagen.models.narrow import narrowed
 from open_imagen.storage import load_tensors, read_json
 from open_imagen.text.store import Store, embed
+from open_imagen.training.callbacks import Log, Samples, Validation, sheet
 from open_imagen.training.checkpoint import Checkpoints
-from open_imagen.training.reporting import Log, Samples, Validation, sheet
-from open_imagen.training.run import read_recipe
-from open_imagen.training.trainer import Trainer
+from open_imagen.training.loop import Trainer
+from open_imagen.training.recipe import read_recipe
 from standins import WordEncoder
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -81,7 +81,7 @@ def test_a_finished_run_is_a_model(tmp_path):
     made.fit()
     folder = tmp_path / "run"
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    assert [line["images"] for line in lines] == [32, 64, 96]
+    assert [line["images_seen"] for line in lines] == [32, 64, 96]
     assert all(line["images_per_second"] > 0 for line in lines)
     assert list((folder / "tensorboard").iterdir())
     assert len(Checkpoints(folder / "checkpoints").all()) == 3
@@ -97,7 +97,7 @@ def test_stopping_and_resuming_changes_nothing(tmp_path):
     part.fit()
     rest = trainer(tmp_path / "b")
     rest.fit()
-    assert rest.seen == 96
+    assert rest.images_seen == 96
     # decay is 0 here, so the shorter run had the same learning rates
     one, other = weights(tmp_path / "a"), weights(tmp_path / "b")
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -106,7 +106,7 @@ def test_stopping_and_resuming_changes_nothing(tmp_path):
 def test_a_run_in_slices_of_time_changes_nothing(tmp_path):
     trainer(tmp_path / "a").fit()
     slices = 0
-    while not trainer(tmp_path / "b", "train.minutes=1e-9").fit():
+    while not trainer(tmp_path / "b", "train.stop_after_minutes=1e-9").fit():
         slices += 1
         assert slices < 10
         trainer(tmp_path / "b", f"train.images={32 * slices}").fit()
@@ -215,7 +215,7 @@ def test_an_expert_for_little_noise_sees_no_more_of_it(tmp_path):
     run.fit()
     found = torch.cat(asked)
     assert -2.0 <= float(found.min()) < -1.8
-    lowest, middle = run.stage.config.schedule.logsnr(torch.tensor([1.0, 0.5]) * run.latest)
+    lowest, middle = run.stage.config.schedule.logsnr(torch.tensor([1.0, 0.5]) * run.max_t)
     assert float(lowest) == pytest.approx(-2.0, abs=1e-4)
     assert float((found > middle).float().mean()) == pytest.approx(0.5, abs=0.05)
 
@@ -240,7 +240,7 @@ def test_what_reads_text_can_start_fresh(tmp_path):
     trainer(tmp_path / "a").fit()
     first, model = weights(tmp_path / "a"), tmp_path / "a" / "run" / "model"
     own = dict(trainer(tmp_path / "o").network.named_parameters())
-    init = (f"train.init={model}", 'train.fresh=["*text*"]')
+    init = (f"train.init={model}", 'train.reinitialise=["*text*"]')
     start = trainer(tmp_path / "b", *init)
     for name, tensor in start.network.named_parameters():
         source = own if "text" in name else first
@@ -252,15 +252,15 @@ def test_what_reads_text_can_start_fresh(tmp_path):
     facts = read_json(tmp_path / "b" / "run" / "model" / "cascade.json")["trained"]["base"]
     assert facts["fresh"] == ["*text*"]
     with pytest.raises(ConfigError, match=r"no weight is called '\*txet\*'"):
-        trainer(tmp_path / "d", init[0], 'train.fresh=["*txet*"]')
-    with pytest.raises(ConfigError, match=r"train\.fresh says what train\.init"):
+        trainer(tmp_path / "d", init[0], 'train.reinitialise=["*txet*"]')
+    with pytest.raises(ConfigError, match=r"train\.reinitialise says what train\.init"):
         trainer(tmp_path / "e", init[1])
 
 
 def test_a_narrower_network_can_start_from_a_wider_one(tmp_path):
     trainer(tmp_path / "a", "stage.network.channels=64").fit()
     first, model = weights(tmp_path / "a"), tmp_path / "a" / "run" / "model"
-    init = (f"train.init={model}", "train.narrow=true")
+    init = (f"train.init={model}", "train.init_from_wider=true")
     start = trainer(tmp_path / "b", *init, "stage.network.channels=32")
     for name, tensor in start.network.named_parameters():
         assert torch.equal(tensor, narrowed(first[name], tensor.shape)), name
@@ -269,32 +269,34 @@ def test_a_narrower_network_can_start_from_a_wider_one(tmp_path):
     assert facts["narrow"]
     with pytest.raises(CheckpointError, match="do not fit"):
         trainer(tmp_path / "c", *init, "stage.network.channels=96")
-    with pytest.raises(ConfigError, match=r"train\.narrow says how to take train\.init"):
+    with pytest.raises(ConfigError, match=r"train\.init_from_wider says how to take train\.init"):
         trainer(tmp_path / "d", init[1])
-    with pytest.raises(ConfigError, match=r"train\.narrow and adapter\.rank"):
+    with pytest.raises(ConfigError, match=r"train\.init_from_wider and adapter\.rank"):
         trainer(tmp_path / "e", *init, "adapter.rank=4")
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path):
-    made = trainer(tmp_path, "train.keep=2")
+    made = trainer(tmp_path, "train.keep_checkpoints=2")
     made.fit()
-    assert [path.name for path in made.checkpoints.all()] == ["000000000064", "000000000096"]
+    assert [path.name for path in made.folder.checkpoints.all()] == ["000000000064", "000000000096"]
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
-    made = trainer(tmp_path, "train.patience=2")
+    made = trainer(tmp_path, "train.max_nonfinite_steps=2")
     honest = made.stage.loss
-    made.stage.loss = lambda *given: honest(*given) * (float("nan") if made.seen >= 64 else 1.0)
+    made.stage.loss = lambda *given: (
+        honest(*given) * (float("nan") if made.images_seen >= 64 else 1.0)
+    )
     with pytest.raises(
         TrainingError, match=r"The last good checkpoint is .*000000000064"
     ) as caught:
         made.fit()
     assert "lr" in caught.value.hint
-    assert made.skipped == 2
+    assert made.nonfinite_steps == 2
     assert all(torch.isfinite(p).all() for p in made.network.parameters())
     rest = trainer(tmp_path)
     rest.fit()
-    assert rest.seen == 96
+    assert rest.images_seen == 96
 
 
 def test_a_single_step_that_is_no_number_is_skipped_and_counted(tmp_path):
@@ -303,7 +305,7 @@ def test_a_single_step_that_is_no_number_is_skipped_and_counted(tmp_path):
     before = {}
 
     def spoiled(*given):
-        bad = made.seen == 48
+        bad = made.images_seen == 48
         if bad:
             before.update({n: p.detach().clone() for n, p in made.network.named_parameters()})
         return honest(*given) * (float("inf") if bad else 1.0)
@@ -312,16 +314,16 @@ def test_a_single_step_that_is_no_number_is_skipped_and_counted(tmp_path):
     step = made.step
 
     def checked(batch):
-        at = made.seen
+        at = made.images_seen
         step(batch)
         if at == 48:
             assert all(torch.equal(p, before[n]) for n, p in made.network.named_parameters())
 
     made.step = checked
     assert made.fit()
-    assert (made.seen, made.skipped) == (96, 1)
+    assert (made.images_seen, made.nonfinite_steps) == (96, 1)
     lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
-    assert json.loads(lines[-1])["skipped_steps"] == 1
+    assert json.loads(lines[-1])["nonfinite_steps"] == 1
 
 
 @pytest.mark.parametrize(
@@ -369,7 +371,7 @@ def test_validation_is_of_the_same_examples_at_fixed_levels(tmp_path):
         text = (folder / "validation.jsonl").read_text()
         lines.append([json.loads(line) for line in text.splitlines()])
     assert lines[0] == lines[1]
-    assert [line["images"] for line in lines[0]] == [32, 64, 96]
+    assert [line["images_seen"] for line in lines[0]] == [32, 64, 96]
     assert len(lines[0][0]["by_time"]) == Validation.LEVELS
     assert lines[0][-1]["loss"] < lines[0][0]["loss"]
 
@@ -377,13 +379,13 @@ def test_validation_is_of_the_same_examples_at_fixed_levels(tmp_path):
 def test_sigterm_ends_a_run_with_a_checkpoint_after_its_step(tmp_path):
     made = trainer(tmp_path, "train.save_every=1000")
     made.callbacks.append(
-        lambda trainer: trainer.seen == 48 and os.kill(os.getpid(), signal.SIGTERM)
+        lambda trainer: trainer.images_seen == 48 and os.kill(os.getpid(), signal.SIGTERM)
     )
     assert not made.fit()
-    assert [path.name for path in made.checkpoints.all()] == ["000000000048"]
+    assert [path.name for path in made.folder.checkpoints.all()] == ["000000000048"]
     rest = trainer(tmp_path)
     assert rest.fit()
-    assert rest.seen == 96
+    assert rest.images_seen == 96
 
 
 @pytest.mark.slow
@@ -416,14 +418,14 @@ def timed(tmp_path, monkeypatch, cost, *settings):
     made = trainer(tmp_path, *quiet, *settings)
     now, rates, batch = [0.0], [], made.source.batch(0, 4)
     monkeypatch.setattr(made.source, "batch", lambda index, size: batch)
-    monkeypatch.setattr(
-        "open_imagen.training.trainer.time", SimpleNamespace(monotonic=lambda: now[0])
-    )
+    monkeypatch.setattr("open_imagen.training.loop.time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def step(batch):
-        now[0] += cost(made.seen // 4)
-        rates.append(made.recipe.optim.rate(made.seen, made.length) / made.recipe.optim.lr)
-        made._last_seen, made.seen = made.seen, made.seen + batch.size
+        now[0] += cost(made.images_seen // 4)
+        rates.append(
+            made.recipe.optim.rate(made.images_seen, made.total_images) / made.recipe.optim.lr
+        )
+        made._last_seen, made.images_seen = made.images_seen, made.images_seen + batch.size
 
     made.step = step
     return made, rates
@@ -435,10 +437,12 @@ def test_a_run_that_must_end_in_time_learns_what_its_pace_allows(tmp_path, monke
     def cost(step):
         return 30 if step == 0 else 1 + (step >= 200)
 
-    made, rates = timed(tmp_path, monkeypatch, cost, "train.images=4000", "train.within=10")
+    made, rates = timed(
+        tmp_path, monkeypatch, cost, "train.images=4000", "train.time_budget_minutes=10"
+    )
     assert made.fit()
     # 229 seconds in 200 steps, 371 in steps of two.
-    assert made.seen == pytest.approx(4 * (200 + 371 / 2), abs=4)
+    assert made.images_seen == pytest.approx(4 * (200 + 371 / 2), abs=4)
     assert made.seconds == pytest.approx(600, abs=2)
     assert rates[-1] < 0.01
     assert all(after <= before for before, after in itertools.pairwise(rates[41:]))
@@ -446,18 +450,18 @@ def test_a_run_that_must_end_in_time_learns_what_its_pace_allows(tmp_path, monke
 
 
 def test_a_run_with_time_to_spare_learns_all_its_images(tmp_path, monkeypatch):
-    settings = ("train.images=400", "train.within=10")
+    settings = ("train.images=400", "train.time_budget_minutes=10")
     made, _ = timed(tmp_path, monkeypatch, lambda step: 1, *settings)
     assert made.fit()
-    assert made.seen == 400
+    assert made.images_seen == 400
 
 
 def test_a_stopped_run_keeps_its_time(tmp_path, monkeypatch):
-    settings = ("train.images=4000", "train.within=10")
+    settings = ("train.images=4000", "train.time_budget_minutes=10")
     made, _ = timed(tmp_path, monkeypatch, lambda step: 2, *settings)
-    made.callbacks.append(lambda one: setattr(one, "stopping", one.seen >= 400))
+    made.callbacks.append(lambda one: setattr(one, "stopping", one.images_seen >= 400))
     assert not made.fit()
-    assert made.length == pytest.approx(4 * 300, abs=4)
+    assert made.total_images == pytest.approx(4 * 300, abs=4)
     again, _ = timed(tmp_path, monkeypatch, lambda step: 2, *settings)
     assert again.fit()
     assert again.seconds == pytest.approx(600, abs=2)

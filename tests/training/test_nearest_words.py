@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from open_imagen.errors import ConfigError
-from open_imagen.training.kin import FRAMES, frames_for, kin, words_of
+from open_imagen.training.objectives.nearest_words import FRAMES, frames_for, kin, words_of
 from open_imagen.types import TextEmbedding
 
 MEANINGS = {
@@ -41,7 +41,7 @@ def test_words_are_taken_for_what_makes_captions_most_alike():
 def test_how_many_are_asked_at_once_changes_nothing(monkeypatch):
     strange = ["sky", "grass", "blood", "dot", "ring"]
     whole = kin(encode, KIND, CAPTIONS, strange)
-    monkeypatch.setattr("open_imagen.training.kin.PART", 2)
+    monkeypatch.setattr("open_imagen.training.objectives.nearest_words.PART", 2)
     assert kin(encode, KIND, CAPTIONS, strange) == whole
 
 

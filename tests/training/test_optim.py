@@ -14,10 +14,10 @@ from open_imagen.training.optim import (
     Muon,
     OptimConfig,
     clip,
+    count_state,
     directions,
     make_optimizer,
     orthogonalized,
-    state_numbers,
 )
 from standins import needs_cuda
 
@@ -119,7 +119,7 @@ def test_adafactor_keeps_rows_and_columns_for_each_place_of_a_kernel():
     assert sizes == {"step": (), "row": (6, 1, 3, 3), "column": (1, 8, 3, 3)}
     sizes = {name: tuple(v.shape) for name, v in optimizer.state[layer.bias].items()}
     assert sizes == {"step": (), "variance": (6,)}
-    assert state_numbers(layer, OptimConfig(name="adafactor")) == 6 * 9 + 8 * 9 + 6
+    assert count_state(layer, OptimConfig(name="adafactor")) == 6 * 9 + 8 * 9 + 6
 
 
 def test_orthogonalized_keeps_the_directions_and_levels_the_singular_values():

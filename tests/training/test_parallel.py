@@ -14,7 +14,7 @@ from PIL import Image
 from open_imagen.data.loader import Loader
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.storage import load_tensors
-from open_imagen.training.run import read_recipe
+from open_imagen.training.recipe import read_recipe
 
 WORKER = Path(__file__).with_name("worker.py")
 pytestmark = pytest.mark.skipif(
@@ -76,7 +76,7 @@ LOOKING = (
     "train.sample_every=32",
     "train.validate_every=32",
     "stage.sampling.steps=3",
-    "ema.lengths=[0.05]",
+    "ema.sigma_rel=[0.05]",
     "ema.snapshot_every=48",
 )
 
@@ -101,7 +101,7 @@ def test_two_processes_sample_validate_and_export_what_one_does(tmp_path, looked
         [json.loads(line) for line in (f / "validation.jsonl").read_text().splitlines()]
         for f in (out, tmp_path)
     )
-    assert [line["images"] for line in others] == [32, 64, 96]
+    assert [line["images_seen"] for line in others] == [32, 64, 96]
     for line, other in zip(lines, others, strict=True):
         assert other["loss"] == pytest.approx(line["loss"], abs=1e-4)
         assert other["by_time"] == pytest.approx(line["by_time"], abs=1e-4)

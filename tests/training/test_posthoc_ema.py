@@ -5,7 +5,7 @@ import torch
 
 from open_imagen.errors import ConfigError, DataError
 from open_imagen.storage import save_tensors
-from open_imagen.training.averages import (
+from open_imagen.training.posthoc_ema import (
     Profile,
     coefficients,
     combined,

@@ -13,12 +13,12 @@ from open_imagen.config import plain
 from open_imagen.data import open_source
 from open_imagen.errors import ConfigError, TrainingError
 from open_imagen.storage import load_tensors, read_json, write_json
-from open_imagen.training.averages import snapshots
+from open_imagen.training.callbacks import Log
 from open_imagen.training.compatibility import compare, settings_of
 from open_imagen.training.integrity import CHECKSUMS, find_damage, find_nonfinite
-from open_imagen.training.reporting import Log
-from open_imagen.training.run import read_recipe
-from open_imagen.training.trainer import Trainer
+from open_imagen.training.loop import Trainer
+from open_imagen.training.posthoc_ema import find_snapshots
+from open_imagen.training.recipe import read_recipe
 from standins import WordEncoder
 
 TINY = Path(__file__).parents[2] / "recipes" / "tiny.toml"
@@ -55,7 +55,7 @@ def begun(tmp_path_factory):
 
 REFUSED = {
     "optim.name=muon": "optim.name: adamw in the checkpoint, muon in the recipe",
-    "ema.lengths=[0.05]": "ema.lengths: [] in the checkpoint, [0.05] in the recipe",
+    "ema.sigma_rel=[0.05]": "ema.sigma_rel: [] in the checkpoint, [0.05] in the recipe",
     "data.num_captions=30": "data.num_captions: 20 in the checkpoint, 30 in the recipe",
     "stage.objective.prediction=eps": "stage.objective.prediction: x in the checkpoint, eps in",
     "stage.objective.max_weight=5.0": "stage.objective.max_weight: 100.0 in the checkpoint, 5.0",
@@ -90,8 +90,8 @@ FREE = (
     "train.log_every=7",
     "train.save_every=8",
     "train.sample_every=9",
-    "train.keep=1",
-    "train.minutes=3.0",
+    "train.keep_checkpoints=1",
+    "train.stop_after_minutes=3.0",
     "train.accumulate=2",
     "train.prompts=[]",
     "stage.sampling.steps=3",
@@ -103,7 +103,7 @@ def test_a_run_may_last_longer_and_tell_more(begun, caplog):
     made = trainer(begun, *FREE)
     with caplog.at_level(logging.WARNING, "open_imagen.training"):
         made.begin()
-    assert (made.seen, made.changes, caplog.messages) == (32, [], [])
+    assert (made.images_seen, made.folder.changes, caplog.messages) == (32, [], [])
 
 
 def test_a_new_learning_rate_is_recorded(tmp_path, caplog):
@@ -178,7 +178,7 @@ def test_checkpoints_of_earlier_versions_are_gone_on_from(tmp_path):
     for setting, told in {
         "optim.name=muon": "state of the optimiser (optim.name): exp_avg, exp_avg_sq, step in the "
         "checkpoint, exp_avg, exp_avg_sq, momentum, step in the recipe",
-        "ema.lengths=[0.05]": "ema.lengths: none in the checkpoint, 0.050 in the recipe",
+        "ema.sigma_rel=[0.05]": "ema.sigma_rel: none in the checkpoint, 0.050 in the recipe",
         "stage.network.channels=64": "stage.network.channels: 32 in the checkpoint, 64",
     }.items():
         with pytest.raises(ConfigError) as caught:
@@ -196,7 +196,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     made = trainer(tmp_path, "train.save_every=16")
 
     def spoil(trainer):
-        if trainer.seen == 48:  # the loss of this step was fine
+        if trainer.images_seen == 48:  # the loss of this step was fine
             state = trainer.optimizer.state[next(trainer.network.parameters())]
             state["exp_avg_sq"].view(-1)[0] = float("inf")
 
@@ -215,7 +215,12 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
 def test_weights_whose_loss_is_not_finite_do_not_push_good_ones_out(tmp_path):
     # A learning rate that ruins the weights in one step, and a save after each.
     trainer(tmp_path, "train.images=32", "train.save_every=16").fit()
-    settings = ("train.save_every=16", "optim.lr=1e30", "optim.warmup=0", "train.keep=2")
+    settings = (
+        "train.save_every=16",
+        "optim.lr=1e30",
+        "optim.warmup=0",
+        "train.keep_checkpoints=2",
+    )
     for _ in range(3):
         with pytest.raises(TrainingError) as caught:
             trainer(tmp_path, *settings, "train.images=960").fit()
@@ -230,14 +235,14 @@ def test_weights_whose_loss_is_not_finite_do_not_push_good_ones_out(tmp_path):
 
 
 def test_the_message_names_a_good_checkpoint_and_not_a_damaged_one(tmp_path):
-    made = trainer(tmp_path, "train.save_every=16", "train.patience=1")
+    made = trainer(tmp_path, "train.save_every=16", "train.max_nonfinite_steps=1")
     honest = made.stage.loss
 
     def loss(*given):
-        if made.seen < 48:
+        if made.images_seen < 48:
             return honest(*given)
-        made.checkpoints.settle()
-        newest = made.checkpoints.all()[-1]
+        made.folder.checkpoints.wait()
+        newest = made.folder.checkpoints.all()[-1]
         assert newest.name == "000000000048"
         (newest / "state.json").write_text("{}")
         return honest(*given) * float("nan")
@@ -256,21 +261,21 @@ def test_after_a_kill_no_step_stands_twice_in_the_log(tmp_path):
         pass
 
     def kill(trainer):
-        if trainer.seen == 48:
+        if trainer.images_seen == 48:
             raise Killed
 
-    averages = ("ema.lengths=[0.05]", "ema.snapshot_every=16")
+    averages = ("ema.sigma_rel=[0.05]", "ema.snapshot_every=16")
     log = Log(tmp_path / "run")
     with pytest.raises(Killed):
         trainer(tmp_path, *averages, callbacks=[log, kill]).fit()
     with (tmp_path / "run" / "log.jsonl").open("a") as file:
         file.write('{"images": 50, "lo')  # cut short
-    assert [line.seen for line in snapshots(tmp_path / "run" / "averages")] == [16, 32]
+    assert [line.seen for line in find_snapshots(tmp_path / "run" / "posthoc_ema")] == [16, 32]
     made = trainer(tmp_path, *averages, callbacks=[Log(tmp_path / "run")])
     made.begin()
-    assert [line["images"] for line in records(tmp_path)] == [16, 32]
+    assert [line["images_seen"] for line in records(tmp_path)] == [16, 32]
     made.fit()
-    assert [line["images"] for line in records(tmp_path)] == [16, 32, 48, 64]
+    assert [line["images_seen"] for line in records(tmp_path)] == [16, 32, 48, 64]
     lost = (tmp_path / "run" / "lost-log.jsonl").read_text().splitlines()
     assert [line[:13] for line in lost] == ['{"images": 48', '{"images": 50']
 
@@ -282,7 +287,7 @@ def test_what_a_dead_run_was_writing_is_removed_and_nothing_else(tmp_path):
         run / "samples" / ".000000000064.png.ab_c12x4",
         run / "model" / "base" / ".model.safetensors.abcdefgh",
         run / ".recipe.toml.abcdefgh",
-        run / "averages" / ".000000000064-0.050.safetensors.abcdefgh",
+        run / "posthoc_ema" / ".000000000064-0.050.safetensors.abcdefgh",
     ]
     others = [
         run / "checkpoints" / ".notes.partial" / "x",
@@ -314,7 +319,7 @@ def test_a_second_run_in_the_folder_is_refused_and_removes_nothing(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_with_a_message_and_a_checkpoint(tmp_path, number, caplog):
     def send(trainer):
-        if trainer.seen == 16:
+        if trainer.images_seen == 16:
             os.kill(os.getpid(), number)
 
     made = trainer(tmp_path, "train.save_every=1000", callbacks=[send])
@@ -328,7 +333,7 @@ def test_a_signal_ends_a_run_with_a_message_and_a_checkpoint(tmp_path, number, c
 
 def test_a_second_interrupt_stops_at_once(tmp_path):
     def send(trainer):
-        if trainer.seen == 16:
+        if trainer.images_seen == 16:
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
 

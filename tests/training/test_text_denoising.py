@@ -4,15 +4,20 @@ import pytest
 import torch
 from torch import nn
 
-from open_imagen.cascade.draws import Draws
+from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.cascade.pipeline import load
 from open_imagen.data import open_source
 from open_imagen.errors import ConfigError
 from open_imagen.models.layers import TextLayer
 from open_imagen.storage import load_tensors
-from open_imagen.training.reading import Disturbed, Reading, ReadingConfig, words_of
-from open_imagen.training.run import read_recipe
-from open_imagen.training.trainer import Trainer
+from open_imagen.training.loop import Trainer
+from open_imagen.training.objectives.text_denoising import (
+    Disturbed,
+    Reading,
+    ReadingConfig,
+    words_of,
+)
+from open_imagen.training.recipe import read_recipe
 from open_imagen.types import TextEmbedding
 from standins import WordEncoder
 
@@ -127,7 +132,7 @@ def batch(number=64, length=5, width=8, drop=0.0):
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randn(number, length, 2 * width, generator=generator)
     mask = torch.arange(length) < torch.randint(2, length + 1, (number, 1), generator=generator)
-    draws = Draws.make((number, 3, 2, 2), 0, 3, drop, False)
+    draws = TrainingNoise.sample((number, 3, 2, 2), 0, 3, drop, False)
     return TextEmbedding(tokens * mask[..., None], mask), draws
 
 
@@ -223,7 +228,7 @@ def test_it_learns_and_leaves_all_else_as_it_is(recipe, tmp_path, model_folder):
     assert any(found[name].abs().sum() for name in new if name.endswith("mlp.out.weight"))
     cascade = load(tmp_path / "run" / "model", device="cpu")
     network = cascade.stages["base"].network.config
-    assert (network.text_denoiser, network.text_denoiser_least) == (2, 0.05)
+    assert (network.text_denoiser, network.text_denoiser_threshold) == (2, 0.05)
     assert cascade.trained["base"]["reading"]["layers"] == 2
     assert cascade.trained["base"]["reading"]["images"] == 256
 

@@ -17,10 +17,10 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from open_imagen.data import open_source
-from open_imagen.distributed import joined
-from open_imagen.training.reporting import Samples, Validation
-from open_imagen.training.run import read_recipe
-from open_imagen.training.trainer import Trainer
+from open_imagen.distributed import process_group
+from open_imagen.training.callbacks import Samples, Validation
+from open_imagen.training.loop import Trainer
+from open_imagen.training.recipe import read_recipe
 from standins import WordEncoder
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "tiny.toml"
@@ -49,21 +49,21 @@ def main() -> None:
 
     def die_once(trainer: Trainer) -> None:
         # As a machine does: suddenly. DIE says after how many images; only the first time.
-        if trainer.seen == int(os.environ.get("DIE", -1)) and trainer.world.rank == 1:
-            trainer.checkpoints.settle()
+        if trainer.images_seen == int(os.environ.get("DIE", -1)) and trainer.world.rank == 1:
+            trainer.folder.checkpoints.wait()
             flag = out / "died"
             if not flag.exists():
                 flag.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
 
     held_out = open_source({"kind": "scenes", "num_captions": 5, "seed": 9})
-    with joined(torch.device("cpu")) as world:
+    with process_group(torch.device("cpu")) as world:
         trainer = Trainer(
             config,
             open_source(config.data),
             WordEncoder(),
             [
-                lambda trainer: losses.append([trainer.seen, trainer.told.loss]),
+                lambda trainer: losses.append([trainer.images_seen, trainer.metrics.loss]),
                 Samples(out),
                 Validation(out, held_out, images=32),
                 die_once,
@@ -73,7 +73,7 @@ def main() -> None:
         # What holds on to the process group when it is destroyed can stop a process from ending.
         gc.collect()
         assert not any(isinstance(one, DistributedDataParallel) for one in gc.get_objects())
-        if world.first:
+        if world.is_main_process:
             (out / "losses.json").write_text(json.dumps(losses))
 
 

@@ -230,7 +230,9 @@ class Stage(nn.Module):
         image, logsnr = self.config.augmentation(lowres, level, noise, size)
         return LowRes(image, self.told(logsnr))
 
-    def condition_drawn(self, lowres: Tensor, noise: TrainingNoise, size: tuple[int, int]) -> LowRes:
+    def condition_drawn(
+        self, lowres: Tensor, noise: TrainingNoise, size: tuple[int, int]
+    ) -> LowRes:
         """The same with the random numbers of a training step."""
         how = self.config.augmentation
         if how.warp:

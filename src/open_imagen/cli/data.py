@@ -88,7 +88,7 @@ class Tally:
     def __init__(self, size: int) -> None:
         self.size = size
         self.usable = self.small = self.words = 0
-        self.unusable, self.sizes = Counter[str](), Counter[str]()
+        self.skipped, self.sizes = Counter[str](), Counter[str]()
         self.captions: set[str] = set()
 
     def add(self, image: "Image", caption: str) -> None:
@@ -101,7 +101,7 @@ class Tally:
     def report(self) -> dict[str, Any]:
         return {
             "usable": self.usable,
-            "unusable": {reason: n for reason, n in self.unusable.most_common() if n},
+            "skipped": {reason: n for reason, n in self.skipped.most_common() if n},
             "smaller_than_asked": self.small,
             "distinct_captions": len(self.captions),
             "mean_words": round(self.words / self.usable, 1) if self.usable else 0,
@@ -120,13 +120,13 @@ def _check_shards(data: str, size: int, caption: str, as_json: bool) -> None:
     for name in names:
         reader = Reader(name)
         shard = scan(reader)
-        tally.unusable["truncated tar"] += not shard.whole
+        tally.skipped["truncated tar"] += not shard.whole
         for example in shard.examples:
             try:
                 text, picture = read_example(reader, example, caption)
                 tally.add(decode(picture), text)
             except Unusable as error:
-                tally.unusable[error.reason] += 1
+                tally.skipped[error.reason] += 1
         if not as_json:
             print(f"{name}: {len(shard.examples):,} examples", file=sys.stderr)
     _report({"shards": len(names), **tally.report()}, as_json)
@@ -152,7 +152,7 @@ def _check_folder(data: Path, size: int, as_json: bool) -> None:
         try:
             tally.add(decode(read_file(entry.image)), entry.caption)
         except Unusable as error:
-            tally.unusable[error.reason] += 1
+            tally.skipped[error.reason] += 1
             left_out.append(f"{entry.image}: {error}")
     report = {
         "pictures": len(found.images),

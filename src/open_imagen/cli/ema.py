@@ -1,4 +1,4 @@
-"""imagen average: a model of a finished run with averaged weights of another length."""
+"""imagen ema: post-hoc EMA, a model of a run with averaged weights of another length."""
 
 from pathlib import Path
 
@@ -7,27 +7,31 @@ import typer
 from open_imagen.errors import ConfigError
 
 
-def average(
-    run: Path = typer.Argument(..., metavar="RUN", help="A run folder with averages/ in it."),
-    length: float = typer.Option(
-        ..., "--length", help="Relative to the run, 0.01 to 0.25: how far back it remembers."
+def ema(
+    run: Path = typer.Argument(..., metavar="RUN", help="A run folder with posthoc_ema/ in it."),
+    sigma_rel: float = typer.Option(
+        ...,
+        "--sigma-rel",
+        metavar="S",
+        help="Length of the average relative to the run, 0.01 to 0.25.",
     ),
     images: int = typer.Option(
-        0, "--images", metavar="N", help="When so many had been seen; at the end if not given."
+        0, "--images", metavar="N", help="After this many images of the run; at its end if 0."
     ),
     out: Path = typer.Option(..., "--out", "-o", metavar="DIR", help="The model folder to write."),
 ) -> None:
-    """Choose how long weights are averaged, after training."""
-    from open_imagen.training.averages import combined
-    from open_imagen.training.run import read_recipe
-    from open_imagen.training.trainer import write_model
+    """Choose the length of the weight average (EMA) after training."""
+    from open_imagen.training.export import write_model
+    from open_imagen.training.posthoc_ema import FOLDER, reconstruct
+    from open_imagen.training.recipe import read_recipe
 
     recipe = read_recipe(run / "recipe.toml")
     if recipe.adapter.rank:
         raise ConfigError(
-            f"{run} learned an adapter, whose averages are not a model's.",
+            f"{run} trained an adapter, whose averages are not a model's.",
             "Use its RUN/adapter as it is.",
         )
-    weights, what = combined(run / "averages", length, images)
-    write_model(recipe, weights.items(), out, {"images": what.seen, "average": length})
-    print(f"{out}: averaged over {length:.1%} of the run, at {what.seen:,} images")
+    weights, profile = reconstruct(run / FOLDER, sigma_rel, images)
+    trained = {"images": profile.images_seen, "sigma_rel": sigma_rel}
+    write_model(recipe, weights.items(), out, trained)
+    print(f"{out}: sigma_rel = {sigma_rel} at {profile.images_seen:,} images")

@@ -23,7 +23,7 @@ def embed(
 
     Started by torchrun, every rank takes its share of the captions.
     """
-    from open_imagen.distributed import announced, own_device
+    from open_imagen.distributed import process_device, world_from_env
     from open_imagen.errors import ConfigError
     from open_imagen.text.encoders import load_encoder
     from open_imagen.text.store import Store, shards
@@ -33,7 +33,7 @@ def embed(
         raise ConfigError("--encoder is missing.", "Try: --encoder t5-v1_1-xxl")
     captions, named = _captions(data)
     name = encoder or named
-    (rank, ranks, _), place = announced(), own_device(device)
+    (rank, ranks, _), place = world_from_env(), process_device(device)
     began = time.monotonic()
 
     from rich.console import Console
@@ -75,7 +75,7 @@ def _captions(data: str) -> tuple[Iterator[str], str]:
     from open_imagen.worlds.sources import open_source
 
     if data.endswith(".toml"):
-        from open_imagen.training.run import read_recipe
+        from open_imagen.training.recipe import read_recipe
 
         recipe = read_recipe(Path(data))
         source: Any = open_source(recipe.data)

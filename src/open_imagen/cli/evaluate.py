@@ -216,7 +216,7 @@ def prompts(
     """
     given = read_settings(steps, guidance, sampler, threshold, noise_level)
 
-    from open_imagen.distributed import joined, own_device, world
+    from open_imagen.distributed import process_device, process_group, world
     from open_imagen.evaluation.runs import make_run
     from open_imagen.evaluation.sheet import write_sheet
     from open_imagen.evaluation.suites import open_suite
@@ -224,7 +224,7 @@ def prompts(
 
     check(given)
     chosen = open_suite(suite, count, suite_seed)
-    place = own_device(device)
+    place = process_device(device)
     maker = open_system(
         system,
         place,
@@ -234,9 +234,9 @@ def prompts(
         fast,
         precision or "fp32",
     )
-    with joined(place), counting("pictures") as told:
+    with process_group(place), counting("pictures") as told:
         make_run(maker, chosen, out, images, seed, told)
-        if not world().first:
+        if not world().is_main_process:
             return
         sheet = write_sheet(out)
     number = len(chosen.prompts) * images

@@ -82,7 +82,7 @@ def sweep(
     given = read_settings(steps, guidance, sampler, threshold, noise_level)
 
     from open_imagen.cascade.pipeline import load
-    from open_imagen.distributed import joined, own_device, world
+    from open_imagen.distributed import process_device, process_group, world
     from open_imagen.evaluation.plots import write_figure, write_page
     from open_imagen.evaluation.scores import Scorer, parse_measure
     from open_imagen.evaluation.sheet import write_sheet
@@ -100,7 +100,7 @@ def sweep(
         batch=batch_size,
     )
     grid(plan.axes)
-    place = own_device(device)
+    place = process_device(device)
     looked = [measure.features for measure in measures if measure.features]
     scorer = Scorer(
         read_protocol(protocol, resize, size), reference, read_weights(weights, looked), place,
@@ -109,11 +109,11 @@ def sweep(
     scorer.check(measures)
     prompts = open_suite(suite, count, suite_seed)
     cascade = load(model, str(place), fast=fast, precision=precision or "fp32")
-    with joined(place), counting("pictures") as told:
+    with process_group(place), counting("pictures") as told:
         results = run_sweep(
             cascade, prompts, plan, scorer, out, sampling(given, cascade.stages), told
         )
-        if not world().first:
+        if not world().is_main_process:
             return
         for point in results["points"]:
             write_sheet(out / point["folder"])

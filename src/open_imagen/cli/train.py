@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import torch
     from rich.console import Console
 
-    from open_imagen.training.run import Recipe
+    from open_imagen.training.loop import Callback, Trainer
+    from open_imagen.training.recipe import Recipe
 
 
 def train(
@@ -28,22 +29,22 @@ def train(
 ) -> None:
     """Train one stage. To resume, run the same command again."""
     from open_imagen.config import plain, to_toml
-    from open_imagen.training.run import read_recipe
+    from open_imagen.training.recipe import read_recipe
 
     config = read_recipe(recipe, tuple(assignments))
 
-    from open_imagen.distributed import joined, own_device
+    from open_imagen.distributed import process_device, process_group
     from open_imagen.planning import check_fits
 
-    device = own_device(config.train.device)
+    device = process_device(config.train.device)
     if dry_run:
         _check(config, device)
         print(to_toml(plain(config)), end="")
         check_fits(config, device)
         return
-    with joined(device) as world:
+    with process_group(device) as world:
         check_fits(config, device, world.size)
-        _run(config, device, world.first)
+        _run(config, device, world.is_main_process)
 
 
 def _check(config: "Recipe", device: "torch.device") -> None:
@@ -85,25 +86,25 @@ def _check_encoder(config: "Recipe") -> None:
         )
 
 
-def _run(config: "Recipe", device: "torch.device", first: bool) -> None:
+def _run(config: "Recipe", device: "torch.device", is_main: bool) -> None:
     from rich.console import Console
 
-    console = Console(stderr=True, quiet=not first)
+    console = Console(stderr=True, quiet=not is_main)
     try:
-        with _messages_on(console, first):
-            _train(config, device, first, console)
+        with _messages_on(console, is_main):
+            _train(config, device, is_main, console)
     except KeyboardInterrupt:
-        if first:
-            again = "run the same command again to go on from the newest checkpoint"
+        if is_main:
+            again = "run the same command again to resume from the newest checkpoint"
             print(f"Interrupted; {again}.", file=sys.stderr)
         sys.exit(130)
 
 
 @contextlib.contextmanager
-def _messages_on(console: "Console", first: bool) -> Iterator[None]:
-    """Show what the trainer says: above the bar on a terminal, else as dated lines on stderr.
+def _messages_on(console: "Console", is_main: bool) -> Iterator[None]:
+    """Show the trainer's messages: above the bar on a terminal, else as dated lines on stderr.
 
-    The first process speaks for all.
+    Only the main process shows any.
     """
 
     class AboveBar(logging.Handler):
@@ -111,7 +112,7 @@ def _messages_on(console: "Console", first: bool) -> Iterator[None]:
             console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
 
     handler: logging.Handler = logging.NullHandler()
-    if first:
+    if is_main:
         handler = AboveBar() if console.is_terminal else logging.StreamHandler(sys.stderr)
     if not console.is_terminal:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
@@ -128,12 +129,11 @@ def _messages_on(console: "Console", first: bool) -> Iterator[None]:
         log.setLevel(level)
 
 
-def _train(config: "Recipe", device: "torch.device", first: bool, console: "Console") -> None:
+def _train(config: "Recipe", device: "torch.device", is_main: bool, console: "Console") -> None:
     from open_imagen.text.encoders import load_encoder
-    from open_imagen.training.data_check import check_data
-    from open_imagen.training.progress import ProgressLines, describe_run
-    from open_imagen.training.reporting import Alignment, Bar, Log, Samples, Validation
-    from open_imagen.training.trainer import Trainer
+    from open_imagen.training.callbacks import ProgressBar, ProgressLines
+    from open_imagen.training.callbacks.progress import describe_run
+    from open_imagen.training.loop import Trainer
     from open_imagen.worlds.sources import open_source
 
     source = open_source(config.data, str(device))
@@ -144,38 +144,54 @@ def _train(config: "Recipe", device: "torch.device", first: bool, console: "Cons
     else:
         trainer = Trainer(config, source, load_encoder(config.encoder, device))
     trainer.begin()
-    log = logging.getLogger("open_imagen.training")
-    log.info("%s", describe_run(trainer))
-    asking = f"asking the language model about {config.reading.strange:,} strange words"
-    first_of_all = asking if config.reading.kinds else "embedding the captions"
-    if not console.is_terminal:
-        log.info("%s", first_of_all)
-    with console.status(first_of_all) as status:
-
-        def embedded(done: int, of: int) -> None:
-            status.update(f"embedding the captions: {done:,} of {of:,}")
-
-        trainer.warm(embedded)
-    if config.train.validate_every and config.validation:
-        held_out = open_source(config.validation, str(device))
-        check_data(config.stage, held_out, "validation")
-        trainer.callbacks.append(Validation(config.folder, held_out))
-    if config.train.align_every:
-        from open_imagen.evaluation.scene_runner import scene_scores
-
-        score = functools.partial(scene_scores, count=config.train.align_prompts)
-        trainer.callbacks.append(Alignment(config.folder, score))
-    trainer.callbacks += [Log(config.folder), Samples(config.folder)]
+    logging.getLogger("open_imagen.training").info("%s", describe_run(trainer))
+    _embed_captions(trainer, console)
+    trainer.callbacks += _callbacks(config, device)
     if console.is_terminal:
-        with Bar(console, config.train.images) as bar:
+        with ProgressBar(console, config.train.images) as bar:
             trainer.callbacks.append(bar)
             complete = trainer.fit()
     else:
         trainer.callbacks.append(ProgressLines())
         complete = trainer.fit()
-    if not first:
+    if not is_main:
         return
     if complete:
-        print(f"{trainer.seen:,} images seen; the model is in {config.folder / 'model'}")
+        print(f"{trainer.images_seen:,} images seen; the model is in {config.folder / 'model'}")
     else:
-        print(f"{trainer.seen:,} of {trainer.length:,} images seen; run again to go on")
+        of = f"{trainer.images_seen:,} of {trainer.total_images:,}"
+        print(f"{of} images seen; run the same command again to resume")
+
+
+def _embed_captions(trainer: "Trainer", console: "Console") -> None:
+    """Encode all captions once, with a message."""
+    message, denoising = "embedding the captions", trainer.recipe.text_denoising
+    if denoising.word_classes:
+        message = f"assigning {denoising.oov_words:,} out-of-vocabulary words to known words"
+    if not console.is_terminal:
+        logging.getLogger("open_imagen.training").info("%s", message)
+    with console.status(message) as status:
+
+        def update(done: int, of: int) -> None:
+            status.update(f"embedding the captions: {done:,} of {of:,}")
+
+        trainer.warm(update)
+
+
+def _callbacks(config: "Recipe", device: "torch.device") -> "list[Callback]":
+    """The callbacks that a recipe asks for, but those that show progress."""
+    from open_imagen.training.callbacks import Alignment, Log, Samples, TensorBoard, Validation
+    from open_imagen.training.data_check import check_data
+    from open_imagen.worlds.sources import open_source
+
+    callbacks: list[Callback] = []
+    if config.train.validate_every and config.validation:
+        held_out = open_source(config.validation, str(device))
+        check_data(config.stage, held_out, "validation")
+        callbacks.append(Validation(config.folder, held_out))
+    if config.train.align_every:
+        from open_imagen.evaluation.scene_runner import scene_scores
+
+        score = functools.partial(scene_scores, count=config.train.align_prompts)
+        callbacks.append(Alignment(config.folder, score))
+    return [*callbacks, Log(config.folder), TensorBoard(config.folder), Samples(config.folder)]

@@ -49,11 +49,11 @@ class Several:
         return sum(len(source) for source in self.sources)
 
     @property
-    def unusable(self) -> Counter[str]:
+    def skipped(self) -> Counter[str]:
         """What the sources left out, by reason."""
         counts: Counter[str] = Counter()
         for source in self.sources:
-            counts.update(getattr(source, "unusable", {}))
+            counts.update(getattr(source, "skipped", {}))
         return counts
 
     def batch(self, index: int, size: int) -> Batch:

@@ -56,7 +56,7 @@ class Shards(Tolerant):
         self.readers = [Reader(name) for name in expand(config.path)]
         with ThreadPoolExecutor(8) as pool:
             self.shards: list[Shard] = list(pool.map(scan, self.readers))
-        self.unusable["truncated tar"] = sum(not shard.whole for shard in self.shards)
+        self.skipped["truncated tar"] = sum(not shard.whole for shard in self.shards)
         kept = [(k, shard) for k, shard in enumerate(self.shards) if shard.examples]
         if not kept:
             raise DataError(f"There is no example in {config.path}.")

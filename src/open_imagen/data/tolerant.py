@@ -14,9 +14,9 @@ from open_imagen.errors import ConfigError, DataError
 from open_imagen.types import Batch
 
 ATTEMPTS = 100
-"""Examples tried in place of an unusable one before the data are given up."""
+"""Examples tried in place of a skipped one before the data are given up."""
 ENOUGH = 200
-"""Examples seen before the share of unusable ones means something."""
+"""Examples after which the share of skipped ones is checked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class TolerantConfig:
     workers: int = 2
     """Threads that decode a batch."""
     max_bad: float = 0.1
-    """Largest share of unusable examples before the run stops."""
+    """Largest share of skipped examples before the run stops."""
     max_pixels: int = MAX_PIXELS
     """Larger pictures are refused as decompression bombs."""
 
@@ -48,16 +48,16 @@ class TolerantConfig:
 
 
 class Tolerant:
-    """A Source whose unusable examples are replaced, counted by reason, and too many if they are.
+    """A Source that skips examples it cannot use: it counts them by reason and replaces them.
 
     Attributes:
-        unusable: reason -> how many examples were left out for it, since this source was opened.
+        skipped: reason -> how many examples were skipped for it, since this source was opened.
     """
 
     def __init__(self, path: str, config: TolerantConfig) -> None:
         self.path, self.seed = path, config.seed
         self.max_bad, self.workers = config.max_bad, config.workers
-        self.unusable: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
         self._seen = 0
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(self.workers) if self.workers > 1 else None
@@ -75,7 +75,7 @@ class Tolerant:
         """Examples index to index + size - 1.
 
         Raises:
-            DataError: more than ``max_bad`` of the examples are unusable; the message counts them.
+            DataError: more than ``max_bad`` of the examples were skipped; the message counts them.
         """
         # Several examples a task: threads hand over seldom, and still end at about the same time.
         step = max(1, size // (8 * self.workers))
@@ -83,11 +83,12 @@ class Tolerant:
         tasks = [range(k, min(k + step, index + size)) for k in range(index, index + size, step)]
         made = [example for some in each(self._examples, tasks) for example in some]
         self._seen += size
-        bad = sum(self.unusable.values())
+        bad = sum(self.skipped.values())
         if self._seen >= ENOUGH and bad > self.max_bad * (self._seen + bad):
             raise DataError(
-                f"{bad:,} of {self._seen + bad:,} examples of {self.path} are unusable "
-                f"({told(self.unusable)}), more than data.max_bad = {self.max_bad} allows.",
+                f"{bad:,} of {self._seen + bad:,} examples of {self.path} were skipped "
+                f"({describe_counts(self.skipped)}), more than data.max_bad = {self.max_bad} "
+                "allows.",
                 "Look at the data with: imagen data check; or raise data.max_bad.",
             )
         lowres = [square.lowres for square, _ in made if square.lowres is not None]
@@ -110,9 +111,10 @@ class Tolerant:
             except Unusable as error:
                 if not attempt:
                     with self._lock:
-                        self.unusable[error.reason] += 1
+                        self.skipped[error.reason] += 1
         raise DataError(
-            f"{ATTEMPTS} examples of {self.path} in a row are unusable ({told(self.unusable)})."
+            f"{ATTEMPTS} examples of {self.path} in a row were skipped "
+            f"({describe_counts(self.skipped)})."
         )
 
 
@@ -135,10 +137,10 @@ def check_squares(size: int, crop: int, lowres: int) -> None:
         )
 
 
-def told(unusable: Counter[str]) -> str:
+def describe_counts(counts: Counter[str]) -> str:
     """Counts by reason, the largest first.
 
-    >>> told(Counter({"not a picture": 2, "no caption": 5}))
+    >>> describe_counts(Counter({"not a picture": 2, "no caption": 5}))
     'no caption 5, not a picture 2'
     """
-    return ", ".join(f"{reason} {count:,}" for reason, count in unusable.most_common() if count)
+    return ", ".join(f"{reason} {count:,}" for reason, count in counts.most_common() if count)

@@ -9,7 +9,7 @@ from open_imagen.diffusion.parameterization import check_kind, convert, snr_weig
 from open_imagen.errors import ConfigError, UnknownName
 
 WEIGHTINGS = ("geometric", "min_snr", "simple")
-ERRORS = ("absolute", "squared")
+ERRORS = ("l1", "l2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +20,9 @@ class Objective:
     """What the network puts out: eps (the paper), x or v."""
     space: str = "eps"
     """Where the error is taken: eps (the paper), x or v."""
-    error: str = "squared"
-    """squared (the paper): teaches the mean of what x may be. absolute: teaches its median, so an
-    edge whose place is not quite certain stays an edge (as in SR3, Saharia et al. 2021)."""
+    error: str = "l2"
+    """l2 (the paper): the optimum is the posterior mean of x. l1: it is the median, so that an edge
+    whose position is uncertain stays sharp (as in SR3, Saharia et al. 2021)."""
     weighting: str = "simple"
     """simple: as it is. min_snr: never more than `gamma` on an error in x (Hang et al. 2023).
     geometric: sqrt(SNR) on an error in x, halfway between that and an error in eps, so that neither
@@ -30,7 +30,7 @@ class Objective:
     gamma: float = 5.0
     """The cap of min_snr."""
     max_weight: float = math.inf
-    """Cap on the weight of a squared error in x, whatever the space and weighting. Predicting x
+    """Cap on the weight of an l2 error in x, whatever the space and weighting. Predicting x
     with the loss in v space wants one (100, say): there the weight is 1 / sigma^2."""
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ class Objective:
             raise ConfigError("objective.gamma and objective.max_weight must be above 0.")
 
     def weight(self, logsnr: Tensor) -> Tensor:
-        """The factor on the squared error in ``space``, shape of logsnr."""
+        """The factor on the l2 error in ``space``, shape of logsnr."""
         in_space = snr_weight(self.space, logsnr)
         in_x = in_space
         if self.weighting == "min_snr":
@@ -56,7 +56,7 @@ class Objective:
     def loss(self, prediction: Tensor, x: Tensor, eps: Tensor, z: Tensor, logsnr: Tensor) -> Tensor:
         """Weighted mean error of each example, shape [B].
 
-        An absolute error counts by the root of the weight, as the squared one's root would.
+        The l1 error is weighted by the square root of the weight.
 
         Args:
             prediction: the network's output, shape of x [B, ...].
@@ -65,6 +65,6 @@ class Objective:
         """
         found = convert(prediction, z, logsnr, self.prediction, self.space)
         error = (found - target(self.space, x, eps, logsnr)).flatten(1)
-        if self.error == "absolute":
+        if self.error == "l1":
             return self.weight(logsnr).sqrt() * error.abs().mean(1)
         return self.weight(logsnr) * error.square().mean(1)

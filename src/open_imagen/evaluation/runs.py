@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
-from open_imagen.distributed import gathered, world
+from open_imagen.distributed import all_gather_object, world
 from open_imagen.errors import ConfigError, DataError
 from open_imagen.evaluation.features import Told
 from open_imagen.evaluation.pictures import RUN, read_run
@@ -47,9 +47,9 @@ def make_run(
         "images_per_prompt": images_per_prompt,
         "seed": seed,
     }
-    if world().first:
+    if world().is_main_process:
         _begin(out, header, suite)
-    gathered(None)
+    all_gather_object(None)
     missing = [
         (place, want)
         for place, want in wanted(suite, out, images_per_prompt, seed)
@@ -66,7 +66,7 @@ def make_run(
         done += len(part)
         if told is not None:
             told(system.name, done, total)
-    gathered(None)
+    all_gather_object(None)
 
 
 def wanted(suite: Suite, out: Path, images: int, seed: int) -> Iterator[tuple[Path, Want]]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from open_imagen.cascade.pipeline import Cascade
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.distributed import gathered, world
+from open_imagen.distributed import all_gather_object, world
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.evaluation.features import Told
 from open_imagen.evaluation.pictures import open_pictures
@@ -194,9 +194,9 @@ def run_sweep(
     for point in points:
         settings_of(point, sweep.axes, cascade, given or {})
     header = _header(cascade, suite, sweep, scorer)
-    if world().first:
+    if world().is_main_process:
         _begin(out, header)
-    gathered(None)
+    all_gather_object(None)
     for number, point in enumerate(points):
         folder = out / "points" / point.slug
         settings, stages = settings_of(point, sweep.axes, cascade, given or {})
@@ -210,12 +210,12 @@ def run_sweep(
         make_run(system, suite, folder, sweep.images_per_prompt, sweep.seed, here)
         if number % world().size == world().rank:
             _score(folder, sweep.measures, scorer)
-    gathered(None)
+    all_gather_object(None)
     results = {**header, "points": [_result(out, point) for point in points]}
-    if world().first:
+    if world().is_main_process:
         write_json(out / "results.json", results)
         write_text(out / "table.csv", table(results))
-    gathered(None)
+    all_gather_object(None)
     return results
 
 

@@ -349,15 +349,15 @@ def check_image_channels(channels: int) -> None:
 
 
 class TextDenoiser(nn.ModuleList):
-    """Layers that undo what a word that was never shown does to the text.
+    """Layers that denoise embeddings of captions with out-of-vocabulary words.
 
-    A caption of which they change less than the share ``least``, in squares of its tokens, has no
-    such word, and stays as it is.
+    Where the relative change of a caption (mean squared) is below ``threshold``, it has no such
+    word, and its embedding is left as it is.
     """
 
-    def __init__(self, layers: Iterable[TextLayer], least: float = 0.0) -> None:
+    def __init__(self, layers: Iterable[TextLayer], threshold: float = 0.0) -> None:
         super().__init__(layers)
-        self.least = least
+        self.threshold = threshold
 
     def forward(self, text: TextEmbedding) -> TextEmbedding:
         if not len(self):
@@ -366,7 +366,7 @@ class TextDenoiser(nn.ModuleList):
         for layer in self:
             found = layer(found)
         change = TextEmbedding(found.tokens - text.tokens, text.mask)
-        changed = (change.mean_square() > self.least * text.mean_square())[:, None, None]
+        changed = (change.mean_square() > self.threshold * text.mean_square())[:, None, None]
         return text._replace(tokens=torch.where(changed, found.tokens, text.tokens))
 
 

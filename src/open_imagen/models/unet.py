@@ -67,10 +67,10 @@ class UNetConfig:
     """Transformer layers over the frozen text, learned with the network, before all else that
     reads it; 0 for none, as in the paper."""
     text_denoiser: int = 0
-    """Layers before those, which undo what a word that was never shown does to the frozen text;
-    they learn without pictures (training/reading.py). 0 for none, as in the paper."""
-    text_denoiser_least: float = 0.0
-    """Share of a caption, in squares of its tokens, of which they must change more to be heeded."""
+    """Layers before those, which denoise embeddings of out-of-vocabulary words; they are trained
+    without images (training/objectives/text_denoising.py). 0 for none, as in the paper."""
+    text_denoiser_threshold: float = 0.0
+    """Minimum relative change (mean squared) below which the denoised embedding is ignored."""
     text_norm: str = "layer"
     """Norm of the text in attention: layer (the paper) or group (DeepFloyd IF)."""
     pooling: str = "attention"
@@ -164,7 +164,7 @@ class UNet(nn.Module):
             [TextLayer(config.text_width) for _ in range(number)]
             for number in (config.text_denoiser, config.text_layers)
         )
-        self.text_denoiser = TextDenoiser(denoiser, config.text_denoiser_least)
+        self.text_denoiser = TextDenoiser(denoiser, config.text_denoiser_threshold)
         self.text_layers = nn.ModuleList(layers)
         self.pooled_text = PooledText(
             config.text_width, embedding, config.pooling, config.pooling_head_width

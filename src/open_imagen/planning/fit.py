@@ -8,7 +8,7 @@ import torch
 from open_imagen.devices import free_memory, has_bf16
 from open_imagen.errors import ConfigError, OpenImagenWarning
 from open_imagen.planning.plan import GIB, memory_of, run_of
-from open_imagen.training.run import Recipe
+from open_imagen.training.recipe import Recipe
 
 CERTAIN = 1.25
 """Estimates of a step's peak are right to a quarter: a run that needs more than that is refused."""

@@ -14,8 +14,8 @@ from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.models.registry import PRESETS, construct, resolve
 from open_imagen.models.survey import Survey, count
 from open_imagen.planning.accelerators import ACCELERATORS, Accelerator
-from open_imagen.training.optim import OptimConfig, state_numbers
-from open_imagen.training.run import Recipe, read_recipe
+from open_imagen.training.optim import OptimConfig, count_state
+from open_imagen.training.recipe import Recipe, read_recipe
 
 GIB = 2**30
 SHARDINGS = ("none", "full")
@@ -186,7 +186,7 @@ def run_of(recipe: Recipe) -> _Run:
 
 def _state(name: str, config: Any, optimiser: OptimConfig) -> int:
     with torch.device("meta"):
-        return state_numbers(construct(name, config), optimiser)
+        return count_state(construct(name, config), optimiser)
 
 
 def _kept(found: Survey, recomputed: bool) -> int:

@@ -1,9 +1,9 @@
 """Save, prune and resume the training state.
 
-A checkpoint is a folder named after the images seen. It is written beside its place and renamed,
-so that it is whole or not there at all; SHA256SUMS tells later whether it still is what was
-written. Tensors go through torch.distributed.checkpoint into safetensors files; nothing in it needs
-unpickling.
+A checkpoint is a folder named after the images seen. It is written under a temporary name and
+renamed, so that it is complete or not there; SHA256SUMS tells whether its files are still what was
+written. Tensors go through torch.distributed.checkpoint into safetensors files; nothing is
+unpickled.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save, save
 from torch.distributed.tensor import DTensor
 
-from open_imagen.distributed import gathered, world
+from open_imagen.distributed import all_gather_object, world
 from open_imagen.errors import CheckpointError, OpenImagenError, OutputError
 from open_imagen.storage import read_json, write_json
 from open_imagen.training.ema import Ema
@@ -40,14 +40,15 @@ from open_imagen.training.integrity import (
     find_nonfinite,
     write_checksums,
 )
-from open_imagen.training.optim import Mixed
+from open_imagen.training.migration import migrate_state
+from open_imagen.training.optim import CombinedOptimizer
 
 log = logging.getLogger("open_imagen.training")
 
-FORMAT = 2
-"""Of state.json: from 2 on there are checksums. Checkpoints without a format are read, too."""
+FORMAT = 3
+"""Of state.json: from 2 on there are checksums. Earlier formats are read (migration.py)."""
 Check = Callable[[dict[str, Any], dict[str, tuple[int, ...]]], None]
-"""(what a checkpoint says of itself, shapes of its tensors by name): raises if it does not fit."""
+"""(state.json, shapes of the tensors by name): raises if the run cannot resume from it."""
 
 
 class Checkpoints:
@@ -59,11 +60,11 @@ class Checkpoints:
         self._pending: Future[Path] | None = None
         self._group: Any = None
         self._written: set[Path] = set()
-        """Those that this process has written, or gone on from."""
-        _hush()
+        """Checkpoints that this process has written, or resumed from."""
+        _silence_torch()
 
     def all(self) -> list[Path]:
-        """Whole checkpoints, oldest first."""
+        """Complete checkpoints, oldest first."""
         if not self.folder.is_dir():
             return []
         return sorted(
@@ -72,44 +73,46 @@ class Checkpoints:
 
     def save(
         self,
-        seen: int,
+        images_seen: int,
         tensors: Mapping[str, Tensor],
-        facts: dict[str, Any],
+        state: dict[str, Any],
         wait: bool = True,
     ) -> None:
         """Write a checkpoint, then remove the oldest beyond ``keep``.
 
-        Without ``wait`` the tensors are copied and written while training goes on; an error then
-        comes from `settle`, or from the next save. With shards every process must call it; of
-        whole tensors the first process writes its own.
+        Without ``wait`` the tensors are copied and written while training goes on; an error is
+        then raised by `wait`, or by the next save. With shards every process must call it; of
+        full tensors the main process writes its own.
 
         Raises:
             OutputError: no space or no permission; earlier checkpoints stay as they are.
         """
-        self.settle()
+        self.wait()
         sharded = any(isinstance(tensor, DTensor) for tensor in tensors.values())
-        final = self.folder / f"{seen:012d}"
-        if final in self._written or not (sharded or world().first):
+        final = self.folder / f"{images_seen:012d}"
+        if final in self._written or not (sharded or world().is_main_process):
             return
         self._written.add(final)
         partial = self.folder / f".{final.name}.partial"
-        with self._told(final, partial):
-            if world().first:
+        with self._explain_errors(final, partial):
+            if world().is_main_process:
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir(parents=True)
             if sharded:
                 dist.barrier()
-            write = self._sharded if sharded else self._whole
+            write = self._copy_shards if sharded else self._copy_full
             finish = write(partial, tensors)
         thread = ThreadPoolExecutor(1, "checkpoint")
-        facts = {"format": FORMAT, "seen": seen, **facts}
-        self._pending = thread.submit(self._finish, finish, final, partial, facts)
+        state = {"format": FORMAT, "images_seen": images_seen, **state}
+        self._pending = thread.submit(self._finish, finish, final, partial, state)
         thread.shutdown(wait=False)
         if wait:
-            self.settle()
+            self.wait()
 
-    def _whole(self, folder: Path, tensors: Mapping[str, Tensor]) -> Callable[[], dict[str, str]]:
-        """Copy; what is returned writes the copy, and returns checksums of its files by name."""
+    def _copy_full(
+        self, folder: Path, tensors: Mapping[str, Tensor]
+    ) -> Callable[[], dict[str, str]]:
+        """Copy; the returned function writes the copy, and returns checksums of its files."""
         packed = torch.contiguous_format
         copies = {
             name: tensor.detach().to("cpu", copy=True, memory_format=packed)
@@ -123,9 +126,11 @@ class Checkpoints:
 
         return finish
 
-    def _sharded(self, folder: Path, tensors: Mapping[str, Tensor]) -> Callable[[], dict[str, str]]:
-        """Copy and begin to write; what is returned waits for all processes, of which each reads
-        its own files for the checksums."""
+    def _copy_shards(
+        self, folder: Path, tensors: Mapping[str, Tensor]
+    ) -> Callable[[], dict[str, str]]:
+        """Copy and begin to write; the returned function waits for all processes, each of which
+        reads its own files for the checksums."""
         # Collectives of a save beside those of training need a group of their own.
         if self._group is None:
             self._group = dist.new_group(backend="gloo")
@@ -154,12 +159,12 @@ class Checkpoints:
         finish: Callable[[], dict[str, str]],
         final: Path,
         partial: Path,
-        facts: dict[str, Any],
+        state: dict[str, Any],
     ) -> Path:
-        with self._told(final, partial):
+        with self._explain_errors(final, partial):
             known = finish()
-            if world().first:  # whose part of a save ends when every process has written its own
-                write_json(partial / "state.json", facts)
+            if world().is_main_process:  # which waits for the shards of the others
+                write_json(partial / "state.json", state)
                 write_checksums(partial, known)
                 _flush(partial)
                 if final.exists():
@@ -170,24 +175,24 @@ class Checkpoints:
                     _remove(old)
         return final
 
-    def settle(self, wait: bool = True) -> None:
-        """Wait until nothing is being written, or only look whether something went wrong.
+    def wait(self, block: bool = True) -> None:
+        """Wait until nothing is being written; without ``block`` only raise a past error.
 
         Raises:
             OutputError: the last save failed.
         """
-        if self._pending is not None and (wait or self._pending.done()):
+        if self._pending is not None and (block or self._pending.done()):
             pending, self._pending = self._pending, None
             pending.result()
 
     def finish_writing(self) -> None:
-        """Wait for a save of this process alone, if the run ends by an error: the folder is
-        another's afterwards."""
+        """Wait for a save of this process alone, if the run ends with an error: another run may
+        have the folder afterwards."""
         if self._group is None and self._pending is not None:
             wait_for([self._pending])
 
     @contextlib.contextmanager
-    def _told(self, final: Path, partial: Path) -> Iterator[None]:
+    def _explain_errors(self, final: Path, partial: Path) -> Iterator[None]:
         try:
             yield
         except (OSError, SafetensorError, CheckpointException) as error:
@@ -199,59 +204,59 @@ class Checkpoints:
             ) from error
 
     def newest_good(self) -> Path | None:
-        """The newest checkpoint whose files are what was written."""
+        """The newest checkpoint whose files match their checksums."""
         return next((path for path in reversed(self.all()) if not find_damage(path)), None)
 
     def load_newest(self, tensors: Mapping[str, Tensor], check: Check) -> dict[str, Any] | None:
         """Fill ``tensors`` from the newest good checkpoint, whatever number of processes wrote it.
 
-        Damaged ones, and those with numbers that are not finite, are passed over and set aside.
-        Every process must call it: all load the same one.
+        Damaged ones, and those with non-finite numbers, are skipped and set aside. Every process
+        must call it: all load the same one.
 
         Returns:
-            What it says of itself; None if there is no checkpoint at all.
+            Its state.json; None if there is no checkpoint at all.
 
         Raises:
             CheckpointError: there are some, but none is good.
             OpenImagenError: of ``check``.
         """
-        found = gathered(self.all())[0]  # other machines may see a file system of a moment ago
-        passed: dict[Path, str] = {}
+        found = all_gather_object(self.all())[0]  # file systems of other machines may lag behind
+        skipped: dict[Path, str] = {}
         for path in reversed(found):
-            problem = _agreed(find_damage(path, world().rank, world().size))
-            facts, problem = (None, problem) if problem else self._load(path, tensors, check)
-            if facts is not None:
-                self._pass_over(passed, path)
+            problem = _first_problem(find_damage(path, world().rank, world().size))
+            state, problem = (None, problem) if problem else self._load(path, tensors, check)
+            if state is not None:
+                self._report_skipped(skipped, path)
                 self._written.add(path)
-                return facts
-            passed[path] = problem
-        if not passed:
+                return state
+            skipped[path] = problem
+        if not skipped:
             return None
-        listed = "\n".join(f"  {path.name}: {problem}" for path, problem in passed.items())
+        listed = "\n".join(f"  {path.name}: {problem}" for path, problem in skipped.items())
         raise CheckpointError(
-            f"No checkpoint in {self.folder} can be gone on from:\n{listed}",
+            f"No checkpoint in {self.folder} can be resumed from:\n{listed}",
             "Bring one back from a copy, or begin again under another name (or out).",
         )
 
     def _load(
         self, path: Path, tensors: Mapping[str, Tensor], check: Check
     ) -> tuple[dict[str, Any] | None, str]:
-        """What a checkpoint says of itself, when ``tensors`` are filled from it; or why not."""
+        """state.json of a checkpoint, when ``tensors`` are filled from it; or why they are not."""
         target = {name: tensor.detach() for name, tensor in tensors.items()}
         reader = HuggingFaceStorageReader(str(path))
-        facts: dict[str, Any] = {}
+        state: dict[str, Any] = {}
         shapes: dict[str, tuple[int, ...]] = {}
         problem = ""
         try:
-            facts = read_json(path / "state.json")
+            state = migrate_state(read_json(path / "state.json"))
             stored: Any = reader.read_metadata().state_dict_metadata
             shapes = {name: tuple(one.size) for name, one in stored.items()}
-            int(facts["seen"])
+            int(state["images_seen"])
         except (OSError, SafetensorError, OpenImagenError, *_MALFORMED) as error:
             problem = _reason(error)
-        if problem := _agreed(problem):
+        if problem := _first_problem(problem):
             return None, problem
-        check(facts, shapes)
+        check(state, shapes)
         packed = {name: torch.empty_like(t).contiguous() for name, t in target.items()}
         try:
             load(
@@ -263,26 +268,26 @@ class Checkpoints:
                 problem = f"{name} is not finite"
         except (Exception, CheckpointException) as error:
             problem = _reason(error)
-        if problem := _agreed(problem):
+        if problem := _first_problem(problem):
             return None, problem
         with torch.no_grad():
             for name, tensor in target.items():
                 tensor.copy_(packed[name])
-        return facts, ""
+        return state, ""
 
-    def _pass_over(self, passed: Mapping[Path, str], chosen: Path) -> None:
-        if not world().first:
+    def _report_skipped(self, skipped: Mapping[Path, str], chosen: Path) -> None:
+        if not world().is_main_process:
             return
-        for path, problem in passed.items():
+        for path, problem in skipped.items():
             aside = self._set_aside(path)
             log.warning(
-                "The checkpoint %s cannot be used (%s); it is kept as %s. Going on from the one "
+                "The checkpoint %s cannot be used (%s); it is kept as %s. Resuming from the one "
                 "before, %s.",
                 *(path, problem, aside.name, chosen.name),
             )
 
     def _set_aside(self, path: Path) -> Path:
-        """Rename a damaged checkpoint, so that it neither counts as one nor is in the way."""
+        """Rename a damaged checkpoint, so that it no longer counts as one."""
         aside = path.with_name(f"{path.name}.damaged")
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)
@@ -290,16 +295,16 @@ class Checkpoints:
 
 
 _MALFORMED = (ValueError, KeyError, TypeError, IndexError)
-"""What readers raise of a header that is not one."""
+"""Errors of readers of a damaged header."""
 
 
-def _agreed(problem: str) -> str:
-    """The first problem that any process has."""
-    return next(filter(None, gathered(problem)), "")
+def _first_problem(problem: str) -> str:
+    """The first problem that any process has, in every process."""
+    return next(filter(None, all_gather_object(problem)), "")
 
 
 def _remove(path: Path) -> None:
-    """Remove a checkpoint: out of sight at once, so that no half of it is ever seen."""
+    """Remove a checkpoint: hidden at once, so that it is never seen incomplete."""
     hidden = path.with_name(f".{path.name}.partial")
     shutil.rmtree(hidden, ignore_errors=True)
     path.rename(hidden)
@@ -307,7 +312,7 @@ def _remove(path: Path) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """In a few words; torch wraps what happened in each process."""
+    """An error in a few words; torch wraps those of each process."""
     failures = getattr(error, "failures", {})
     for failure in failures.values():
         error = failure[0]
@@ -315,7 +320,9 @@ def _reason(error: BaseException) -> str:
     return str(text).splitlines()[0]
 
 
-def training_tensors(network: nn.Module, ema: Ema, optimizer: Mixed) -> dict[str, Tensor]:
+def training_tensors(
+    network: nn.Module, ema: Ema, optimizer: CombinedOptimizer
+) -> dict[str, Tensor]:
     """Everything that changes while training, under stable names."""
     tensors: dict[str, Tensor] = dict(ema.state())
     state = optimizer.state
@@ -327,11 +334,11 @@ def training_tensors(network: nn.Module, ema: Ema, optimizer: Mixed) -> dict[str
     return tensors
 
 
-def _hush() -> None:
-    """No notices of torch that a save is of one process, which is what we mean."""
-    place = "torch.distributed.checkpoint"
-    warnings.filterwarnings("ignore", category=UserWarning, module=place.replace(".", r"\."))
-    logging.getLogger(place).setLevel(logging.ERROR)
+def _silence_torch() -> None:
+    """No notices of torch that a save is of one process, as intended."""
+    module = "torch.distributed.checkpoint"
+    warnings.filterwarnings("ignore", category=UserWarning, module=module.replace(".", r"\."))
+    logging.getLogger(module).setLevel(logging.ERROR)
 
 
 def _flush(folder: Path) -> None:

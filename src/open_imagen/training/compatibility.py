@@ -1,6 +1,6 @@
-"""What may change between a checkpoint and the recipe that goes on from it.
+"""What may change between a checkpoint and the recipe that resumes from it.
 
-A checkpoint records what it was made with, as settings under dotted names ("optim.name"). On
+A checkpoint records how it was made, as settings under dotted names ("optim.name"). On
 resume these are compared one by one. A setting that is not in the tables below must be as it was.
 """
 
@@ -33,15 +33,15 @@ FREE = (
     "train.*_every",
     "train.align_prompts",
     "train.prompts",
-    "train.patience",
-    "train.minutes",
-    "train.within",
-    "train.keep",
+    "train.max_nonfinite_steps",
+    "train.stop_after_minutes",
+    "train.time_budget_minutes",
+    "train.keep_checkpoints",
     "data*.workers",
     "data*.max_bad",
     "data*.max_pixels",
 )
-"""Changed without a word: how long, where, how fast, and what is told on the way."""
+"""Changed without a message: how long, where, how fast, and what is recorded on the way."""
 RECORDED = (
     "embeddings",
     "optim.lr",
@@ -66,7 +66,7 @@ RECORDED = (
 
 
 class Change(NamedTuple):
-    """A setting that a checkpoint has otherwise."""
+    """A setting that has another value in the checkpoint."""
 
     key: str
     before: str
@@ -82,7 +82,7 @@ def settings_of(recipe: Mapping[str, Any], network: Any, data: Any) -> dict[str,
     Args:
         recipe: all its settings.
         network: those of the network, with the preset's filled in.
-        data: what the source says of itself, which is more than the recipe does.
+        data: the description of the source, which has more than the recipe.
     """
     values = {**recipe, "data": data, "stage": {**recipe["stage"], "network": network}}
     if not recipe["adapter"]["rank"]:
@@ -107,16 +107,16 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
 
 
 def check_checkpoint(
-    facts: Mapping[str, Any],
+    state: Mapping[str, Any],
     shapes: Mapping[str, tuple[int, ...]],
     settings: dict[str, Any],
     own: Mapping[str, tuple[int, ...]],
     run: Path,
 ) -> list[Change]:
-    """Whether a run can go on from a checkpoint; the `RECORDED` changes.
+    """Whether a run can resume from a checkpoint; the `RECORDED` changes.
 
     Args:
-        facts: what the checkpoint says of itself.
+        state: state.json of the checkpoint.
         shapes: of its tensors, by name.
         settings: `settings_of` the run.
         own: shapes of the run's tensors.
@@ -124,10 +124,10 @@ def check_checkpoint(
     Raises:
         ConfigError: it cannot; everything that differs is named.
     """
-    before = facts.get("settings")
+    before = state.get("settings")
     if before is None:  # an earlier version recorded the network and the adapter alone
-        before = {"stage": {"network": facts.get("network", {})}}
-        before["adapter"] = facts.get("adapter") or {"rank": 0}
+        before = {"stage": {"network": state.get("network", {})}}
+        before["adapter"] = state.get("adapter") or {"rank": 0}
     changes = compare(before, settings)
     refused = [change for change in changes if not _matches(change.key, RECORDED)]
     differences = [str(change) for change in refused] or tensor_differences(shapes, own)
@@ -141,9 +141,9 @@ def _changed(run: Path, differences: list[str]) -> ConfigError:
     if any(one.startswith("data.") and "path: " in one for one in differences):
         moved = " If the same data has only moved, keep data.path and put a link there."
     return ConfigError(
-        f"The run in {run} cannot go on with this recipe. What differs:\n  "
+        f"The run in {run} cannot resume with this recipe. What differs:\n  "
         + "\n  ".join(differences),
-        "Put these settings back to go on; or begin another run, with another name (or out), and "
+        "Put these settings back to resume; or begin another run, with another name (or out), and "
         f"train.init = the model of this one to start from its weights.{moved}",
     )
 
@@ -155,7 +155,7 @@ def tensor_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
     """
     differences = []
     for what, pattern in (
-        ("ema.lengths", r"ema@(\d\.\d+)\."),
+        ("ema.sigma_rel", r"ema@(\d\.\d+)\."),
         ("state of the optimiser (optim.name)", r"optimizer\.(\w+)\."),
     ):
         own, other = (

@@ -51,7 +51,7 @@ def check_data(stage: StageConfig, source: Source, section: str = "data") -> Non
             _check_lowres_wanted(stage, part.section, sides.lowres)
             _check_side(stage, part.section, sides)
             _check_factor(stage, part.section, sides)
-    _check_alike(known)
+    _check_same_sides(known)
     for part in parts:
         _check_channels(stage, part)
         if next(iter(part.source.captions()), None) is None:
@@ -80,8 +80,8 @@ def check_examples(stage: StageConfig, source: Source, section: str = "data") ->
             check_batch(stage, part.source.batch(0, 1), part.section)
 
 
-def checked(batches: Iterator[Batch], stage: StageConfig) -> Iterator[Batch]:
-    """The same batches, the first one checked."""
+def check_first(batches: Iterator[Batch], stage: StageConfig) -> Iterator[Batch]:
+    """The same batches, after a check of the first one."""
     try:
         first = next(batches)
         check_batch(stage, first)
@@ -99,30 +99,35 @@ def check_batch(stage: StageConfig, batch: Batch, section: str = "data") -> None
     """
     network, shape = resolve(stage.network)[1], tuple(batch.images.shape)
     channels = getattr(network, "image_channels", 3)
-    told = f"The images of {section} are {list(shape)} {str(batch.images.dtype)[6:]}"
+    described = f"The images of {section} are {list(shape)} {str(batch.images.dtype)[6:]}"
     if len(shape) != 4 or shape[0] != batch.size or batch.images.dtype != torch.uint8:
-        raise DataError(f"{told}, not {batch.size} captioned images of uint8 [B, C, H, W].")
+        raise DataError(f"{described}, not {batch.size} captioned images of uint8 [B, C, H, W].")
     if shape[1] != channels:
-        raise DataError(f"{told}; stage.network.image_channels = {channels} needs {channels}.")
+        raise DataError(f"{described}; stage.network.image_channels = {channels} needs {channels}.")
     sides, resolution = shape[2:], stage.resolution
     if sides != (resolution,) * 2 and not stage.lowres:
-        raise DataError(f"{told}; stage.resolution = {resolution} needs {resolution}x{resolution}.")
+        raise DataError(
+            f"{described}; stage.resolution = {resolution} needs {resolution}x{resolution}."
+        )
     if any(side > resolution or side % network.divisor for side in sides):
         raise DataError(
-            f"{told}; stage.resolution = {resolution} takes sides up to {resolution} that are "
+            f"{described}; stage.resolution = {resolution} takes sides up to {resolution} that are "
             f"multiples of {network.divisor}."
         )
     if (batch.lowres is not None) != bool(stage.lowres):
         there = "a" if batch.lowres is not None else "no"
-        raise DataError(f"{told} with {there} low-resolution input; stage.lowres = {stage.lowres}.")
+        raise DataError(
+            f"{described} with {there} low-resolution input; stage.lowres = {stage.lowres}."
+        )
     if batch.lowres is None:
         return
     small = tuple(batch.lowres.shape)
     exact = [side * stage.lowres / resolution for side in sides]
     if small[:2] != shape[:2] or list(small[2:]) != exact:
         raise DataError(
-            f"{told} with low-resolution inputs {list(small)}; stage.resolution = {resolution} and "
-            f"stage.lowres = {stage.lowres} enlarge {resolution / stage.lowres:g} times."
+            f"{described} with low-resolution inputs {list(small)}; stage.resolution = "
+            f"{resolution} and stage.lowres = {stage.lowres} enlarge "
+            f"{resolution / stage.lowres:g} times."
         )
 
 
@@ -236,7 +241,7 @@ def _check_factor(stage: StageConfig, section: str, sides: Sides) -> None:
         )
 
 
-def _check_alike(known: dict[str, Sides]) -> None:
+def _check_same_sides(known: dict[str, Sides]) -> None:
     """Parts of a mixture end up in one batch."""
     sides = {section: one.crop or one.size for section, one in known.items()}
     first = next(iter(sides), "")

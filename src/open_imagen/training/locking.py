@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from open_imagen.distributed import gathered, world
+from open_imagen.distributed import all_gather_object, world
 from open_imagen.errors import OutputError, TrainingError
 from open_imagen.locks import FileLock, InUse
 
@@ -10,7 +10,7 @@ NAME = ".lock"
 
 
 class RunLock:
-    """The lock of a run folder, held by the first process of a run for all of them.
+    """The lock of a run folder, held by the main process of a run for all of them.
 
     Raises:
         TrainingError: another run holds it. All processes of this one learn of it.
@@ -20,12 +20,12 @@ class RunLock:
     def __init__(self, folder: Path) -> None:
         self._lock: FileLock | None = None
         error: OutputError | TrainingError | None = None
-        if world().first:
+        if world().is_main_process:
             try:
                 self._lock = _acquire(folder)
             except (OutputError, TrainingError) as caught:
                 error = caught
-        error = gathered(error)[0]
+        error = all_gather_object(error)[0]
         if error is not None:
             raise error
 

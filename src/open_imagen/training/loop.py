@@ -1,93 +1,66 @@
 """The training loop. Progress is counted in images; run it again to resume."""
 
 import contextlib
-import functools
 import logging
 import math
 import time
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol
 
 import torch
-import torch.utils.checkpoint
 from torch import Tensor
 
-from open_imagen.cascade.draws import Draws
-from open_imagen.cascade.folder import (
-    load_into,
-    locate,
-    read_header,
-    write_adapter,
-    write_folder,
-)
+from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.cascade.stage import Stage
-from open_imagen.config import plain, to_toml
+from open_imagen.config import plain
 from open_imagen.data.loader import Loader
-from open_imagen.devices import free_memory, has_bf16
-from open_imagen.distributed import gathered, own_device, total, world
-from open_imagen.errors import ConfigError, MissingDependency, TrainingError
-from open_imagen.models.fast import hasten, hasten_learning
-from open_imagen.models.lora import Merged, adapt, adapter_of, frozen_of
-from open_imagen.storage import TensorFile, save_tensors, write_text
-from open_imagen.text.cache import ByLength, Packed, Remembered
-from open_imagen.text.letters import with_letters
-from open_imagen.text.store import Store
-from open_imagen.training.averages import Profile, snapshot_name
-from open_imagen.training.checkpoint import Checkpoints, training_tensors
-from open_imagen.training.compatibility import check_checkpoint, settings_of
-from open_imagen.training.data_check import check_data, check_text, checked
-from open_imagen.training.distill import Distillation, load_teacher
-from open_imagen.training.ema import Ema
-from open_imagen.training.integrity import find_nonfinite
+from open_imagen.distributed import all_gather_object, all_reduce_sum, world
+from open_imagen.errors import TrainingError
+from open_imagen.storage import save_tensors
+from open_imagen.training.checkpoint import training_tensors
+from open_imagen.training.compatibility import settings_of
+from open_imagen.training.data_check import check_first
+from open_imagen.training.export import describe_training, export_run
 from open_imagen.training.interrupts import stopping_on_signals
-from open_imagen.training.leftovers import remove_partial_files, set_later_aside
-from open_imagen.training.locking import RunLock
-from open_imagen.training.optim import clip, make_optimizer
-from open_imagen.training.parallel import blocks, gathering, spread, whole
-from open_imagen.training.reading import Disturbed, Reading, Vocabulary
-from open_imagen.training.run import Recipe
-from open_imagen.types import Batch, Source, TextEmbedding, TextEncoder
-
-Callback = Callable[["Trainer"], None]
-Objective = Callable[[Tensor, TextEmbedding, Draws, Tensor | None], Tensor]
-"""(images, text, draws, lowres) -> the weighted error of each example."""
+from open_imagen.training.optim import clip
+from open_imagen.training.parallel import full_tensor, no_sync
+from open_imagen.training.posthoc_ema import FOLDER, Profile, snapshot_name
+from open_imagen.training.recipe import Recipe
+from open_imagen.training.run_folder import NONFINITE_HINT, RunFolder
+from open_imagen.training.setup import set_up
+from open_imagen.training.time_budget import TimeBudget
+from open_imagen.types import Batch, Source, TextEncoder
 
 log = logging.getLogger("open_imagen.training")
 
-MOST_FOR_TEXT = 8
-"""A GPU holds all texts itself if they take no more than such a part of its free memory."""
-LOWER = "Lower optim.lr or use train.precision = 'fp32', then run the same command again."
-PACE = 20
-"""Steps by which the pace is measured."""
-GROUP_OF_CAPTIONS = (16, 512)
-"""Captions encoded together where each batch is encoded by itself, on a CPU and on a GPU."""
-COMPILED_TEXT = 24
-"""A compiled network sees texts padded to a multiple of this many tokens: few shapes to compile."""
+COMPILED_TEXT_MULTIPLE = 24
+"""Texts of a compiled network are padded to a multiple of this length: few shapes to compile."""
 
 
 @dataclass
-class Told:
+class StepMetrics:
     """What a step reports."""
 
     loss: float = math.nan
-    """Mean over the images since the last report."""
+    """Mean over the steps since the last report."""
     grad_norm: float = math.nan
     lr: float = 0.0
     images_per_second: float = 0.0
-    unusable: dict[str, int] = field(default_factory=dict)
-    """Examples that the source has left out, by reason, in all processes."""
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Examples that the source has skipped, by reason, in all processes."""
+
+
+class Callback(Protocol):
+    """Called after every step. It decides itself whether it is due (`trainer.is_due(every)`), and
+    is called in every process (`trainer.world.is_main_process`)."""
+
+    def __call__(self, trainer: "Trainer", /) -> object: ...
 
 
 class Trainer:
-    """One stage, learning from one source.
-
-    ``callbacks`` are called after every step, on what the trainer then is; each decides itself
-    whether it is due (`trainer.passed(every)`).
-    """
+    """Trains one stage on one source."""
 
     def __init__(
         self,
@@ -100,187 +73,133 @@ class Trainer:
         self.source = source
         self.callbacks = list(callbacks)
         self.world = world()
-        self._check_parts()
-        check_data(recipe.stage, source)
-        check_text(recipe.stage, encoder)
-        self.device = own_device(self.config.device)
-        if threads := self.config.threads or int(self.device.type == "cuda"):
-            torch.set_num_threads(threads)
-        self.bf16 = self._choose_bf16()
-        if recipe.reading.layers:
-            knowing = cast(Vocabulary, encoder)
-            encoder = Disturbed(knowing, source.captions(), recipe.reading)
-        # What is on disk is looked up; what is encoded is remembered, unless it hardly ever comes
-        # twice.
-        self.text: TextEncoder
-        if isinstance(encoder, Store):
-            self.text = encoder
-        elif getattr(source, "endless_captions", False):
-            group = GROUP_OF_CAPTIONS[self.device.type == "cuda"]
-            self.text = ByLength(encoder, self.bf16, group)
-        else:
-            self.text = Remembered(encoder, torch.float16)
-        self.lookup: TextEncoder = self.text
-
-        torch.backends.cudnn.benchmark = True  # every step has the same shapes
-        torch.manual_seed(self.config.seed)  # fresh weights are the one use of the global state
-        self.stage = Stage(recipe.stage).to(self.device)
-        self.network = self.stage.network
-        sharded = self.world.size > 1 and self.config.parallel == "fsdp"
-        if not sharded:  # shards are cut from contiguous weights
-            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if self.config.init:
-            self._begin_from(self.config.init)
-        if recipe.adapter.rank:
-            adapt(self.network, recipe.adapter)
-        if recipe.reading.layers:
-            self.network.requires_grad_(False)
-            self.network.get_submodule("text_denoiser").requires_grad_(True)
-        if self.config.checkpoint_activations:
-            checkpoint_blocks(self.network)
-        if self.config.compile:
-            self._compile()
-        elif self._is_fast and not sharded:
-            self._hasten(hasten_learning, self.network)
-        self.learning = spread(self.network, self.config.parallel)
-        """The network as it is called in training; `network` itself where there is one process."""
-        self.stage.network = self.learning
-        self.latest = recipe.stage.schedule.time(self.config.logsnr_low)
-        """Times go no further: 1, if all noise levels are learned."""
-        self.objective: Objective | None = None
-        """What is asked of the network, if not the stage's own loss."""
-        if recipe.distill.teacher:
-            teacher = load_teacher(recipe.distill, recipe.stage.name, self.device)
-            if self.config.compile:
-                teacher.network.compile(dynamic=False)
-            elif self._is_fast:
-                self._hasten(hasten, teacher.network)
-            self.objective = Distillation(recipe.distill, self.stage, teacher)
-        if recipe.reading.layers:
-            layers = self.network.get_submodule("text_denoiser")
-            self.objective = Reading(recipe.reading, cast(torch.nn.ModuleList, layers))
-        self.optimizer = make_optimizer(self.network, recipe.optim)
-        self.ema = Ema(self.network, recipe.ema)
-        self.checkpoints = Checkpoints(recipe.folder / "checkpoints", self.config.keep)
-
-        self.seen = self._last_seen = 0
-        self.length = self.config.images
-        """Images that the run will have seen in the end; fewer than `images` if time is short."""
+        parts = set_up(recipe, source, encoder)
+        self.device, self.bf16, self.max_t = parts.device, parts.bf16, parts.max_t
+        self.stage, self.network = parts.stage, parts.network
+        self.parallel_network, self.objective = parts.parallel_network, parts.objective
+        self.encode_text, self.optimizer, self.ema = parts.encode_text, parts.optimizer, parts.ema
+        self.folder = RunFolder(recipe)
+        self.images_seen = self._images_before_step = 0
+        self.total_images = self.config.images
+        """Images that the run will have seen in the end; fewer than `images` if the time budget is
+        short."""
         self.seconds = 0.0
         """Time spent in steps, over all resumed parts of the run."""
-        self._paced: tuple[int, float] | None = None
-        self.told = Told()
-        self.skipped = 0
-        """Steps whose loss was not finite, in this process."""
+        self.metrics = StepMetrics()
+        self.nonfinite_steps = 0
+        """Steps whose loss or gradient was not finite, in this process; they change nothing."""
         self.stopping = False
-        """Set it, and the run ends after the step with a checkpoint; several processes, after the
-        next one, in which they tell each other."""
-        self.changes: list[dict[str, Any]] = []
-        """Settings that have been changed between parts of the run, and after how many images."""
-        self._lock: RunLock | None = None
-        self._agreed_to_stop = False
-        self._bad = 0
+        """Set it, and the run ends after the step with a checkpoint; several processes agree on it
+        in the next step."""
+        self._all_stop = False
+        self._nonfinite_in_a_row = 0
         self._save_is_due = False
         self._losses: list[Tensor] = []
-        self._since = (0, time.monotonic())
+        self._last_report = (0, time.monotonic())
+        self._budget = TimeBudget(
+            self.config.time_budget_minutes, self.config.images, self.config.batch_size
+        )
 
     def fit(self) -> bool:
-        """Train until `images` have been seen, or for `minutes`, or until told to stop by SIGTERM
-        or SIGINT; whether the run is complete. Of several processes each can do it once.
+        """Train until `images` have been seen, for `stop_after_minutes`, or until SIGTERM or
+        SIGINT; whether the run is complete. Of several processes each can call it once.
 
         Raises:
-            TrainingError: the loss or the weights are no longer finite, good checkpoints are kept;
-                or another run holds the folder.
+            TrainingError: loss or weights are no longer finite, good checkpoints are kept; or
+                another run holds the folder.
             ConfigError, CheckpointError: as `begin` does.
         """
         try:
             return self._fit()
         finally:
-            # Let go of what joins the processes, before they part (see distributed.joined).
-            self.learning = self.stage.network = self.network
-            self.checkpoints.finish_writing()
-            self._release()
+            # Release DDP before the process group is destroyed; see distributed.process_group.
+            self.stage.network = self.parallel_network = self.network
+            self.folder.checkpoints.finish_writing()
+            self.folder.release()
 
     def _fit(self) -> bool:
         begun = time.monotonic()
         self.begin()
         self.warm()
-        loader = Loader(
-            self.source,
-            self.config.batch_size,
-            self.config.workers,
-            rank=self.world.rank,
-            ranks=self.world.size,
-        )
-        batches = checked(loader.after(self.seen), self.recipe.stage)
+        size, workers = self.config.batch_size, self.config.workers
+        ranks = {"rank": self.world.rank, "ranks": self.world.size}
+        loader = Loader(self.source, size, workers, **ranks)
+        batches = check_first(loader.after(self.images_seen), self.recipe.stage)
         with contextlib.closing(batches), stopping_on_signals(self.stop):  # type: ignore[type-var]
-            while self.seen < self.length:
+            while self.images_seen < self.total_images:
                 started = time.monotonic()
-                if self.config.minutes and started - begun > 60 * self.config.minutes:
+                minutes = self.config.stop_after_minutes
+                if minutes and started - begun > 60 * minutes:
                     self.stopping = True
-                if self._agreed_to_stop or (self.stopping and self.world.size == 1):
-                    if not self._bad:
+                if self._all_stop or (self.stopping and self.world.size == 1):
+                    if not self._nonfinite_in_a_row:
                         self.save(wait=True)
                     return False
-                batch = next(batches)
-                self.step(batch)
+                self.step(next(batches))
                 self.seconds += time.monotonic() - started
-                self._keep_time()
+                self.total_images = self._budget.total_images(
+                    self.images_seen, self.seconds, self.total_images, self.device
+                )
                 self.report()
-                # Weights whose loss is not finite must not push the good ones out.
-                self._save_is_due |= self.passed(self.config.save_every)
-                if (self._save_is_due and not self._bad) or self.seen >= self.length:
-                    self.save()
-                if self.passed(self.recipe.ema.snapshot_every):
-                    self.snapshot()
-                self.checkpoints.settle(wait=False)
-        self.checkpoints.settle()
+                self._save_if_due()
+                self.folder.checkpoints.wait(block=False)
+        self.folder.checkpoints.wait()
         self.export()
         return True
 
+    def _save_if_due(self) -> None:
+        # Weights whose loss is not finite must not push out the good checkpoints.
+        self._save_is_due |= self.is_due(self.config.save_every)
+        complete = self.images_seen >= self.total_images
+        if (self._save_is_due and not self._nonfinite_in_a_row) or complete:
+            self.save()
+        if self.is_due(self.recipe.ema.snapshot_every):
+            self.snapshot()
+
     def warm(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Encode every caption once, before the first step.
-
-        Always all of them and in one order, so that a resumed run sees the same numbers.
-        """
-        if not isinstance(self.text, Remembered):
-            return
-        captions = {*self.source.captions(), *self.config.prompts}
-        told = None if progress is None else (lambda done: progress(done, len(captions)))
-        self.text.warm(captions, 64 if self.device.type == "cpu" else 512, told)
-        size = self.text.numbers * torch.float16.itemsize
-        if self.device.type == "cuda" and size < free_memory(self.device) / MOST_FOR_TEXT:
-            self.lookup = Packed(self.text, self.device)
-
-    def encode_text(self, captions: Sequence[str]) -> TextEmbedding:
-        """Captions as the network reads them, on its device."""
-        return with_letters(self.lookup(captions), captions, self.stage.letters).to(self.device)
+        """Encode every caption once, before the first step."""
+        self.encode_text.warm([*self.source.captions(), *self.config.prompts], progress)
 
     def step(self, batch: Batch) -> None:
-        """One optimiser step: loss, gradients, clipping, weights, average."""
+        """One optimiser step: loss, gradients, clipping, update, EMA."""
+        loss = self._backward(batch)
+        norm = clip(self.network.parameters(), self.recipe.optim.clip)
+        self._images_before_step = self.images_seen
+        self.images_seen += self.config.batch_size
+        stopping = loss.new_tensor(float(self.stopping))
+        reduced = all_reduce_sum(torch.stack([loss / self.world.size, stopping]))
+        loss, self._all_stop = reduced[0], bool(reduced[1])
+        if self._is_finite(loss, norm):
+            lr = self.recipe.optim.rate(self._images_before_step, self.total_images)
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            self.optimizer.step()
+            self.ema.update(self.network, self.images_seen, self.config.batch_size)
+            self._losses.append(loss)
+            self.metrics.grad_norm, self.metrics.lr = float(norm), lr
+        self.optimizer.zero_grad()
+
+    def _backward(self, batch: Batch) -> Tensor:
+        """The gradients of a batch, in micro-batches; its mean loss in this process."""
         images = to_signed(batch.images, self.device)
         lowres = None if batch.lowres is None else to_signed(batch.lowres, self.device)
-        draws = Draws.make(
-            images.shape,
-            batch.index,
-            self.config.seed,
-            self.config.text_drop,
-            lowres is not None,
-            self.device,
+        seed, drop = self.config.seed, self.config.text_drop
+        noise = TrainingNoise.sample(
+            images.shape, batch.index, seed, drop, lowres is not None, self.device
         )
-        draws = draws._replace(t=draws.t * self.latest)
+        noise = noise._replace(t=noise.t * self.max_t)
         text = self.encode_text(batch.captions)
         if self.config.compile:
-            text = text.padded(COMPILED_TEXT)
+            text = text.padded(COMPILED_TEXT_MULTIPLE)
         loss = torch.zeros((), device=self.device)
-        pieces = parts(batch.size, self.config.accumulate)
-        for rows in pieces:
-            automatic = torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
-            with gathering(self.learning, rows is pieces[-1]), automatic:
-                losses = (self.objective or self.stage.loss)(
+        slices = micro_batches(batch.size, self.config.accumulate)
+        for rows in slices:
+            accumulating = no_sync(self.parallel_network, enabled=rows is not slices[-1])
+            with accumulating, self._autocast():
+                losses = self.objective(
                     images[rows],
                     text.select(rows),
-                    draws.select(rows),
+                    noise.select(rows),
                     None if lowres is None else lowres[rows],
                 )
                 if batch.weights is not None:
@@ -289,148 +208,78 @@ class Trainer:
                 part = losses.sum() / batch.size
                 part.backward()  # type: ignore[no-untyped-call]
             loss += part.detach()
-        norm = clip(self.network.parameters(), self.recipe.optim.clip)
-        self._last_seen, self.seen = self.seen, self.seen + self.config.batch_size
-        said = total(torch.stack([loss / self.world.size, loss.new_tensor(float(self.stopping))]))
-        loss, self._agreed_to_stop = said[0], bool(said[1])
-        if self._is_finite(loss, norm):
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.recipe.optim.rate(self._last_seen, self.length)
-            self.optimizer.step()
-            self.ema.update(self.network, self.seen, self.config.batch_size)
-            self._losses.append(loss)
-            self.told.grad_norm = float(norm)
-            self.told.lr = self.optimizer.param_groups[0]["lr"]
-        self.optimizer.zero_grad()
+        return loss
 
-    def passed(self, every: int) -> bool:
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def is_due(self, every: int) -> bool:
         """Whether the last step went past a multiple of ``every`` images."""
-        return every > 0 and self.seen // every > self._last_seen // every
+        return every > 0 and self.images_seen // every > self._images_before_step // every
+
+    @property
+    def is_log_due(self) -> bool:
+        """Whether the last step ends an interval of the log, or the run."""
+        return self.is_due(self.config.log_every) or self.images_seen >= self.total_images
 
     def report(self) -> None:
-        """Bring `told` up to date and call the callbacks."""
-        if self.passed(self.config.log_every) or self.seen >= self.length:
+        """Update `metrics` and call the callbacks."""
+        if self.is_log_due:
             now = time.monotonic()
-            images, then = self._since
+            images, then = self._last_report
             if self._losses:
-                self.told.loss = float(torch.stack(self._losses).mean())
-            self.told.images_per_second = (self.seen - images) / max(now - then, 1e-9)
-            self.told.unusable = dict(sum(map(Counter, gathered(dict(self.unusable))), Counter()))
+                self.metrics.loss = float(torch.stack(self._losses).mean())
+            self.metrics.images_per_second = (self.images_seen - images) / max(now - then, 1e-9)
+            skipped = all_gather_object(dict(self._skipped_examples))
+            self.metrics.skipped = dict(sum(map(Counter, skipped), Counter()))
             self._losses.clear()
-            self._since = (self.seen, now)
+            self._last_report = (self.images_seen, now)
         for callback in self.callbacks:
             callback(self)
 
-    def _keep_time(self) -> None:
-        """Bring `length` to what the pace of late allows, if the run has to be complete in time."""
-        batch = self.config.batch_size
-        if not self.config.within or self.seen // batch % PACE:
-            return
-        then, self._paced = self._paced, (self.seen, self.seconds)
-        if then is None:  # the first steps compile, which is no pace
-            return
-        images, seconds = (now - before for now, before in zip(self._paced, then, strict=True))
-        left = max(0.0, 60 * self.config.within - self.seconds)
-        more = torch.tensor(images / seconds * left / self.world.size, device=self.device)
-        agreed = self.seen + int(total(more)) // batch * batch
-        self.length = min(self.config.images, agreed)
-
     @property
-    def unusable(self) -> Mapping[str, int]:
-        """Examples that the source has left out in this process, by reason."""
-        counts: Mapping[str, int] = getattr(self.source, "unusable", {})
+    def _skipped_examples(self) -> Mapping[str, int]:
+        """Examples that the source has skipped in this process, by reason."""
+        counts: Mapping[str, int] = getattr(self.source, "skipped", {})
         return counts
 
-    def _release(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
-
     def stop(self) -> None:
-        """End the run after the step it is in, with a checkpoint."""
+        """End the run after the current step, with a checkpoint."""
         self.stopping = True
 
     def begin(self) -> None:
-        """Take the run folder, and go on from its newest good checkpoint if it has one. `fit` does
-        it where it has not been done.
+        """Lock the run folder, and resume from its newest good checkpoint if it has one. `fit`
+        calls it where that has not been done.
 
         Raises:
             TrainingError: another run holds the folder.
             ConfigError: the checkpoint was made with settings that must not change.
             CheckpointError: no checkpoint is good.
         """
-        if self._lock is None:
-            self._lock = RunLock(self.recipe.folder)
-            try:
-                if self.world.first:
-                    remove_partial_files(self.recipe.folder)
-                self.resume()
-            except BaseException:
-                self._release()
-                raise
+        if self.folder.is_locked:
+            return
+        try:
+            self.folder.lock()
+            state = self.folder.resume(self._tensors(), self.settings)
+        except BaseException:
+            self.folder.release()
+            raise
+        if state is not None:
+            self.images_seen, self.seconds = state["images_seen"], state.get("seconds", 0.0)
+            if self.config.time_budget_minutes:
+                total = state.get("total_images", self.total_images)
+                self.total_images = min(self.total_images, total)
+        self._images_before_step = self.images_seen
+        self._last_report = (self.images_seen, time.monotonic())
 
-    def resume(self) -> None:
-        """Continue from the newest good checkpoint, if the run folder has one."""
-        tensors = training_tensors(self.network, self.ema, self.optimizer)
-        facts = self.checkpoints.load_newest(tensors, self._check_compatible)
-        if facts is not None:
-            self.seen, self.seconds = facts["seen"], facts.get("seconds", 0.0)
-            if self.config.within:
-                self.length = min(self.length, facts.get("length", self.length))
-        self._last_seen = self.seen
-        self._since = (self.seen, time.monotonic())
-        if self.world.first:
-            set_later_aside(self.recipe.folder, self.seen)
-            write_text(self.recipe.folder / "recipe.toml", to_toml(plain(self.recipe)))
+    def _tensors(self) -> dict[str, Tensor]:
+        return training_tensors(self.network, self.ema, self.optimizer)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a checkpoint records of how it was made, to be compared on resume."""
+        """The settings that a checkpoint records, to be compared on resume."""
         network, data = self.stage.saved_network, self.source.describe()
         return settings_of(plain(self.recipe), network, data)
-
-    def _check_compatible(self, facts: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> None:
-        """Whether this run can go on from a checkpoint.
-
-        Raises:
-            ConfigError: it cannot; what differs is named setting by setting.
-        """
-        tensors = training_tensors(self.network, self.ema, self.optimizer)
-        own = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        new = check_checkpoint(facts, shapes, self.settings, own, self.recipe.folder)
-        self.changes = list(facts.get("changes", ()))
-        self.changes += [{"images": facts["seen"], **change._asdict()} for change in new]
-        for change in new if self.world.first else ():
-            log.warning("Since image %s %s.", f"{facts['seen']:,}", change)
-
-    def _compile(self) -> None:
-        # What a recorded call has put out, gradients included, is written over by the next one:
-        # there must be one in a step, and nobody else who holds its gradients.
-        one_call = not self.recipe.distill.teacher and self.config.accumulate == 1
-        record = self.config.cuda_graphs and one_call and self.world.size == 1
-        on_gpu = self.device.type == "cuda"
-        self.network.compile(dynamic=False, mode="reduce-overhead" if record and on_gpu else None)
-
-    @property
-    def _is_fast(self) -> bool:
-        return self.config.fast and self.device.type == "cpu" and not self.bf16
-
-    def _hasten(self, how: Callable[[torch.nn.Module], None], network: torch.nn.Module) -> None:
-        try:
-            how(network)
-        except MissingDependency as error:
-            warnings.warn(f"train.fast has no effect: {error}", stacklevel=3)
-
-    def _begin_from(self, model: str) -> None:
-        weights = TensorFile(locate(model) / self.recipe.stage.name / "model.safetensors")
-        lacking = load_into(self.network, weights, True, self.config.fresh, self.config.narrow)
-        if lacking:
-            more = " ..." if len(lacking) > 3 else ""
-            warnings.warn(
-                f"train.init = {model!r} lacks {len(lacking)} weights of this network, which start "
-                f"fresh: {', '.join(lacking[:3])}{more}",
-                stacklevel=3,
-            )
 
     def save(self, wait: bool = False) -> None:
         """Write a checkpoint; unless ``wait``, while training goes on.
@@ -439,141 +288,66 @@ class Trainer:
             TrainingError: some numbers are not finite. Nothing is written then.
         """
         self._save_is_due = False
-        tensors = training_tensors(self.network, self.ema, self.optimizer)
-        bad = next(filter(None, gathered(find_nonfinite(tensors))), "")
-        if bad:
-            raise TrainingError(
-                f"{bad} is no longer finite after {self.seen:,} images; no checkpoint was made of "
-                f"that. {self._last_good()}",
-                LOWER,
-            )
-        facts = {"seconds": self.seconds, "length": self.length, "settings": self.settings}
-        if self.changes:
-            facts["changes"] = self.changes
-        self.checkpoints.save(self.seen, tensors, facts, wait or not self.config.async_save)
-
-    def _last_good(self) -> str:
-        self.checkpoints.settle()
-        good = self.checkpoints.newest_good()
-        return f"The last good checkpoint is {good}." if good else "There is no good checkpoint."
+        state = {
+            "seconds": self.seconds,
+            "total_images": self.total_images,
+            "settings": self.settings,
+        }
+        wait = wait or not self.config.async_save
+        self.folder.save(self.images_seen, self._tensors(), state, wait)
 
     def export(self) -> None:
-        """Write the averaged weights as a model of one stage, RUN/model; of an adapter, what it
-        makes of its model, and itself in RUN/adapter."""
+        """Write the averaged weights as a model of one stage; see `export_run`."""
         self.snapshot()
-        averages = {name: whole(tensor).cpu() for name, tensor in self.ema.weights.items()}
-        if not self.world.first:
-            return
-        facts: dict[str, Any] = {"images": self.seen, "hours": round(self.seconds / 3600, 2)}
-        facts |= {"device": self.device.type, "data": self.source.describe()}
-        if self.config.init:
-            facts["init"] = self.config.init
-        if self.config.fresh:
-            facts["fresh"] = list(self.config.fresh)
-        if self.config.narrow:
-            facts["narrow"] = True
-        if self.changes:
-            facts["changes"] = self.changes
-        if self.recipe.distill.teacher:
-            facts["distill"] = plain(self.recipe.distill)
-        if self.recipe.reading.layers:  # all else is what it was, and so is what it learned from
-            facts |= plain(self.recipe.reading)
-            before = read_header(locate(self.config.init)).get("trained", {})
-            facts = {**before.get(self.recipe.stage.name, {}), "reading": facts}
-        weights: Iterable[tuple[str, Tensor]] = {
-            **dict(self.network.named_parameters()),
-            **averages,
-        }.items()
-        if self.recipe.adapter.rank:
-            adapter = adapter_of(averages)
-            write_adapter(
-                self.recipe.folder / "adapter",
-                self.recipe.stage.name,
-                adapter,
-                self.recipe.adapter.scale,
-                self.config.init,
-            )
-            frozen = dict(frozen_of(self.network))
-            shapes = {name: tuple(tensor.shape) for name, tensor in frozen.items()}
-            weights = Merged(frozen.items(), shapes, adapter, self.recipe.adapter.scale)
-        write_model(self.recipe, weights, self.recipe.folder / "model", facts)
+        averages = {name: full_tensor(tensor).cpu() for name, tensor in self.ema.weights.items()}
+        if self.world.is_main_process:
+            progress = (self.images_seen, self.seconds, self.folder.changes)
+            trained = describe_training(self.recipe, self.source, self.device, *progress)
+            export_run(self.recipe, self.network, averages, trained)
 
     def snapshot(self) -> None:
-        """Keep the averages of `ema.lengths` as they are now, in RUN/averages."""
-        for length, averages in self.ema.profiles.items():
-            full = {name: whole(tensor).cpu() for name, tensor in averages.items()}
-            if self.world.first:
-                name = snapshot_name(Profile(self.seen, length))
-                save_tensors(self.recipe.folder / "averages" / name, full)
+        """Write the averages of `ema.sigma_rel` as they are now to RUN/posthoc_ema."""
+        for sigma_rel, averages in self.ema.profiles.items():
+            full = {name: full_tensor(tensor).cpu() for name, tensor in averages.items()}
+            if self.world.is_main_process:
+                name = snapshot_name(Profile(self.images_seen, sigma_rel))
+                save_tensors(self.recipe.folder / FOLDER / name, full)
 
     @contextlib.contextmanager
-    def averaged(self) -> Any:
+    def averaged(self) -> Iterator[Stage]:
         """The stage with its averaged weights, for sampling. Every process must enter."""
-        self.ema.exchange(self.network)
+        self.ema.swap(self.network)
         self.stage.network = self.network
         self.stage.eval()
-        # What was compiled is the training step; other shapes are not worth compiling for.
+        # The training step is compiled; the shapes of sampling are not worth compiling for.
         eager = torch.compiler.set_stance("force_eager")
         try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16), eager:
+            with self._autocast(), eager:
                 yield self.stage
         finally:
             self.stage.train()
-            self.stage.network = self.learning
-            self.ema.exchange(self.network)
-
-    def _choose_bf16(self) -> bool:
-        if self.config.precision == "bf16" and not has_bf16(self.device):
-            raise ConfigError(
-                f"train.precision = 'bf16', but {self.device.type} here has no bfloat16 "
-                "arithmetic: it would be many times slower.",
-                "Use precision = 'auto' or 'fp32'.",
-            )
-        return self.config.precision != "fp32" and has_bf16(self.device)
+            self.stage.network = self.parallel_network
+            self.ema.swap(self.network)
 
     def _is_finite(self, loss: Tensor, norm: Tensor) -> bool:
-        """Whether this step may change anything.
+        """Whether loss and gradient of this step are finite; otherwise it changes nothing.
 
         Raises:
-            TrainingError: the last `patience` steps were not.
+            TrainingError: the last `max_nonfinite_steps` were not.
         """
         if math.isfinite(float(loss)) and math.isfinite(float(norm)):
-            self._bad = 0
+            self._nonfinite_in_a_row = 0
             return True
-        self.skipped += 1
-        self._bad += 1
-        if self._bad < self.config.patience:
+        self.nonfinite_steps += 1
+        self._nonfinite_in_a_row += 1
+        if self._nonfinite_in_a_row < self.config.max_nonfinite_steps:
             return False
         raise TrainingError(
             f"The loss is {float(loss)} and the gradient's norm {float(norm)} after "
-            f"{self.seen:,} images, and neither was finite in {self._bad} steps; nothing was "
-            f"changed by them. {self._last_good()}",
-            LOWER,
+            f"{self.images_seen:,} images, and neither was finite in {self._nonfinite_in_a_row} "
+            f"steps; nothing was changed by them. {self.folder.describe_last_good()}",
+            NONFINITE_HINT,
         )
-
-    def _check_parts(self) -> None:
-        if self.recipe.reading.layers and self.world.size > 1:
-            raise ConfigError(
-                f"reading.layers in {self.world.size} processes: it learns in one.",
-                "Run it without torchrun; it takes minutes.",
-            )
-        parts = self.world.size * self.config.accumulate
-        if self.config.batch_size % parts:
-            raise ConfigError(
-                f"train.batch_size = {self.config.batch_size} must be a multiple of {parts}: "
-                f"{self.world.size} processes, train.accumulate = {self.config.accumulate}."
-            )
-
-
-def write_model(
-    recipe: Recipe, weights: Iterable[tuple[str, Tensor]], folder: Path, facts: dict[str, Any]
-) -> None:
-    """A model folder of one stage with these weights."""
-    with torch.device("meta"):
-        stage = Stage(recipe.stage).asleep(weights)
-    stage.wake(torch.device("cpu"))
-    trained = {recipe.stage.name: facts}
-    write_folder(folder, recipe.name, recipe.encoder, [stage], torch.float32, trained)
 
 
 def to_signed(images: Tensor, device: torch.device) -> Tensor:
@@ -582,15 +356,7 @@ def to_signed(images: Tensor, device: torch.device) -> Tensor:
     return signed.contiguous(memory_format=torch.channels_last)
 
 
-def parts(size: int, number: int) -> list[slice]:
-    """A batch in equal parts, fewer if it is smaller."""
+def micro_batches(size: int, number: int) -> list[slice]:
+    """The rows of a batch in equal slices, fewer if it is smaller."""
     step = -(-size // number)
     return [slice(start, start + step) for start in range(0, size, step)]
-
-
-def checkpoint_blocks(network: torch.nn.Module) -> None:
-    """Recompute every block's inside in the backward pass instead of keeping it."""
-    for block in blocks(network):
-        block.forward = functools.partial(
-            torch.utils.checkpoint.checkpoint, block.forward, use_reentrant=False
-        )

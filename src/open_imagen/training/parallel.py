@@ -1,6 +1,6 @@
-"""How a network is spread over the processes of a run: whole in each (DDP) or in shards (FSDP2).
+"""Data parallelism over the processes of a run: replicas (DDP) or shards (FSDP2).
 
-Applied from outside, here and nowhere else: networks, optimisers and averages do not know of it.
+Applied from outside, here and nowhere else: networks, optimisers and EMA do not depend on it.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ from torch.nn.parallel import DistributedDataParallel
 from open_imagen.distributed import world
 
 
-def spread(network: nn.Module, kind: str) -> nn.Module:
-    """What is to be called in training in the network's place.
+def parallelize(network: nn.Module, kind: str) -> nn.Module:
+    """The module to call in training in place of the network.
 
-    ddp: every process has the whole network; gradients are averaged while they are computed.
-    fsdp: every process keeps its share of each weight, gradient and optimiser state; blocks are
-    put together when they are needed, in float32: autocast chooses what is computed in bfloat16,
-    and norms and noise levels must not be.
+    ddp: every process has a replica; gradients are averaged while they are computed.
+    fsdp: every process keeps a shard of each weight, gradient and optimiser state. The weights of
+    a block are gathered when they are needed, in float32: autocast chooses what is computed in
+    bfloat16, and norms and noise levels must not be.
     """
     if world().size == 1:
         return network
@@ -48,8 +48,8 @@ def _unshard_for_read(network: nn.Module) -> None:
     for block in blocks(network):
         for module in block.modules():
             if (read := _read_of(module)) is not None:
-                gathered = functools.partial(_read_in_block, block, module, read)
-                module.__dict__["read"] = gathered
+                unsharded = functools.partial(_read_in_block, block, module, read)
+                module.__dict__["read"] = unsharded
     if (read := _read_of(network)) is not None:
         network.__dict__["read"] = functools.partial(_read_in_root, network, read)
 
@@ -59,7 +59,7 @@ def _read_of(module: Any) -> Callable[..., Any] | None:
 
 
 def _read_in_block(block: Any, module: nn.Module, read: Callable[..., Any], text: Any) -> Any:
-    if not any(is_shared(weight) for weight in module.parameters()):
+    if not any(is_sharded(weight) for weight in module.parameters()):
         return read(text)  # called within the block's forward, which has gathered them
     block.unshard()
     try:
@@ -88,38 +88,37 @@ def blocks(network: nn.Module) -> list[nn.Module]:
 
 
 @contextlib.contextmanager
-def gathering(network: nn.Module, last: bool) -> Iterator[None]:
-    """Gradients of the parts of a step pile up in each process; only the ``last`` part's backward
-    pass brings them together."""
+def no_sync(network: nn.Module, enabled: bool = True) -> Iterator[None]:
+    """Accumulate gradients in each process without reducing them over processes, if ``enabled``."""
     if isinstance(network, FSDPModule):
-        network.set_requires_gradient_sync(last)
+        network.set_requires_gradient_sync(not enabled)
         yield
-    elif isinstance(network, DistributedDataParallel) and not last:
+    elif isinstance(network, DistributedDataParallel) and enabled:
         with network.no_sync():
             yield
     else:
         yield
 
 
-def is_shared(tensor: Tensor) -> bool:
-    """Whether a tensor is in shards."""
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether each process has a shard of this tensor."""
     return isinstance(tensor, DTensor)
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor that may be in shards. Every process must ask."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """The full tensor, gathered if it is sharded: a collective, which every process must call."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def local_tensor(tensor: Tensor) -> Tensor:
-    """This process's shard of a tensor, or all of one that is not sharded; it shares its memory."""
+    """The shard of this process, or a tensor that is not sharded; it shares its memory."""
     tensor = tensor.detach()
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def shared_out(full: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, the same in every process, in shards as ``like`` is."""
+def shard_like(full: Tensor, like: Tensor) -> Tensor:
+    """Shard a full tensor, the same in every process, as ``like`` is sharded, if it is."""
     if not isinstance(like, DTensor):
         return full
-    spread: Any = distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)
-    return spread  # type: ignore[no-any-return]
+    shards: Any = distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)
+    return shards  # type: ignore[no-any-return]

@@ -1,6 +1,5 @@
 """A recipe: everything that makes one training run, as one config."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,113 +10,13 @@ from open_imagen.config import override, parse, read_toml
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.models.lora import LoraConfig
 from open_imagen.storage import read_json
-from open_imagen.training.distill import DistillConfig
+from open_imagen.training.config import TrainConfig
 from open_imagen.training.ema import EmaConfig
+from open_imagen.training.objectives import DistillConfig, TextDenoisingConfig
 from open_imagen.training.optim import OptimConfig
-from open_imagen.training.reading import ReadingConfig
 
-READS = {"text_denoiser": "layers", "text_denoiser_least": "least"}
-"""Settings of a network that learns to read, and what they are called in `reading`."""
-KINDS = ("ddp", "fsdp")
-PRECISIONS = ("auto", "bf16", "fp32")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """The run: how long, how fast, and what is written on the way."""
-
-    images: int
-    """Images to learn from; the clock of the run."""
-    init: str = ""
-    """Start from the weights of this stage in another model (a name, a folder or "hf:..."), not
-    from fresh ones; what that model lacks starts fresh. A run with a checkpoint of its own resumes
-    from that."""
-    fresh: tuple[str, ...] = ()
-    """Patterns of weights that start fresh though `init` has them: ["*text*"] is all that reads
-    text, to teach a network another language model."""
-    narrow: bool = False
-    """`init` may be a wider network: each layer starts with evenly spread channels of it."""
-    batch_size: int = 32
-    """Images per step."""
-    accumulate: int = 1
-    """Parts in which a step goes through the network, to save memory; they must divide it."""
-    checkpoint_activations: bool = False
-    """Recompute what is inside the blocks in the backward pass: less memory, a third more time."""
-    seed: int = 0
-    """Of weights, noise and times."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 ..."""
-    precision: str = "auto"
-    """fp32, bf16 (autocast), or auto: bf16 where the hardware has it."""
-    threads: int = 0
-    """CPU threads; 0 leaves torch's choice, but takes 1 beside a GPU, where many would only wait
-    for each other. Another number may change the last bits."""
-    parallel: str = "ddp"
-    """How several processes (torchrun) share the work: ddp, the whole network in each, or fsdp, a
-    share of weights, gradients and optimiser state in each."""
-    async_save: bool = True
-    """Write checkpoints while training goes on."""
-    compile: bool = False
-    """Compile the network before the first step: a minute or two, then faster steps. On a CPU it
-    needs a C++ compiler."""
-    fast: bool = True
-    """On a CPU, in float32, not compiled: 3x3 convolutions by a quarter of the products, attention,
-    and the gradients of both in kernels of our own; as plain ones to 2^-15. Without a C++ compiler
-    it has no effect."""
-    cuda_graphs: bool = True
-    """On a GPU: record a compiled network's calls and play them again, for steps so short that
-    starting their kernels would take longest."""
-    logsnr_low: float = -math.inf
-    """Learn at this log-SNR and above only: an expert for little noise (models/experts.py)."""
-    text_drop: float = 0.1
-    """Share of examples trained without their text, for guidance (section 4.1)."""
-    workers: int = 0
-    """Threads that make batches ahead, for GPUs (for scenes: processes that lay them out); 0 makes
-    them in the loop, best on a CPU, where they would only compete with the network."""
-    log_every: int = 1_000
-    """Images between lines of log.jsonl."""
-    sample_every: int = 20_000
-    """Images between pictures of `prompts`; 0 for none."""
-    save_every: int = 10_000
-    """Images between checkpoints."""
-    validate_every: int = 0
-    """Images between losses on held-out examples by noise level (see `validation`); 0 for none."""
-    align_every: int = 0
-    """Images between looks at how often pictures of scene prompts are right; 0 for none. For base
-    stages that learn the scene world."""
-    align_prompts: int = 32
-    """Prompts of each category that are looked at."""
-    patience: int = 3
-    """Steps in a row whose loss is not finite, each skipped, before the run stops."""
-    minutes: float = 0.0
-    """Stop after so long, with a checkpoint; run again to go on. 0 for no limit."""
-    within: float = 0.0
-    """Minutes of training, over all its parts, in which the run shall be complete: it learns from
-    as many of `images` as its pace allows, and its learning rate falls accordingly. 0 for all."""
-    keep: int = 3
-    """Checkpoints kept."""
-    prompts: tuple[str, ...] = ()
-    """Sampled while training, always with the same seeds."""
-
-    def __post_init__(self) -> None:
-        if self.accumulate < 1 or self.batch_size % self.accumulate:
-            raise ConfigError(
-                f"train.accumulate = {self.accumulate} must divide train.batch_size = "
-                f"{self.batch_size}."
-            )
-        for name in ("images", "batch_size", "log_every", "save_every", "keep", "patience"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"train.{name} = {getattr(self, name)} must be at least 1.")
-        if self.fresh and not self.init:
-            raise ConfigError("train.fresh says what train.init shall not give; there is none.")
-        if self.narrow and not self.init:
-            raise ConfigError("train.narrow says how to take train.init; there is none.")
-        if not 0 <= self.text_drop <= 1:
-            raise ConfigError(f"train.text_drop = {self.text_drop} must be between 0 and 1.")
-        if self.parallel not in KINDS:
-            raise UnknownName("train.parallel", self.parallel, KINDS)
-        if self.precision not in PRECISIONS:
-            raise UnknownName("precision", self.precision, PRECISIONS)
+TEXT_DENOISER_SETTINGS = {"text_denoiser": "layers", "text_denoiser_threshold": "threshold"}
+"""Settings of a network with text-denoising layers, and their names in `text_denoising`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +29,7 @@ class Recipe:
     train: TrainConfig
     data: dict[str, Any] = field(default_factory=lambda: {"kind": "scenes"})
     validation: dict[str, Any] = field(default_factory=dict)
-    """Data of which the network learns nothing, for `train.validate_every`; described as `data`."""
+    """Held-out data for `train.validate_every`, described as `data`."""
     encoder: str = "minilm-l6"
     """The frozen text encoder, by its name in the table."""
     embeddings: str = ""
@@ -138,51 +37,55 @@ class Recipe:
     optim: OptimConfig = field(default_factory=OptimConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     adapter: LoraConfig = field(default_factory=LoraConfig)
-    """Learn a low-rank change of some weights (LoRA) in place of all weights; wants train.init."""
+    """Train a low-rank change of some weights (LoRA) instead of all weights; needs train.init."""
     distill: DistillConfig = field(default_factory=DistillConfig)
-    """Learn from a teacher in place of the data's own pictures; see training/distill.py."""
-    reading: ReadingConfig = field(default_factory=ReadingConfig)
-    """Learn to read unknown words, of captions alone; see training/reading.py."""
+    """Train on the predictions of a teacher; see training/objectives/distillation.py."""
+    text_denoising: TextDenoisingConfig = field(default_factory=TextDenoisingConfig)
+    """Train layers over the text on captions alone; see training/objectives/text_denoising.py."""
     out: str = ""
     """The run folder."""
 
     def __post_init__(self) -> None:
-        if self.reading.layers:
-            self._check_reading()
-        if self.adapter.rank and not self.train.init:
+        if self.text_denoising.layers:
+            self._check_text_denoising()
+        if self.adapter.rank:
+            self._check_adapter()
+        if self.objective == "diffusion" and self.stage.guided != 1:
             raise ConfigError(
-                f"adapter.rank = {self.adapter.rank} needs a model to adapt.",
-                'Name it in train.init: "scenes", a folder, or "hf:...".',
-            )
-        for name in ("fresh", "narrow"):
-            if self.adapter.rank and getattr(self.train, name):
-                raise ConfigError(
-                    f"train.{name} and adapter.rank together: an adapter changes a model as it is."
-                )
-        if not (self.distill.teacher or self.reading.layers) and self.stage.guided != 1:
-            raise ConfigError(
-                f"The predictions of stage {self.stage.name!r} are guided already (stage.guided = "
-                f"{self.stage.guided}): learning from pictures would undo that, bit by bit.",
-                "Begin from a model that is not, such as its teacher; or name a distill.teacher.",
+                f"Guidance is distilled into stage {self.stage.name!r} already (stage.guided = "
+                f"{self.stage.guided}): training on images would undo that.",
+                "Start from a model without, such as its teacher; or name a distill.teacher.",
             )
         if self.distill.teacher and self.stage.guided != self.distill.guidance:
             raise ConfigError(
                 f"stage.guided = {self.stage.guided} is not distill.guidance = "
                 f"{self.distill.guidance}.",
-                "Leave it out: it is what the student learns.",
+                "Leave it out: it follows from distill.guidance.",
             )
-        if self.adapter.rank and self.train.parallel == "fsdp":
+
+    def _check_adapter(self) -> None:
+        if not self.train.init:
+            raise ConfigError(
+                f"adapter.rank = {self.adapter.rank} needs a model to adapt.",
+                'Name it in train.init: "scenes", a folder, or "hf:...".',
+            )
+        for name in ("reinitialise", "init_from_wider"):
+            if getattr(self.train, name):
+                raise ConfigError(
+                    f"train.{name} and adapter.rank together: an adapter changes a model as it is."
+                )
+        if self.train.parallel == "fsdp":
             raise ConfigError(
                 'adapter.rank does not go with train.parallel = "fsdp".', 'Use "ddp".'
             )
 
-    def _check_reading(self) -> None:
+    def _check_text_denoising(self) -> None:
         if not self.train.init:
             raise ConfigError(
-                f"reading.layers = {self.reading.layers} needs a network that can draw already.",
+                f"text_denoising.layers = {self.text_denoising.layers} needs a trained network.",
                 "Name its model in train.init.",
             )
-        for name, set_ in (
+        for name, is_set in (
             ("distill.teacher", self.distill.teacher),
             ("adapter.rank", self.adapter.rank),
             ("embeddings", self.embeddings),
@@ -190,12 +93,25 @@ class Recipe:
             ("train.prompts", self.train.prompts),
             ("train.align_every", self.train.align_every),
         ):
-            if set_:
+            if is_set:
                 raise ConfigError(
-                    f"{name} does not go with reading.layers: what learns to read makes no "
-                    "pictures meanwhile, and encodes captions of its own.",
+                    f"{name} does not go with text_denoising.layers, which trains on captions "
+                    "alone, with embeddings of its own.",
                     f"Leave {name} out.",
                 )
+
+    @property
+    def objective(self) -> str:
+        """The name of the training objective."""
+        if self.text_denoising.layers:
+            return "text_denoising"
+        return "distillation" if self.distill.teacher else "diffusion"
+
+    @property
+    def objective_config(self) -> Any:
+        """The settings of the training objective."""
+        sections = {"text_denoising": self.text_denoising, "distillation": self.distill}
+        return sections.get(self.objective)
 
     @property
     def folder(self) -> Path:
@@ -205,8 +121,8 @@ class Recipe:
 def read_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     """A recipe file with ``--set`` assignments applied.
 
-    A recipe that starts from a model (train.init) may leave `stage` and `encoder` to it, or name
-    the stage alone: what the model has is then what is trained.
+    A recipe that starts from a model (train.init) may leave out `stage` and `encoder`, or give the
+    stage's name alone: they are then the model's.
 
     Raises:
         ConfigError: the file cannot be read, or a setting is unknown or wrong.
@@ -215,20 +131,22 @@ def read_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     values = override(read_toml(path), assignments)
     init, stage = values.get("train", {}).get("init"), values.get("stage", {})
     if init and isinstance(stage, dict) and "resolution" not in stage:
-        values = {**values, **_as_in(init, values, stage)}
+        values = {**values, **_from_model(init, values, stage)}
     stage, distill = values.get("stage"), values.get("distill")
     if isinstance(stage, dict) and isinstance(distill, dict) and distill.get("teacher"):
         values = {**values, "stage": {**stage, "guided": distill.get("guidance", 1.0)}}
-    stage, reading = values.get("stage"), values.get("reading")
-    if isinstance(stage, dict) and isinstance(reading, dict) and reading.get("layers"):
-        front = {name: reading[key] for name, key in READS.items() if key in reading}
-        network = {**stage.get("network", {}), **front}
+    stage, denoising = values.get("stage"), values.get("text_denoising")
+    if isinstance(stage, dict) and isinstance(denoising, dict) and denoising.get("layers"):
+        layers = {
+            name: denoising[key] for name, key in TEXT_DENOISER_SETTINGS.items() if key in denoising
+        }
+        network = {**stage.get("network", {}), **layers}
         values = {**values, "stage": {**stage, "network": network}}
     return parse(Recipe, values)
 
 
-def _as_in(model: str, values: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:
-    """The encoder and the stage of a model, under what the recipe says of them."""
+def _from_model(model: str, values: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:
+    """The encoder and the stage of a model, with the recipe's settings over them."""
     folder = locate(model)
     header = read_header(folder)
     name = stage.get("name", header["stages"][0])

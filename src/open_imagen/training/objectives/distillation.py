@@ -1,11 +1,10 @@
-"""Few-step students: the loss whose truth is a teacher, not the data.
+"""Distillation into few-step students: the target is a teacher's prediction, not the data.
 
-*Guidance distillation* (Meng et al. 2022): the student predicts at once what the teacher predicts
-with guidance.
-*Progressive distillation* (Salimans and Ho 2022): one step of the student is several of the
-teacher. Both at once, with `guidance` and `steps`. *Backward distillation* (Kohler et al. 2024):
-the student is taught where its own steps lead it (Ross et al. 2011 say why: what it meets there is
-what it has to master). The loop is the ordinary one.
+*Guidance distillation* (Meng et al. 2022): one call of the student predicts what the teacher
+predicts with guidance. *Progressive distillation* (Salimans and Ho 2022): one step of the student
+replaces several of the teacher. `guidance` and `steps` do both at once. *Backward distillation*
+(Kohler et al. 2024): the student is trained on the states that its own steps lead to, as in
+imitation learning (Ross et al. 2011): these are what it meets when it samples.
 """
 
 import math
@@ -17,35 +16,41 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from open_imagen.cascade.draws import Draws
 from open_imagen.cascade.folder import locate, read_header, read_named
+from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.cascade.stage import Stage
 from open_imagen.diffusion.guidance import guide_on
 from open_imagen.diffusion.parameterization import diffuse, spread, to_eps, to_x
 from open_imagen.diffusion.samplers import moved
 from open_imagen.diffusion.schedules import alpha_sigma
 from open_imagen.errors import ConfigError
+from open_imagen.training.objectives.base import (
+    OBJECTIVES,
+    Objective,
+    ObjectiveContext,
+    ObjectiveSpec,
+)
 from open_imagen.types import LowRes, ReadText, TextEmbedding, stack_texts
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig:
-    """Who teaches, and what is learned of it."""
+    """The teacher, and what the student learns from it."""
 
     teacher: str = ""
-    """A model with this stage: a name, a folder or "hf:..."; empty: learn from the data."""
+    """A model with this stage: a name, a folder or "hf:..."; empty: train on the data."""
     guidance: float = 1.0
-    """The teacher's guidance weight; the student then needs none. 1 for none."""
+    """The teacher's guidance weight, which becomes the student's own; 1 for none."""
     steps: int = 0
-    """Steps of the student, each `substeps` of the teacher; 0: learn what the teacher predicts at
-    any level, as many steps as before."""
+    """Sampling steps of the student, each of which replaces `substeps` of the teacher; 0: the
+    student learns the teacher's predictions at any noise level, for any number of steps."""
     substeps: int = 2
-    """Steps of the teacher that one of the student's stands for."""
-    own_path: bool = False
-    """Teach the student where its own steps from pure noise lead it, not at noised pictures: its
-    errors and its guidance lead elsewhere. With `steps`, each image at one of them, for `steps` - 1
-    calls more; without, along the whole way that `stage.sampling` goes, at every one of its steps:
-    an image then counts for as many examples."""
+    """Steps of the teacher that one step of the student replaces."""
+    backward: bool = False
+    """Train on the states that the student's own steps from pure noise lead to, instead of noised
+    images of the data. With `steps`: each image at one of them, which needs `steps` - 1 more
+    network evaluations. Without: at every step of the trajectory of `stage.sampling`, so that an
+    image counts as that number of examples."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.guidance) and self.guidance > 0):
@@ -58,15 +63,15 @@ class DistillConfig:
 
 
 class Distillation:
-    """The objective that replaces `Stage.loss`; called with the same arguments."""
+    """The objective: the stage's loss with the teacher's estimate as the clean image."""
 
     def __init__(self, config: DistillConfig, student: Stage, teacher: Stage) -> None:
         """
         Args:
-            teacher: awake, on the student's device, and left alone.
+            teacher: with its weights loaded, on the student's device; it is not changed.
 
         Raises:
-            ConfigError: it does something else than the student.
+            ConfigError: it is not a teacher of the same task.
         """
         for name in ("resolution", "lowres", "schedule", "augmentation"):
             mine, theirs = getattr(student.config, name), getattr(teacher.config, name)
@@ -78,128 +83,135 @@ class Distillation:
         self.config, self.student, self.teacher = config, student, teacher
 
     def __call__(
-        self, images: Tensor, text: TextEmbedding, draws: Draws, lowres: Tensor | None = None
+        self,
+        images: Tensor,
+        text: TextEmbedding,
+        noise: TrainingNoise,
+        lowres: Tensor | None = None,
     ) -> Tensor:
-        """Weighted error of each example, [B]. Where the text is dropped, the teacher has none
-        either: it and its guidance are then the same, and so the student can still be guided."""
-        if self.config.own_path and not self.config.steps:
-            return self.along(text.dropped(draws.drop), draws, lowres)
-        t = draws.t
+        """Weighted error of each example, [B]. Where the text is dropped, the teacher gets none
+        either: its guidance then changes nothing, and the student can still be guided."""
+        if self.config.backward and not self.config.steps:
+            return self.trajectory_loss(text.dropped(noise.drop), noise, lowres)
+        t = noise.t
         if self.config.steps:  # the student is only ever asked at the start of its own steps
             t = (t * self.config.steps).ceil().clamp(min=1) / self.config.steps
-        text = text.dropped(draws.drop)
-        draws = draws._replace(t=t)
-        if self.config.own_path:
-            images, eps = self.arrived(images, text, draws, lowres)
-            draws = draws._replace(eps=eps)
-        return self.student.loss(images, text, draws, lowres, self.truth)
+        text = text.dropped(noise.drop)
+        noise = noise._replace(t=t)
+        if self.config.backward:
+            images, eps = self.student_states(images, text, noise, lowres)
+            noise = noise._replace(eps=eps)
+        return self.student.loss(images, text, noise, lowres, self.target)
 
-    def along(self, text: TextEmbedding, draws: Draws, lowres: Tensor | None) -> Tensor:
-        """The mean error at all steps of the way that the student goes from this noise, [B]."""
-        x, eps, times = self.walked(text, draws, lowres)
-        number, size = len(times), len(draws.t)
-        t = torch.tensor(times, device=draws.t.device).repeat_interleave(size)
-        many = draws.repeated(number)._replace(t=t, eps=eps)
+    def trajectory_loss(
+        self, text: TextEmbedding, noise: TrainingNoise, lowres: Tensor | None
+    ) -> Tensor:
+        """The mean error over all steps of the student's trajectory from this noise, [B]."""
+        x, eps, times = self.trajectory(text, noise, lowres)
+        number, size = len(times), len(noise.t)
+        t = torch.tensor(times, device=noise.t.device).repeat_interleave(size)
+        repeated = noise.repeated(number)._replace(t=t, eps=eps)
         texts = stack_texts([text] * number)
         lowres = None if lowres is None else lowres.repeat(number, 1, 1, 1)
-        losses = self.student.loss(x, texts, many, lowres, self.truth)
+        losses = self.student.loss(x, texts, repeated, lowres, self.target)
         return losses.view(number, size).mean(0)
 
     @torch.no_grad()
-    def walked(
-        self, text: TextEmbedding, draws: Draws, lowres: Tensor | None
+    def trajectory(
+        self, text: TextEmbedding, noise: TrainingNoise, lowres: Tensor | None
     ) -> tuple[Tensor, Tensor, list[float]]:
-        """The student's own sampling from the noise of these draws, as it is by default.
+        """The student's own sampling from this noise, with its default settings.
 
         Returns:
-            Image and noise that mix to where it came, [K B, 3, H, W], at the times [K] of its
-            steps: all B of the first, then of the next. Its estimates, as in `arrived`.
+            The student's estimates of image and noise, [K B, C, H, W], which mix to the states of
+            its K steps: all B of the first step, then of the next; and the times [K].
         """
         settings = self.student.config.sampling.complete()
-        levels, times = self.way
-        estimate, shape = self.own_estimate(text, draws, lowres), draws.eps.shape[1:]
-        generators = draws.generators()
-        xs, noises = [], []
+        levels, times = self.student_levels
+        estimate, shape = self.student_estimate(text, noise, lowres), noise.eps.shape[1:]
+        generators = noise.generators()
+        xs, eps = [], []
 
-        def noise() -> Tensor:
+        def fresh_noise() -> Tensor:
             return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(z.device)
 
         def denoise(z: Tensor, logsnr: float) -> Tensor:
-            level = torch.full_like(draws.t, logsnr)
+            level = torch.full_like(noise.t, logsnr)
             x = estimate(z, level)
             xs.append(x)
-            noises.append(to_eps(x, z, level))
+            eps.append(to_eps(x, z, level))
             return x
 
-        z = draws.eps
-        settings.walk(denoise, z, levels, noise)
-        return torch.cat(xs), torch.cat(noises), times
+        z = noise.eps
+        settings.walk(denoise, z, levels, fresh_noise)
+        return torch.cat(xs), torch.cat(eps), times
 
     @cached_property
-    def way(self) -> tuple[list[float], list[float]]:
-        """The noise levels that the student's sampling walks down, and the times of its steps."""
+    def student_levels(self) -> tuple[list[float], list[float]]:
+        """The noise levels of the student's sampling, and the times at which its steps begin."""
         schedule = self.student.config.schedule
         levels = self.student.config.sampling.complete().levels(schedule)
         return levels, [schedule.time(level) for level in levels[:-1]]
 
-    def own_estimate(
-        self, text: TextEmbedding, draws: Draws, lowres: Tensor | None
+    def student_estimate(
+        self, text: TextEmbedding, noise: TrainingNoise, lowres: Tensor | None
     ) -> Callable[[Tensor, Tensor], Tensor]:
-        """(z, logsnr [B]) -> the student's own estimate, with the condition of these draws."""
+        """(z, logsnr [B]) -> the student's own estimate, with the condition of this step."""
         condition = None
         if lowres is not None:
-            size = (draws.eps.shape[2], draws.eps.shape[3])
-            condition = self.student.condition_drawn(lowres, draws, size)
-        # The text is not read ahead: a network shared by processes can only be called whole.
-        return estimates(self.student, text, condition)
+            size = (noise.eps.shape[2], noise.eps.shape[3])
+            condition = self.student.condition_drawn(lowres, noise, size)
+        # The text is not encoded ahead: a parallel network can only be called as a whole.
+        return make_estimate(self.student, text, condition)
 
     @torch.no_grad()
-    def arrived(
-        self, images: Tensor, text: TextEmbedding, draws: Draws, lowres: Tensor | None
+    def student_states(
+        self, images: Tensor, text: TextEmbedding, noise: TrainingNoise, lowres: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Image and noise that mix, at times t, to where the student's steps come from time 1.
+        """Image and noise that mix, at times t, to the states of the student's steps from time 1.
 
-        They are its own last estimates: DDIM's step is nothing but to mix them anew. An image that
-        starts at time 1 has made no step: its data and noise come back.
+        They are its own last estimates: a DDIM step mixes them anew. An image whose t is 1 has made
+        no step: its data and noise come back.
         """
-        estimate = self.own_estimate(text, draws, lowres)
-        x, eps, places = images, draws.eps, (draws.t * self.config.steps).round()
-        for place in range(self.config.steps, 1, -1):
-            now = torch.full_like(draws.t, place / self.config.steps)
+        estimate = self.student_estimate(text, noise, lowres)
+        x, eps, starts = images, noise.eps, (noise.t * self.config.steps).round()
+        for step in range(self.config.steps, 1, -1):
+            now = torch.full_like(noise.t, step / self.config.steps)
             logsnr = self.student.config.schedule.logsnr(now)
             z = diffuse(x, eps, logsnr)
-            found = estimate(z, logsnr)
-            there = spread(places >= place, z)
-            x, eps = x.where(there, found), eps.where(there, to_eps(found, z, logsnr))
+            estimated = estimate(z, logsnr)
+            is_there = spread(starts >= step, z)
+            x = x.where(is_there, estimated)
+            eps = eps.where(is_there, to_eps(estimated, z, logsnr))
         return x, eps
 
     @torch.no_grad()
-    def truth(self, z: Tensor, t: Tensor, text: TextEmbedding, condition: LowRes | None) -> Tensor:
-        """What the teacher makes of z: the estimate x that the student shall give at once."""
+    def target(self, z: Tensor, t: Tensor, text: TextEmbedding, condition: LowRes | None) -> Tensor:
+        """The teacher's answer for z: the estimate x that one step of the student shall make."""
         guidance = self.config.guidance
-        alone = guidance == self.teacher.config.guided
-        texts = text if alone else stack_texts([text, text.null()])
-        estimate = estimates(self.teacher, self.teacher.read(texts), condition, guidance)
+        needs_no_null = guidance == self.teacher.config.guided
+        texts = text if needs_no_null else stack_texts([text, text.null()])
+        estimate = make_estimate(self.teacher, self.teacher.read(texts), condition, guidance)
         if not self.config.steps:
             return estimate(z, self.teacher.config.schedule.logsnr(t))
-        levels, end = self.levels(t), z
+        levels, end = self.teacher_levels(t), z
         for now, then in pairwise(levels):
-            end = step(estimate(end, now), end, now, then)
-        return leading_to(z, end, levels[0], levels[-1])
+            end = ddim_step(estimate(end, now), end, now, then)
+        return invert_ddim_step(z, end, levels[0], levels[-1])
 
-    def levels(self, t: Tensor) -> Tensor:
+    def teacher_levels(self, t: Tensor) -> Tensor:
         """The teacher's noise levels within the student's steps that begin at times t [B].
 
         [substeps + 1, B], float64; +inf, the clean image, at time 0.
         """
-        parts = self.config.steps * self.config.substeps
-        first = (t.double() * parts).round()
-        places = first - torch.arange(self.config.substeps + 1, device=t.device)[:, None]
-        levels = self.student.config.schedule.logsnr(places / parts)
-        return levels.masked_fill(places == 0, math.inf)
+        total = self.config.steps * self.config.substeps
+        first = (t.double() * total).round()
+        steps = first - torch.arange(self.config.substeps + 1, device=t.device)[:, None]
+        levels = self.student.config.schedule.logsnr(steps / total)
+        return levels.masked_fill(steps == 0, math.inf)
 
 
-def estimates(
+def make_estimate(
     stage: Stage,
     text: TextEmbedding | ReadText,
     condition: LowRes | None,
@@ -207,35 +219,35 @@ def estimates(
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """(z, logsnr [B]) -> a stage's guided estimate of each image, thresholded as it samples.
 
-    All images go through the network together, each at a level of its own; with guidance, all once
-    more, for the unconditional half of ``text``. Without a weight, or with that which the network's
-    own predictions have, once.
+    All images go through the network in one batch, each at its own noise level. With guidance,
+    whose unconditional half is that of ``text``, the batch is twice as long; without, or with the
+    guidance scale that is distilled into the network, it is not.
     """
     thresholding = stage.config.sampling.complete().thresholding
-    guided = stage.config.guided
-    number = 1 if guidance in (None, guided) else 2
-    many = condition and LowRes(*(torch.cat([part] * number) for part in condition))
+    distilled = stage.config.guided
+    number = 1 if guidance in (None, distilled) else 2
+    repeated = condition and LowRes(*(torch.cat([part] * number) for part in condition))
 
     def estimate(z: Tensor, logsnr: Tensor) -> Tensor:
-        told = stage.told(logsnr).to(z.dtype).repeat(number)
-        found = stage.network(torch.cat([z] * number), told, text, many).float()
-        found = found[:, : stage.channels]
+        level = stage.told(logsnr).to(z.dtype).repeat(number)
+        predicted = stage.network(torch.cat([z] * number), level, text, repeated).float()
+        predicted = predicted[:, : stage.channels]
         if guidance is not None and number == 2:
-            conditional, unconditional = found.chunk(2)
-            found = guide_on(conditional, unconditional, guidance, guided)
-        return thresholding(to_x(found, z, logsnr, stage.config.objective.prediction))
+            conditional, unconditional = predicted.chunk(2)
+            predicted = guide_on(conditional, unconditional, guidance, distilled)
+        return thresholding(to_x(predicted, z, logsnr, stage.config.objective.prediction))
 
     return estimate
 
 
-def step(x: Tensor, z: Tensor, now: Tensor, then: Tensor) -> Tensor:
-    """DDIM's step from z at ``now`` to ``then``, the estimate x held still; levels are [B]."""
+def ddim_step(x: Tensor, z: Tensor, now: Tensor, then: Tensor) -> Tensor:
+    """The DDIM step from z at ``now`` to ``then`` with the estimate x; levels are [B]."""
     here, there = (alpha_sigma(spread(level, z)) for level in (now, then))
     return moved(x, z, here, there).to(z.dtype)
 
 
-def leading_to(z: Tensor, end: Tensor, now: Tensor, then: Tensor) -> Tensor:
-    """The estimate x with which one `step` from z at ``now`` lands on ``end`` at ``then``.
+def invert_ddim_step(z: Tensor, end: Tensor, now: Tensor, then: Tensor) -> Tensor:
+    """The estimate x with which one `ddim_step` from z at ``now`` lands on ``end`` at ``then``.
 
     x = (z'' - (sigma'' / sigma) z) / (alpha'' - (sigma'' / sigma) alpha)  (Salimans and Ho, eq. 9)
     """
@@ -247,7 +259,7 @@ def leading_to(z: Tensor, end: Tensor, now: Tensor, then: Tensor) -> Tensor:
 
 
 def load_teacher(config: DistillConfig, name: str, device: torch.device) -> Stage:
-    """The teacher's stage of this name, awake.
+    """The teacher's stage of this name, with its weights.
 
     Raises:
         UnknownName: the model has no such stage.
@@ -257,3 +269,12 @@ def load_teacher(config: DistillConfig, name: str, device: torch.device) -> Stag
     stage = read_named(folder, header, name)
     stage.wake(device)
     return stage.eval().requires_grad_(False)
+
+
+def build_distillation(config: DistillConfig, context: ObjectiveContext) -> Objective:
+    teacher = load_teacher(config, context.stage.config.name, context.device)
+    context.accelerate(teacher.network)
+    return Distillation(config, context.stage, teacher)
+
+
+OBJECTIVES.register("distillation")(ObjectiveSpec(build_distillation))

@@ -1,8 +1,8 @@
-"""What a frozen language model takes strange words for.
+"""Which known word a frozen text encoder takes an out-of-vocabulary word for.
 
-A strange word is put in the place of the known ones of a kind (colours, shapes, ...), in several
-captions, and is taken for the one that makes the caption most like its own. It is the language
-model that says so: nobody has to know what any of them means.
+The word is put in place of the known words of a class (colours, shapes, ...) in several captions,
+and is assigned to the known word whose captions have the most similar mean token. The text encoder
+decides; nobody has to know what any of the words means.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,64 +16,65 @@ from torch import Tensor
 from open_imagen.errors import ConfigError
 from open_imagen.types import TextEmbedding
 
-FRAMES = 8
-"""Captions that a word is tried in; the mean over them counts."""
+TEMPLATES = 8
+"""Caption templates that a word is tried in; similarities are averaged over them."""
 SHORTEST = 0.25
-"""The share of captions that they are drawn from: in long ones a single word says little."""
-PART = 32
-"""Words tried at once."""
+"""Templates are drawn from this share of the captions, the shortest: in long captions a single
+word changes little."""
+WORDS_PER_BATCH = 32
 
 Encode = Callable[[Sequence[str]], TextEmbedding]
-Frame = tuple[str, str]
-"""What stands before a word in a caption, and what after it."""
+Template = tuple[str, str]
+"""The text of a caption before a word, and after it."""
 
 
-def kin(
-    encode: Encode, kind: Sequence[str], captions: Iterable[str], strange: Sequence[str]
+def nearest_words(
+    encode: Encode, word_class: Sequence[str], captions: Iterable[str], oov_words: Sequence[str]
 ) -> dict[str, list[str]]:
-    """For each known word of a kind, the strange words that are taken for it.
+    """For each known word of a class, the out-of-vocabulary words that are nearest to it.
 
     Raises:
-        ConfigError: no caption has a word of the kind.
+        ConfigError: no caption has a word of the class.
     """
-    frames = frames_for(kind, captions)
-    known = _means(encode, kind, frames)
-    middle = known.mean(0)
-    known = F.normalize(known - middle, dim=2)
-    found: dict[str, list[str]] = {word: [] for word in kind}
-    for start in range(0, len(strange), PART):
-        part = strange[start : start + PART]
-        likeness = F.normalize(_means(encode, part, frames) - middle, dim=2)
-        nearest = torch.einsum("sfc,kfc->sk", likeness, known).argmax(1)
-        for word, k in zip(part, nearest.tolist(), strict=True):
-            found[kind[k]].append(word)
-    return found
+    templates = templates_for(word_class, captions)
+    known = _mean_tokens(encode, word_class, templates)
+    center = known.mean(0)
+    known = F.normalize(known - center, dim=2)
+    nearest: dict[str, list[str]] = {word: [] for word in word_class}
+    for start in range(0, len(oov_words), WORDS_PER_BATCH):
+        words = oov_words[start : start + WORDS_PER_BATCH]
+        unknown = F.normalize(_mean_tokens(encode, words, templates) - center, dim=2)
+        indices = torch.einsum("sfc,kfc->sk", unknown, known).argmax(1)
+        for word, k in zip(words, indices.tolist(), strict=True):
+            nearest[word_class[k]].append(word)
+    return nearest
 
 
-def frames_for(kind: Sequence[str], captions: Iterable[str]) -> list[Frame]:
-    """Short captions around a word of this kind, always the same ones of the same captions."""
-    frames = set()
+def templates_for(word_class: Sequence[str], captions: Iterable[str]) -> list[Template]:
+    """Short captions around a word of this class; they depend on the set of captions alone."""
+    templates = set()
     for caption in captions:
-        words = [(word, start) for word, start in words_of(caption) if word in kind]
+        words = [(word, start) for word, start in split_words(caption) if word in word_class]
         if len(words) == 1:
             [(word, start)] = words
-            frames.add((caption[:start], caption[start + len(word) :]))
-    if not frames:
+            templates.add((caption[:start], caption[start + len(word) :]))
+    if not templates:
         raise ConfigError(
-            f"reading.kinds: no caption has one of {', '.join(kind)}.",
-            "Name words that stand for one another in the captions.",
+            f"text_denoising.word_classes: no caption has one of {', '.join(word_class)}.",
+            "Name words that replace each other in the captions.",
         )
-    short = sorted(frames, key=lambda frame: (len(frame[0] + frame[1]), frame))
-    short = short[: max(FRAMES, round(SHORTEST * len(short)))]
-    return Random(f"frames {' '.join(kind)}").sample(short, min(FRAMES, len(short)))
+    short = sorted(templates, key=lambda template: (len(template[0] + template[1]), template))
+    short = short[: max(TEMPLATES, round(SHORTEST * len(short)))]
+    # The seed is part of the shipped model's recipe.
+    return Random(f"frames {' '.join(word_class)}").sample(short, min(TEMPLATES, len(short)))
 
 
-def words_of(caption: str) -> list[tuple[str, int]]:
+def split_words(caption: str) -> list[tuple[str, int]]:
     """The words of a caption, and where each begins."""
     return [(found.group(), found.start()) for found in finditer(r"[^\W\d_]+", caption)]
 
 
-def _means(encode: Encode, words: Sequence[str], frames: Sequence[Frame]) -> Tensor:
-    """The mean token of each word's captions, [words, frames, width]."""
-    text = encode([before + word + after for word in words for before, after in frames])
-    return text.mean().float().view(len(words), len(frames), -1)
+def _mean_tokens(encode: Encode, words: Sequence[str], templates: Sequence[Template]) -> Tensor:
+    """The mean token of each word's captions, [words, templates, width]."""
+    text = encode([before + word + after for word in words for before, after in templates])
+    return text.mean().float().view(len(words), len(templates), -1)

@@ -1,11 +1,11 @@
-"""Learning to read: layers that undo what an unknown word does to a frozen language model's text.
+"""Text-embedding denoising: layers that undo what an out-of-vocabulary word does to an embedding.
 
-Of a word that was never shown the language model says something near to a word that was, and much
-else besides, which misleads a network that has never seen the like. A denoising autoencoder takes
-it off (Vincent et al. 2008): in captions, one word gives way by degrees to another of the
-vocabulary, noise is put on all tokens, and the layers learn to give back the caption's own. That
-takes neither pictures nor the meaning of a single new word: which known one is meant is for the
-language model to say (training/kin.py).
+The frozen text encoder places a word that no caption has near to a word that captions have, but
+with much noise, which misleads a network that has never seen the like. A denoising autoencoder
+removes it (Vincent et al. 2008): in captions one word is replaced, partly or fully, by an
+out-of-vocabulary word, noise is added to all tokens, and the layers are trained to give back the
+embedding of the caption itself. This needs no images and no meaning of any new word: which known
+word a new one stands for is the text encoder's choice (nearest_words.py).
 """
 
 import random
@@ -13,100 +13,113 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from open_imagen.cascade.draws import Draws
+from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.errors import ConfigError
-from open_imagen.training.kin import kin, words_of
-from open_imagen.types import TextEmbedding, TextEncoder
+from open_imagen.training.objectives.base import (
+    OBJECTIVES,
+    Objective,
+    ObjectiveContext,
+    ObjectiveSpec,
+)
+from open_imagen.training.objectives.nearest_words import nearest_words, split_words
+from open_imagen.types import Source, TextEmbedding, TextEncoder
 
-TWO = 0.4
-"""Share of the strange words that are two in one: mostly unknown as a whole, and several tokens."""
+COMPOUNDS = 0.4
+"""Share of out-of-vocabulary words that are two words in one: mostly unknown as a whole, and
+several tokens long."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadingConfig:
-    """What is put in front of a network that can draw, and how it learns."""
+class TextDenoisingConfig:
+    """The layers in front of a trained network, and how their input is corrupted."""
 
     layers: int = 0
-    """New layers over the text, before all others; 0: learn from pictures, not to read."""
-    least: float = 0.0
-    """Share of a caption, in squares of its tokens, of which they must change more to be heeded
-    when pictures are made: a caption of known words stays as it is."""
-    share: float = 0.7
-    """Of captions that are disturbed; the others shall stay as they are."""
-    words: float = 0.9
-    """Share of the disturbed in which a word gives way to another."""
-    whole: float = 0.4
-    """Share of these in which it gives way altogether, not by degrees."""
-    noisy: float = 0.75
-    """Share of the disturbed whose tokens get noise."""
-    noise: float = 1.0
-    """Largest standard deviation of the noise on single tokens, in root mean squares of all."""
-    common: float = 0.5
-    """The same of the noise that all tokens of a caption have in common."""
-    kinds: tuple[tuple[str, ...], ...] = ()
-    """Words that stand for one another (colours, shapes, ...): one of them gives way to a strange
-    word that the language model takes for it. Where none are named any word gives way, the rare
-    ones more often, to any other."""
-    strange: int = 6000
-    """How many strange words the language model is asked about, for each kind."""
-    never: tuple[str, ...] = ()
-    """Words that no word gives way to, nor to others that begin with them, besides all words of
-    the captions themselves."""
+    """New layers over the text, before all others; 0: train on images instead."""
+    threshold: float = 0.0
+    """Minimum relative change (mean squared) of a caption's embedding below which its denoised
+    embedding is ignored when images are sampled."""
+    corruption_rate: float = 0.7
+    """Share of the captions that are corrupted; the others shall stay as they are."""
+    replace_rate: float = 0.9
+    """Share of the corrupted captions in which a word is replaced."""
+    full_replace_rate: float = 0.4
+    """Share of these in which it is replaced fully, not interpolated."""
+    noise_rate: float = 0.75
+    """Share of the corrupted captions whose tokens get noise."""
+    token_noise: float = 1.0
+    """Maximum standard deviation of the noise of each token, in units of the caption's root mean
+    square."""
+    caption_noise: float = 0.5
+    """The same of the noise that all tokens of a caption share."""
+    word_classes: tuple[tuple[str, ...], ...] = ()
+    """Classes of words (colours, shapes, ...): a word of a class is replaced by out-of-vocabulary
+    words that are nearest to it within the class. Without classes any word is replaced, rare words
+    more often, by any other."""
+    oov_words: int = 6000
+    """Number of out-of-vocabulary words that are assigned to the words of each class."""
+    excluded: tuple[str, ...] = ()
+    """Words that never replace another, with all words that begin with them; words of the captions
+    never do."""
 
     def __post_init__(self) -> None:
-        for name in ("share", "words", "whole", "noisy"):
+        for name in ("corruption_rate", "replace_rate", "full_replace_rate", "noise_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(
-                    f"reading.{name} = {getattr(self, name)} is a share: between 0 and 1."
+                    f"text_denoising.{name} = {getattr(self, name)} must be between 0 and 1."
                 )
-        for name in ("layers", "least", "noise", "common"):
+        for name in ("layers", "threshold", "token_noise", "caption_noise"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"reading.{name} = {getattr(self, name)} must not be negative.")
-        if self.strange < 1:
-            raise ConfigError(f"reading.strange = {self.strange} must be at least 1.")
-        for word, times in Counter(word for kind in self.kinds for word in kind).items():
-            if times > 1:
-                raise ConfigError(f"reading.kinds: {word!r} stands there {times} times.")
-        for kind in self.kinds:
-            if len(kind) < 2:
                 raise ConfigError(
-                    f"reading.kinds: {list(kind)} is no kind.",
-                    "Name two words or more that stand for one another.",
+                    f"text_denoising.{name} = {getattr(self, name)} must not be negative."
+                )
+        if self.oov_words < 1:
+            raise ConfigError(f"text_denoising.oov_words = {self.oov_words} must be at least 1.")
+        words = Counter(word for words in self.word_classes for word in words)
+        for word, count in words.items():
+            if count > 1:
+                raise ConfigError(f"text_denoising.word_classes has {word!r} {count} times.")
+        for word_class in self.word_classes:
+            if len(word_class) < 2:
+                raise ConfigError(
+                    f"text_denoising.word_classes: {list(word_class)} is no class.",
+                    "Name two words or more that replace each other.",
                 )
 
 
-class Vocabulary(TextEncoder, Protocol):
-    """A text encoder that knows words: FrozenEncoder."""
+class VocabularyEncoder(TextEncoder, Protocol):
+    """A text encoder with a vocabulary of words: FrozenEncoder."""
 
     def words(self) -> list[str]: ...
 
     def places(self, caption: str, start: int, end: int) -> tuple[int, int]: ...
 
 
-class Change(NamedTuple):
-    """A caption in which a word has given way."""
+class Replacement(NamedTuple):
+    """A caption in which a word has been replaced."""
 
     text: str
-    places: Sequence[int] = ()
-    """For each of its tokens the place of the one before; none if nothing has changed."""
+    indices: Sequence[int] = ()
+    """For each of its tokens the index of the original token; empty if nothing has changed."""
 
 
-class Disturbed:
-    """A TextEncoder of twice the width: each caption's tokens, and beside them what they are when
-    one word has given way to a strange one.
+class CorruptedEncoder:
+    """A TextEncoder of twice the width: each caption's tokens, and beside them its tokens with one
+    word replaced by an out-of-vocabulary word.
 
-    Rare words give way more often than those that many captions share; where there are kinds, only
-    theirs do, to words that are taken for them. Where the strange word has more tokens or fewer,
-    those of the word itself are repeated or left out, so that each stands beside its own. Which
-    words these are hangs on the captions alone.
+    Rare words are replaced more often than frequent ones; with word classes, only words of these,
+    by words nearest to them. Where the new word has more tokens or fewer, the tokens of the
+    original word are repeated or skipped, so that each stands beside its counterpart. The
+    replacement depends on the set of captions alone.
     """
 
-    def __init__(self, encoder: Vocabulary, captions: Iterable[str], config: ReadingConfig) -> None:
+    def __init__(
+        self, encoder: VocabularyEncoder, captions: Iterable[str], config: TextDenoisingConfig
+    ) -> None:
         """
         Args:
             captions: all that may be asked for: they tell which words are rare, and which known.
@@ -115,104 +128,130 @@ class Disturbed:
         self.name, self.max_length = encoder.name, encoder.max_length
         self.width = 2 * encoder.width
         self.config, self.captions = config, sorted(set(captions))
-        self.counts = Counter(word for one in self.captions for word, _ in words_of(one))
+        self.counts = Counter(word for one in self.captions for word, _ in split_words(one))
         known = {word.lower() for word in self.counts}
-        never = tuple(word.lower() for word in config.never)
-        self.vocabulary = [
-            word for word in encoder.words() if word not in known and not word.startswith(never)
+        excluded = tuple(word.lower() for word in config.excluded)
+        self.oov_words = [
+            word for word in encoder.words() if word not in known and not word.startswith(excluded)
         ]
 
     @cached_property
-    def kin(self) -> dict[str, list[str]]:
-        """For each word of the kinds the strange ones that the language model takes for it."""
-        rng = random.Random("strange words")
-        asked = [self.strange_word(rng) for _ in range(self.config.strange)]
-        found: dict[str, list[str]] = {}
-        for kind in self.config.kinds:
-            found |= kin(self.encoder, kind, self.captions, asked)
-        return found
+    def nearest(self) -> dict[str, list[str]]:
+        """For each word of the classes the out-of-vocabulary words that are nearest to it."""
+        rng = random.Random("strange words")  # this seed, too, belongs to the shipped model
+        words = [self.oov_word(rng) for _ in range(self.config.oov_words)]
+        nearest: dict[str, list[str]] = {}
+        for word_class in self.config.word_classes:
+            nearest |= nearest_words(self.encoder, word_class, self.captions, words)
+        return nearest
 
-    def strange_word(self, rng: random.Random) -> str:
-        """A strange word, or two in one."""
-        return "".join(rng.choice(self.vocabulary) for _ in range(1 + (rng.random() < TWO)))
+    def oov_word(self, rng: random.Random) -> str:
+        """An out-of-vocabulary word, or two in one."""
+        return "".join(rng.choice(self.oov_words) for _ in range(1 + (rng.random() < COMPOUNDS)))
 
     def num_tokens(self, caption: str) -> int:
         return self.encoder.num_tokens(caption)
 
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
-        """[B, L, 2 C] and mask: the caption's own tokens, then the disturbed ones, by channels."""
-        changes = [self.changed(caption) for caption in captions]
-        own, strange = self.encoder(captions), self.encoder([one.text for one in changes])
+        """[B, L, 2 C] and mask: the original tokens, then the replaced ones, by channels."""
+        replaced = [self.replace_word(caption) for caption in captions]
+        original, corrupted = self.encoder(captions), self.encoder([one.text for one in replaced])
         rows = []
-        for k, change in enumerate(changes):
-            there = strange.tokens[k, strange.mask[k]]
-            here = own.tokens[k, change.places] if change.places else there
-            rows.append(torch.cat([here, there], dim=1))
+        for k, replacement in enumerate(replaced):
+            new = corrupted.tokens[k, corrupted.mask[k]]
+            old = original.tokens[k, replacement.indices] if replacement.indices else new
+            rows.append(torch.cat([old, new], dim=1))
         return TextEmbedding.of(rows)
 
-    def changed(self, caption: str) -> Change:
-        """The caption with a strange word; as it is, if it has no word or no room for that."""
-        rng = random.Random(f"reading {caption}")
-        words = words_of(caption) if self.vocabulary else []
-        if self.config.kinds:
-            words = [one for one in words if self.kin.get(one[0])]
+    def replace_word(self, caption: str) -> Replacement:
+        """The caption with an out-of-vocabulary word; unchanged, if it has no word to replace or
+        would be too long."""
+        rng = random.Random(f"reading {caption}")  # the seed of the shipped model
+        words = split_words(caption) if self.oov_words else []
+        if self.config.word_classes:
+            words = [one for one in words if self.nearest.get(one[0])]
         if not words:
-            return Change(caption)
+            return Replacement(caption)
         rarity = [1 / max(1, self.counts[word]) for word, _ in words]
         [(word, start)] = rng.choices(words, rarity)
-        strange = rng.choice(self.kin[word]) if self.config.kinds else self.strange_word(rng)
-        text = caption[:start] + strange + caption[start + len(word) :]
+        by_class = bool(self.config.word_classes)
+        new_word = rng.choice(self.nearest[word]) if by_class else self.oov_word(rng)
+        text = caption[:start] + new_word + caption[start + len(word) :]
         first, last = self.encoder.places(caption, start, start + len(word))
-        begin, end = self.encoder.places(text, start, start + len(strange))
+        begin, end = self.encoder.places(text, start, start + len(new_word))
         old, new = last - first, end - begin
         inside = [first + k * old // new for k in range(new)]
         after = range(last, self.encoder.num_tokens(caption))
-        places = [*range(first), *inside, *after]
-        if max(len(places), after.stop) > self.max_length:
-            return Change(caption)
-        return Change(text, places)
+        indices = [*range(first), *inside, *after]
+        if max(len(indices), after.stop) > self.max_length:
+            return Replacement(caption)
+        return Replacement(text, indices)
 
 
-class Reading:
-    """The objective that replaces `Stage.loss`, called with the same arguments: its text is what
-    `Disturbed` says, its images are not looked at."""
+class TextDenoising:
+    """The objective: its text is that of `CorruptedEncoder`, its images are ignored."""
 
-    def __init__(self, config: ReadingConfig, layers: nn.ModuleList) -> None:
+    def __init__(self, config: TextDenoisingConfig, layers: nn.ModuleList) -> None:
         self.config, self.layers = config, layers
 
     def __call__(
-        self, images: Tensor, text: TextEmbedding, draws: Draws, lowres: Tensor | None = None
+        self,
+        images: Tensor,
+        text: TextEmbedding,
+        noise: TrainingNoise,
+        lowres: Tensor | None = None,
     ) -> Tensor:
-        """Squared error of the tokens of each caption, [B], in mean squares of them. Text that is
-        dropped is zero, and shall stay so: guidance asks for it."""
-        own, strange = text.tokens.chunk(2, dim=2)
-        square = TextEmbedding(own, text.mask).mean_square()
-        disturbed = self.disturbed(own, strange, square.sqrt(), draws)
-        clean = TextEmbedding(own, text.mask).dropped(draws.drop)
-        found = TextEmbedding(disturbed, text.mask).dropped(draws.drop)
+        """Squared error of each caption's tokens relative to their mean square, [B]. Dropped text
+        is zero, and shall stay so: guidance needs it."""
+        original, replaced = text.tokens.chunk(2, dim=2)
+        mean_square = TextEmbedding(original, text.mask).mean_square()
+        corrupted = self.corrupt(original, replaced, mean_square.sqrt(), noise)
+        clean = TextEmbedding(original, text.mask).dropped(noise.drop)
+        denoised = TextEmbedding(corrupted, text.mask).dropped(noise.drop)
         for layer in self.layers:
-            found = layer(found)
-        error = TextEmbedding(found.tokens.float() - clean.tokens, clean.mask)
-        return error.mean_square() / square
+            denoised = layer(denoised)
+        error = TextEmbedding(denoised.tokens.float() - clean.tokens, clean.mask)
+        return error.mean_square() / mean_square
 
-    def disturbed(self, own: Tensor, strange: Tensor, size: Tensor, draws: Draws) -> Tensor:
-        """Tokens [B, L, C] on their way to the strange ones, with noise; or as they are.
+    def corrupt(
+        self, original: Tensor, replaced: Tensor, rms: Tensor, noise: TrainingNoise
+    ) -> Tensor:
+        """Tokens [B, L, C] interpolated towards the replaced ones, with noise; or unchanged.
 
         Args:
-            size: [B] root mean square of each caption's own tokens.
+            rms: [B] root mean square of each caption's original tokens.
         """
-        length, width = own.shape[1:]
-        generators = draws.generators()
+        length, width = original.shape[1:]
+        generators = noise.generators()
         chances = torch.stack([torch.rand(6, generator=g) for g in generators])
-        noise = torch.stack([torch.randn(length + 1, width, generator=g) for g in generators])
-        disturb = chances[:, 0] < self.config.share
-        there = chances[:, 1] < self.config.words
-        noisy = chances[:, 2] < self.config.noisy
-        # Most of the way, mostly: of a strange word little is like the word that is meant.
-        way = 1 - (1 - chances[:, 3]) ** 1.5
-        way = (disturb & there) * way.masked_fill(chances[:, 5] < self.config.whole, 1.0)
-        amounts = (disturb * noisy * chances[:, 4]).to(own.device) * size
-        noise = noise.to(own.device)
-        noise = self.config.noise * noise[:, 1:] + self.config.common * noise[:, :1]
-        towards = way.to(own.device)[:, None, None] * (strange - own)
-        return own + towards + amounts[:, None, None] * noise
+        added = torch.stack([torch.randn(length + 1, width, generator=g) for g in generators])
+        is_corrupted = chances[:, 0] < self.config.corruption_rate
+        is_replaced = chances[:, 1] < self.config.replace_rate
+        is_noisy = chances[:, 2] < self.config.noise_rate
+        # Most of the way, mostly: little of a new word is like the word that it stands for.
+        mix = 1 - (1 - chances[:, 3]) ** 1.5
+        is_full = chances[:, 5] < self.config.full_replace_rate
+        mix = (is_corrupted & is_replaced) * mix.masked_fill(is_full, 1.0)
+        scale = (is_corrupted * is_noisy * chances[:, 4]).to(original.device) * rms
+        added = added.to(original.device)
+        added = self.config.token_noise * added[:, 1:] + self.config.caption_noise * added[:, :1]
+        towards = mix.to(original.device)[:, None, None] * (replaced - original)
+        return original + towards + scale[:, None, None] * added
+
+
+def build_text_denoising(config: TextDenoisingConfig, context: ObjectiveContext) -> Objective:
+    layers = context.stage.network.get_submodule("text_denoiser")
+    return TextDenoising(config, cast(nn.ModuleList, layers))
+
+
+def corrupt_encoder(
+    encoder: TextEncoder, source: Source, config: TextDenoisingConfig
+) -> TextEncoder:
+    return CorruptedEncoder(cast(VocabularyEncoder, encoder), source.captions(), config)
+
+
+OBJECTIVES.register("text_denoising")(
+    ObjectiveSpec(
+        build_text_denoising, corrupt_encoder, trainable="text_denoiser", single_process=True
+    )
+)

@@ -1,0 +1,111 @@
+"""Settings of the training loop: how long, how fast, and what is written on the way."""
+
+import math
+from dataclasses import dataclass
+
+from open_imagen.errors import ConfigError, UnknownName
+
+PARALLEL = ("ddp", "fsdp")
+PRECISIONS = ("auto", "bf16", "fp32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The run: how long, how fast, and what is written on the way."""
+
+    images: int
+    """Images that the run shall see in the end: its progress is counted in images."""
+    init: str = ""
+    """Start from the weights of this stage in another model (a name, a folder or "hf:..."); weights
+    that this model lacks are initialised. A run with a checkpoint of its own resumes from that."""
+    reinitialise: tuple[str, ...] = ()
+    """Patterns of weights that are initialised though `init` has them: ["*text*"] is all that
+    reads text, to train a network for another text encoder."""
+    init_from_wider: bool = False
+    """`init` may be a wider network: each layer starts with evenly spaced channels of it (weight
+    slicing)."""
+    batch_size: int = 32
+    """Images per step."""
+    accumulate: int = 1
+    """Gradient accumulation: micro-batches of a step, to save memory; must divide batch_size."""
+    checkpoint_activations: bool = False
+    """Recompute the activations of blocks in the backward pass: less memory, a third more time."""
+    seed: int = 0
+    """Of weights, noise and times."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 ..."""
+    precision: str = "auto"
+    """fp32, bf16 (autocast), or auto: bf16 where the hardware has it."""
+    threads: int = 0
+    """CPU threads; 0 is torch's default, but 1 beside a GPU, where more would only wait for each
+    other. Another number may change the last bits."""
+    parallel: str = "ddp"
+    """Data parallelism of several processes (torchrun): ddp, a replica of the network in each, or
+    fsdp, a shard of weights, gradients and optimiser state in each."""
+    async_save: bool = True
+    """Write checkpoints while training goes on."""
+    compile: bool = False
+    """Compile the network before the first step: a minute or two, then faster steps. On a CPU it
+    needs a C++ compiler."""
+    fast: bool = True
+    """On a CPU, in float32, not compiled: our CPU kernels for 3x3 convolutions (Winograd),
+    attention, and the gradients of both; they agree with torch to 2^-15. Without a C++ compiler it
+    has no effect."""
+    cuda_graphs: bool = True
+    """On a GPU: capture a compiled network as CUDA graphs, for steps so short that kernel launches
+    would take most of the time."""
+    logsnr_low: float = -math.inf
+    """Train at this log-SNR and above only: an expert for little noise (models/experts.py)."""
+    text_drop: float = 0.1
+    """Share of examples trained without their text, for classifier-free guidance (section 4.1)."""
+    workers: int = 0
+    """Threads that load batches ahead, for GPUs (for scenes: processes that lay them out); 0 loads
+    them in the loop, best on a CPU, where they would only compete with the network."""
+    log_every: int = 1_000
+    """Images between lines of log.jsonl."""
+    sample_every: int = 20_000
+    """Images between sampled images of `prompts`; 0 for none."""
+    save_every: int = 10_000
+    """Images between checkpoints."""
+    validate_every: int = 0
+    """Images between losses on held-out examples by noise level (see `validation`); 0 for none."""
+    align_every: int = 0
+    """Images between measurements of prompt alignment: the share of images that show their scene
+    prompt. 0 for none. For base stages trained on the scene world."""
+    align_prompts: int = 32
+    """Prompts of each category in such a measurement."""
+    max_nonfinite_steps: int = 3
+    """Consecutive steps with a non-finite loss or gradient, each skipped, before the run stops."""
+    stop_after_minutes: float = 0.0
+    """Stop after this time, with a checkpoint; run again to resume. 0 for no limit."""
+    time_budget_minutes: float = 0.0
+    """Minutes of training, over all its parts, in which the run shall complete: it sees as many of
+    `images` as its pace allows, and its learning rate decays accordingly. 0 for no budget."""
+    keep_checkpoints: int = 3
+    """Number of checkpoints that are kept."""
+    prompts: tuple[str, ...] = ()
+    """Sampled while training, always with the same seeds."""
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1 or self.batch_size % self.accumulate:
+            raise ConfigError(
+                f"train.accumulate = {self.accumulate} must divide train.batch_size = "
+                f"{self.batch_size}."
+            )
+        for name in (
+            *("images", "batch_size", "log_every", "save_every"),
+            *("keep_checkpoints", "max_nonfinite_steps"),
+        ):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"train.{name} = {getattr(self, name)} must be at least 1.")
+        for name in ("reinitialise", "init_from_wider"):
+            if getattr(self, name) and not self.init:
+                raise ConfigError(
+                    f"train.{name} needs a model to start from.", "Name it in train.init."
+                )
+        if not 0 <= self.text_drop <= 1:
+            raise ConfigError(f"train.text_drop = {self.text_drop} must be between 0 and 1.")
+        if self.parallel not in PARALLEL:
+            raise UnknownName("train.parallel", self.parallel, PARALLEL)
+        if self.precision not in PRECISIONS:
+            raise UnknownName("precision", self.precision, PRECISIONS)

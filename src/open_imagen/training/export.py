@@ -1,0 +1,77 @@
+"""What a finished run becomes: a model folder of its averaged weights, and an adapter alone."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from open_imagen.cascade.folder import locate, read_header, write_adapter, write_folder
+from open_imagen.cascade.stage import Stage
+from open_imagen.config import plain
+from open_imagen.models.lora import Merged, adapter_of, frozen_of
+from open_imagen.training.recipe import Recipe
+from open_imagen.types import Source
+
+
+def export_run(
+    recipe: Recipe, network: nn.Module, averages: dict[str, Tensor], trained: dict[str, Any]
+) -> None:
+    """Write RUN/model with averaged weights; of an adapter, its model with the adapter merged, and
+    the adapter alone in RUN/adapter.
+
+    Args:
+        averages: of the trainable weights, by name.
+        trained: how it was trained, for cascade.json.
+    """
+    weights: Iterable[tuple[str, Tensor]]
+    weights = {**dict(network.named_parameters()), **averages}.items()
+    if recipe.adapter.rank:
+        adapter, scale = adapter_of(averages), recipe.adapter.scale
+        folder = recipe.folder / "adapter"
+        write_adapter(folder, recipe.stage.name, adapter, scale, recipe.train.init)
+        frozen = dict(frozen_of(network))
+        shapes = {name: tuple(tensor.shape) for name, tensor in frozen.items()}
+        weights = Merged(frozen.items(), shapes, adapter, scale)
+    write_model(recipe, weights, recipe.folder / "model", trained)
+
+
+def describe_training(
+    recipe: Recipe,
+    source: Source,
+    device: torch.device,
+    images_seen: int,
+    seconds: float,
+    changes: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    """How a stage was trained, as cascade.json records it."""
+    config = recipe.train
+    trained: dict[str, Any] = {"images": images_seen, "hours": round(seconds / 3600, 2)}
+    trained |= {"device": device.type, "data": source.describe()}
+    if config.init:
+        trained["init"] = config.init
+    if config.reinitialise:
+        trained["reinitialise"] = list(config.reinitialise)
+    if config.init_from_wider:
+        trained["init_from_wider"] = True
+    if changes:
+        trained["changes"] = list(changes)
+    if recipe.distill.teacher:
+        trained["distill"] = plain(recipe.distill)
+    if recipe.text_denoising.layers:  # all other weights are as their own training left them
+        trained |= plain(recipe.text_denoising)
+        before = read_header(locate(config.init)).get("trained", {})
+        trained = {**before.get(recipe.stage.name, {}), "text_denoising": trained}
+    return trained
+
+
+def write_model(
+    recipe: Recipe, weights: Iterable[tuple[str, Tensor]], folder: Path, trained: dict[str, Any]
+) -> None:
+    """A model folder of one stage with these weights."""
+    with torch.device("meta"):
+        stage = Stage(recipe.stage).asleep(weights)
+    stage.wake(torch.device("cpu"))
+    stages = {recipe.stage.name: trained}
+    write_folder(folder, recipe.name, recipe.encoder, [stage], torch.float32, stages)

@@ -1,0 +1,182 @@
+"""What a run is set up of: stage, network, objective, optimiser, EMA, as its recipe says."""
+
+import functools
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.utils.checkpoint
+from torch import nn
+
+from open_imagen.cascade.folder import load_into, locate
+from open_imagen.cascade.stage import Stage
+from open_imagen.devices import has_bf16
+from open_imagen.distributed import process_device, world
+from open_imagen.errors import ConfigError, MissingDependency, OpenImagenWarning
+from open_imagen.models.fast import hasten, hasten_learning
+from open_imagen.models.lora import adapt
+from open_imagen.storage import TensorFile
+from open_imagen.training.data_check import check_data, check_text
+from open_imagen.training.ema import Ema
+from open_imagen.training.objectives import OBJECTIVES, Objective, ObjectiveContext
+from open_imagen.training.optim import CombinedOptimizer, make_optimizer
+from open_imagen.training.parallel import blocks, parallelize
+from open_imagen.training.recipe import Recipe
+from open_imagen.training.text import CaptionEncoder
+from open_imagen.types import Source, TextEncoder
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """The parts of a run before its first step."""
+
+    device: torch.device
+    bf16: bool
+    """Whether the network computes under bfloat16 autocast."""
+    encode_text: CaptionEncoder
+    stage: Stage
+    network: nn.Module
+    """The network of the stage, whose weights are trained."""
+    parallel_network: nn.Module
+    """The module that is called in training: the network itself, or DDP around it."""
+    objective: Objective
+    optimizer: CombinedOptimizer
+    ema: Ema
+    max_t: float
+    """Maximum time of training; 1, if all noise levels are trained."""
+
+
+def set_up(recipe: Recipe, source: Source, encoder: TextEncoder) -> TrainingSetup:
+    """Build everything that a recipe describes but its data.
+
+    Raises:
+        ConfigError, DataError: recipe, data and text encoder do not fit each other.
+        CheckpointError, UnknownName: the model to start from is not there, or does not fit.
+    """
+    config, spec = recipe.train, OBJECTIVES[recipe.objective]
+    _check_processes(recipe)
+    check_data(recipe.stage, source)
+    check_text(recipe.stage, encoder)
+    device = process_device(config.device)
+    if threads := config.threads or int(device.type == "cuda"):
+        torch.set_num_threads(threads)
+    bf16 = _choose_bf16(config.precision, device)
+    encoder = spec.wrap_encoder(encoder, source, recipe.objective_config)
+    stage = _build_stage(recipe, device)
+    encode_text = CaptionEncoder(encoder, source, stage.letters, device, bf16)
+    network: nn.Module = stage.network
+    if spec.trainable:
+        network.requires_grad_(False)
+        network.get_submodule(spec.trainable).requires_grad_(True)
+    if config.checkpoint_activations:
+        checkpoint_blocks(network)
+    is_fast = config.fast and device.type == "cpu" and not bf16 and not config.compile
+    if config.compile:
+        _compile(network, recipe, device)
+    elif is_fast and not _is_sharded(recipe):
+        _accelerate(hasten_learning, network)
+    parallel_network = parallelize(network, config.parallel)
+    stage.network = parallel_network
+
+    def accelerate(other: nn.Module) -> None:
+        if config.compile:
+            other.compile(dynamic=False)
+        elif is_fast:
+            _accelerate(hasten, other)
+
+    context = ObjectiveContext(stage, device, accelerate)
+    return TrainingSetup(
+        device=device,
+        bf16=bf16,
+        encode_text=encode_text,
+        stage=stage,
+        network=network,
+        parallel_network=parallel_network,
+        objective=spec.build(recipe.objective_config, context),
+        optimizer=make_optimizer(network, recipe.optim),
+        ema=Ema(network, recipe.ema),
+        max_t=recipe.stage.schedule.time(config.logsnr_low),
+    )
+
+
+def _build_stage(recipe: Recipe, device: torch.device) -> Stage:
+    """The stage with its initial weights."""
+    config = recipe.train
+    torch.backends.cudnn.benchmark = True  # every step has the same shapes
+    torch.manual_seed(config.seed)  # initial weights are the only use of the global generator
+    stage = Stage(recipe.stage).to(device)
+    if not _is_sharded(recipe):  # FSDP shards contiguous weights
+        stage.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.init:
+        _load_initial_weights(stage.network, recipe)
+    if recipe.adapter.rank:
+        adapt(stage.network, recipe.adapter)
+    return stage
+
+
+def _is_sharded(recipe: Recipe) -> bool:
+    return world().size > 1 and recipe.train.parallel == "fsdp"
+
+
+def _load_initial_weights(network: nn.Module, recipe: Recipe) -> None:
+    config = recipe.train
+    weights = TensorFile(locate(config.init) / recipe.stage.name / "model.safetensors")
+    missing = load_into(network, weights, True, config.reinitialise, config.init_from_wider)
+    if missing:
+        more = " ..." if len(missing) > 3 else ""
+        warnings.warn(
+            f"train.init = {config.init!r} lacks {len(missing)} weights of this network, which are "
+            f"initialised: {', '.join(missing[:3])}{more}",
+            OpenImagenWarning,
+            stacklevel=5,
+        )
+
+
+def _compile(network: nn.Module, recipe: Recipe, device: torch.device) -> None:
+    # A captured call overwrites the outputs of the one before, gradients included: there must be
+    # one call per step, and nothing else that holds its gradients.
+    config = recipe.train
+    one_call = recipe.objective != "distillation" and config.accumulate == 1
+    capture = config.cuda_graphs and one_call and world().size == 1 and device.type == "cuda"
+    network.compile(dynamic=False, mode="reduce-overhead" if capture else None)
+
+
+def _accelerate(how: Callable[[nn.Module], None], network: nn.Module) -> None:
+    try:
+        how(network)
+    except MissingDependency as error:
+        warnings.warn(f"train.fast has no effect: {error}", OpenImagenWarning, stacklevel=4)
+
+
+def _choose_bf16(precision: str, device: torch.device) -> bool:
+    if precision == "bf16" and not has_bf16(device):
+        raise ConfigError(
+            f"train.precision = 'bf16', but {device.type} here has no bfloat16 arithmetic: it "
+            "would be many times slower.",
+            "Use precision = 'auto' or 'fp32'.",
+        )
+    return precision != "fp32" and has_bf16(device)
+
+
+def _check_processes(recipe: Recipe) -> None:
+    processes, train = world().size, recipe.train
+    if OBJECTIVES[recipe.objective].single_process and processes > 1:
+        raise ConfigError(
+            f"{recipe.objective} in {processes} processes: it is trained in one.",
+            "Run it without torchrun; it takes minutes.",
+        )
+    divisor = processes * train.accumulate
+    if train.batch_size % divisor:
+        raise ConfigError(
+            f"train.batch_size = {train.batch_size} must be a multiple of {divisor}: "
+            f"{processes} processes, train.accumulate = {train.accumulate}."
+        )
+
+
+def checkpoint_blocks(network: nn.Module) -> None:
+    """Recompute the activations of every block in the backward pass instead of keeping them."""
+    for block in blocks(network):
+        block.forward = functools.partial(
+            torch.utils.checkpoint.checkpoint, block.forward, use_reentrant=False
+        )
