@@ -403,14 +403,14 @@ def test_a_run_is_averaged_again_and_an_adapter_is_put_on(imagen, tmp_path, mode
     words = [word for setting in settings for word in ("--set", setting)]
     kept = ("--set", "ema.sigma_rel=[0.05, 0.1]", "--set", "ema.snapshot_every=16")
     assert imagen("train", RECIPES / "tiny.toml", *words, *kept).code == 0
-    made = imagen("average", tmp_path / "run", "--length", 0.08, "--out", tmp_path / "mine")
+    made = imagen("ema", tmp_path / "run", "--sigma-rel", 0.08, "--out", tmp_path / "mine")
     assert made.code == 0, made.err
     assert "8.0% of the run, at 32 images" in made.out
     picture = ("generate", PROMPT, "--steps", 2, "--stages", 1)
     assert imagen(*picture, "--out", tmp_path / "a", model=tmp_path / "mine").code == 0
     for words_, message in (
-        (("average", tmp_path / "run", "--length", 0.5), "must be above 0 and below"),
-        (("average", tmp_path / "mine", "--length", 0.1), "recipe.toml"),
+        (("ema", tmp_path / "run", "--sigma-rel", 0.5), "must be above 0 and below"),
+        (("ema", tmp_path / "mine", "--sigma-rel", 0.1), "recipe.toml"),
     ):
         refused = imagen(*words_, "--out", tmp_path / "no")
         assert refused.code in (1, 2)
@@ -418,7 +418,7 @@ def test_a_run_is_averaged_again_and_an_adapter_is_put_on(imagen, tmp_path, mode
 
     words[1] = f"out={tmp_path / 'tuned'}"
     assert imagen("train", RECIPES / "tiny.toml", *words, "--set", "adapter.rank=1").code == 0
-    refused = imagen("average", tmp_path / "tuned", "--length", 0.1, "--out", tmp_path / "no")
+    refused = imagen("ema", tmp_path / "tuned", "--sigma-rel", 0.1, "--out", tmp_path / "no")
     assert refused.code == 2
     assert "learned an adapter" in refused.err
     adapter = tmp_path / "tuned" / "adapter"

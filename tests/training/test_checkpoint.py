@@ -31,9 +31,10 @@ def three(tmp_path):
 def loaded(folder):
     """After how many images the checkpoint is that is gone on from; its tensors must be its own."""
     found = tensors(-1)
-    facts = Checkpoints(folder).load_newest(found, lambda facts, shapes: None)
-    assert all(torch.equal(found[name], one) for name, one in tensors(state["images_seen"]).items())
-    return state["images_seen"]
+    state = Checkpoints(folder).load_newest(found, lambda state, shapes: None)
+    images_seen = state["images_seen"]
+    assert all(torch.equal(found[name], one) for name, one in tensors(images_seen).items())
+    return images_seen
 
 
 def cut(path):

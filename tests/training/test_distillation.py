@@ -17,7 +17,7 @@ from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.training.objectives.distillation import (
     Distillation,
     DistillConfig,
-    leading_to,
+    invert_ddim_step,
     load_teacher,
     step,
 )
@@ -43,7 +43,7 @@ def test_one_step_with_the_target_lands_where_it_should(now, then):
     generator = torch.Generator().manual_seed(0)
     z, end = torch.randn(2, 1, 3, 4, 4, dtype=torch.float64, generator=generator)
     levels = torch.tensor([[now], [then]], dtype=torch.float64)
-    x = leading_to(z, end, *levels)
+    x = invert_ddim_step(z, end, *levels)
     torch.testing.assert_close(straight(x, z, now, then), end)
     torch.testing.assert_close(step(x, z, *levels), end)
 
@@ -66,19 +66,19 @@ def test_a_step_of_the_student_is_the_teachers_steps(place):
 
     here = z
     for k, (now, then) in enumerate([(levels[0], levels[3]), (levels[3], levels[6])]):
-        x = distill.truth(here, torch.full((2,), 1 - k / 2), text, condition)
+        x = distill.target(here, torch.full((2,), 1 - k / 2), text, condition)
         here = straight(x, here, now, then)
     torch.testing.assert_close(here, expected, rtol=1e-3, atol=1e-3)
-    found = distill.levels(torch.tensor([1.0, 0.5])).T.tolist()
+    found = distill.teacher_levels(torch.tensor([1.0, 0.5])).T.tolist()
     assert found[0] == pytest.approx(levels[:4], abs=1e-9)
     assert found[1] == pytest.approx(levels[3:], abs=1e-9)
 
     # Images at different steps of theirs are taught together, and each as if alone.
     t = torch.tensor([1.0, 0.5])
-    together = distill.truth(z, t, text, condition)
+    together = distill.target(z, t, text, condition)
     for k in range(2):
         some = condition and LowRes(*(part[[k]] for part in condition))
-        alone = distill.truth(z[[k]], t[[k]], text.select([k]), some)
+        alone = distill.target(z[[k]], t[[k]], text.select([k]), some)
         torch.testing.assert_close(together[[k]], alone, rtol=1e-4, atol=1e-4)
 
 
@@ -87,7 +87,7 @@ def test_without_steps_the_target_is_the_guided_estimate():
     distill = Distillation(DistillConfig(teacher="t", guidance=4.0), make_stages()[0], teacher)
     z, text = torch.randn(3, 3, 64, 64), text_of(3)
     t = torch.tensor([0.3, 0.8, 0.3])
-    found = distill.truth(z, t, text, None)
+    found = distill.target(z, t, text, None)
     for k in range(3):
         settings = Sampling(guidance=4.0).over(teacher.config.sampling).complete()
         one = teacher.denoiser(text.select([k]), settings)
@@ -148,7 +148,7 @@ def test_on_its_backward_the_student_is_asked_where_its_steps_lead(place):
     draws = draws._replace(t=torch.tensor([1.0, 0.75, 0.5, 0.25]))
     images, text = torch.rand(4, 3, side, side) * 2 - 1, text_of(4)
     lowres = torch.rand(4, 3, 64, 64) if place else None
-    x, eps = distill.arrived(images, text, draws, lowres)
+    x, eps = distill.student_states(images, text, draws, lowres)
     assert x[0].equal(images[0])
     assert eps[0].equal(draws.eps[0])
 
@@ -165,7 +165,7 @@ def test_on_its_backward_the_student_is_asked_where_its_steps_lead(place):
             z = straight(denoise(z, now)[0], z, now, then)
         mixed = diffuse(x[[k]], eps[[k]], torch.tensor(levels[k : k + 1]))
         torch.testing.assert_close(mixed, z.float(), rtol=1e-3, atol=1e-3)
-    alone = distill.student.loss(x, text, draws._replace(eps=eps), lowres, distill.truth)
+    alone = distill.student.loss(x, text, draws._replace(eps=eps), lowres, distill.target)
     torch.testing.assert_close(distill(images, text, draws, lowres), alone)
 
     class Shared(torch.nn.Module):
@@ -197,7 +197,7 @@ def test_along_its_own_way_the_student_is_asked_where_its_sampling_leads(place):
     images, text = torch.rand(2, 3, side, side) * 2 - 1, text_of(2)
     lowres = torch.rand(2, 3, 64, 64) if place else None
     said = text.dropped(draws.drop)
-    x, eps, times = distill.walked(said, draws, lowres)
+    x, eps, times = distill.trajectory(said, draws, lowres)
 
     generators = [
         torch.Generator().manual_seed(seed) for seed in draws.t.view(torch.int32).tolist()
@@ -221,7 +221,7 @@ def test_along_its_own_way_the_student_is_asked_where_its_sampling_leads(place):
         rows, level = slice(2 * k, 2 * k + 2), torch.full((2,), logsnr)
         torch.testing.assert_close(diffuse(x[rows], eps[rows], level), z, rtol=1e-4, atol=1e-4)
         here = draws._replace(t=torch.full((2,), times[k]), eps=eps[rows])
-        losses.append(student.loss(x[rows], said, here, lowres, distill.truth))
+        losses.append(student.loss(x[rows], said, here, lowres, distill.target))
     found = distill(images, text, draws, lowres)
     torch.testing.assert_close(found, torch.stack(losses).mean(0), rtol=1e-4, atol=1e-6)
     assert found.requires_grad == any(p.requires_grad for p in student.parameters())
@@ -259,7 +259,7 @@ def test_a_guided_teacher_is_asked_once_for_the_weight_that_it_has():
     teacher.network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
     z, t, text = torch.randn(2, 3, 64, 64), torch.tensor([0.5, 0.7]), text_of(2)
     once, more = (
-        Distillation(DistillConfig(teacher="t", guidance=w), student, teacher).truth(
+        Distillation(DistillConfig(teacher="t", guidance=w), student, teacher).target(
             z, t, text, None
         )
         for w in (3.0, 6.0)

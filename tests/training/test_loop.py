@@ -22,7 +22,8 @@ from open_imagen.models.layers import Conv
 from open_imagen.models.narrow import narrowed
 from open_imagen.storage import load_tensors, read_json
 from open_imagen.text.store import Store, embed
-from open_imagen.training.callbacks import Log, Samples, Validation, sheet
+from open_imagen.training.callbacks import Log, Samples, TensorBoard, Validation
+from open_imagen.training.callbacks.samples import make_sheet
 from open_imagen.training.checkpoint import Checkpoints
 from open_imagen.training.loop import Trainer
 from open_imagen.training.recipe import read_recipe
@@ -77,7 +78,9 @@ def test_every_recipe_parses_and_its_data_fit_its_stage(path):
 
 
 def test_a_finished_run_is_a_model(tmp_path):
-    made = trainer(tmp_path, callbacks=[Log(tmp_path / "run"), Samples(tmp_path / "run")])
+    made = trainer(
+        tmp_path, callbacks=[call(tmp_path / "run") for call in (Log, TensorBoard, Samples)]
+    )
     made.fit()
     folder = tmp_path / "run"
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
@@ -425,7 +428,7 @@ def timed(tmp_path, monkeypatch, cost, *settings):
         rates.append(
             made.recipe.optim.rate(made.images_seen, made.total_images) / made.recipe.optim.lr
         )
-        made._last_seen, made.images_seen = made.images_seen, made.images_seen + batch.size
+        made._images_before_step, made.images_seen = made.images_seen, made.images_seen + batch.size
 
     made.step = step
     return made, rates
@@ -491,7 +494,7 @@ def test_super_resolution_trains_on_crops(tmp_path):
 
 def test_sheets_are_rows_of_pictures():
     pictures = torch.stack([torch.full((3, 2, 2), v) for v in (-1.0, 0.0, 1.0)])
-    image = sheet(pictures, columns=2)
+    image = make_sheet(pictures, columns=2)
     assert image.size == (4, 4)
     assert [image.getpixel(p)[0] for p in ((0, 0), (2, 0), (0, 2), (2, 2))] == [0, 128, 255, 255]
 

@@ -15,10 +15,9 @@ from open_imagen.training.optim import (
     OptimConfig,
     clip,
     count_state,
-    directions,
     make_optimizer,
-    orthogonalized,
 )
+from open_imagen.training.optim.muon import muon_updates, orthogonalize
 from standins import needs_cuda
 
 
@@ -127,7 +126,7 @@ def test_orthogonalized_keeps_the_directions_and_levels_the_singular_values():
     for shape in ((8, 20), (20, 8)):
         matrix = torch.randn(shape)
         left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-        found = left.T @ orthogonalized(matrix).float() @ right.T
+        found = left.T @ orthogonalize(matrix).float() @ right.T
         assert found.diagonal().min() > 0.6
         assert found.diagonal().max() < 1.3
         off = found - torch.diag(found.diagonal())
@@ -145,7 +144,7 @@ def test_orthogonalized_is_the_quintic_of_each_singular_value(smallest, monkeypa
     for _ in range(5):
         wanted = 3.4445 * wanted - 4.7750 * wanted**3 + 2.0315 * wanted**5
     for one in (left @ values.diag() @ right, (left @ values.diag() @ right).T):
-        found = orthogonalized(one)
+        found = orthogonalize(one)
         exact = left @ wanted.diag() @ right
         exact = exact if one.shape == (12, 50) else exact.T
         torch.testing.assert_close(found, exact, rtol=0, atol=1e-3)
@@ -155,16 +154,16 @@ def test_orthogonalized_is_the_quintic_of_each_singular_value(smallest, monkeypa
 def test_matrices_of_one_shape_are_orthogonalized_together_as_alone(shape):
     torch.manual_seed(0)
     several = torch.randn(3, *shape)
-    found = orthogonalized(several)
+    found = orthogonalize(several)
     for one, together in zip(several, found, strict=True):
-        torch.testing.assert_close(together, orthogonalized(one), rtol=0, atol=1e-2)
+        torch.testing.assert_close(together, orthogonalize(one), rtol=0, atol=1e-2)
 
 
 def test_directions_are_the_same_together_as_alone():
     torch.manual_seed(0)
     ahead = [torch.randn(shape) for shape in ((4, 6), (6, 4), (4, 2, 1, 3), (4, 6))]
-    for one, together in zip(ahead, directions(*ahead), strict=True):
-        [alone] = directions(one)
+    for one, together in zip(ahead, muon_updates(*ahead), strict=True):
+        [alone] = muon_updates(one)
         assert together.shape == one.shape
         torch.testing.assert_close(together, alone, rtol=0, atol=1e-3)
 

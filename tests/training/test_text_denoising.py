@@ -1,4 +1,4 @@
-"""Reading: what captions are disturbed by, what the layers learn, and that nothing else changes."""
+"""Text denoising: how captions are corrupted, what the layers learn, and that all else stays."""
 
 import pytest
 import torch
@@ -12,24 +12,24 @@ from open_imagen.models.layers import TextLayer
 from open_imagen.storage import load_tensors
 from open_imagen.training.loop import Trainer
 from open_imagen.training.objectives.text_denoising import (
-    Disturbed,
-    Reading,
-    ReadingConfig,
-    words_of,
+    CorruptedEncoder,
+    TextDenoising,
+    TextDenoisingConfig,
+    split_words,
 )
 from open_imagen.training.recipe import read_recipe
 from open_imagen.types import TextEmbedding
 from standins import WordEncoder
 
-STRANGE = ["sparrow", "ladder", "whistle", "crimson", "circle"]
+OOV_WORDS = ["sparrow", "ladder", "whistle", "crimson", "circle"]
 
 
 class Pieces(WordEncoder):
-    """A token of every three letters of a word, and the vocabulary that Disturbed asks for."""
+    """A token of every three letters of a word, and the vocabulary that CorruptedEncoder needs."""
 
     def split(self, caption):
         places = []
-        for word, start in words_of(caption):
+        for word, start in split_words(caption):
             places += [
                 (start + k, min(start + k + 3, start + len(word))) for k in range(0, len(word), 3)
             ]
@@ -43,7 +43,7 @@ class Pieces(WordEncoder):
         return super().__call__(cut)
 
     def words(self):
-        return STRANGE
+        return OOV_WORDS
 
     def places(self, caption, start, end):
         inside = [k for k, (a, b) in enumerate(self.split(caption)) if a < end and b > start]
@@ -53,77 +53,79 @@ class Pieces(WordEncoder):
 CAPTIONS = ["a red circle", "a hexagon above a dot", "a red dot"]
 
 
-def disturbed(**settings):
-    return Disturbed(Pieces(), CAPTIONS, ReadingConfig(**{"never": ("crimson",), **settings}))
+def corrupted(**settings):
+    return CorruptedEncoder(
+        Pieces(), CAPTIONS, TextDenoisingConfig(**{"excluded": ("crimson",), **settings})
+    )
 
 
-def test_no_word_gives_way_to_a_known_or_forbidden_one():
-    found = disturbed()
-    assert found.vocabulary == ["sparrow", "ladder", "whistle"]
-    assert disturbed(never=()).vocabulary == ["sparrow", "ladder", "whistle", "crimson"]
-    assert disturbed(never=("spar", "crimson")).vocabulary == ["ladder", "whistle"]
+def test_no_word_is_replaced_by_a_known_or_forbidden_one():
+    found = corrupted()
+    assert found.oov_words == ["sparrow", "ladder", "whistle"]
+    assert corrupted(excluded=()).oov_words == ["sparrow", "ladder", "whistle", "crimson"]
+    assert corrupted(excluded=("spar", "crimson")).oov_words == ["ladder", "whistle"]
 
 
 @pytest.mark.parametrize("caption", CAPTIONS)
-def test_one_word_has_given_way_and_each_token_stands_beside_its_own(caption):
-    found, encoder = disturbed(), Pieces()
-    words = found.vocabulary
-    text, places = found.changed(caption)
-    assert text == found.changed(caption).text  # hangs on the caption alone
-    before, after = (words_of(one) for one in (caption, text))
+def test_one_word_is_replaced_and_each_token_stands_beside_its_own(caption):
+    found, encoder = corrupted(), Pieces()
+    words = found.oov_words
+    text, places = found.replace_word(caption)
+    assert text == found.replace_word(caption).text  # depends on the caption alone
+    before, after = (split_words(one) for one in (caption, text))
     assert [a for (a, _), (b, _) in zip(before, after, strict=True) if a != b] != []
     [(old, new)] = [(a, b) for (a, _), (b, _) in zip(before, after, strict=True) if a != b]
     assert new in words or any(new == a + b for a in words for b in words)
     tokens, mask = found([caption])
-    own, strange = tokens[0].chunk(2, dim=1)
+    own, replaced = tokens[0].chunk(2, dim=1)
     assert mask.all()
     assert found.width == tokens.shape[2] == 2 * encoder.width
-    assert torch.equal(strange, encoder([text]).tokens[0])
+    assert torch.equal(replaced, encoder([text]).tokens[0])
     assert torch.equal(own, encoder([caption]).tokens[0, places])
     # Outside of that word both are the same.
     first, last = encoder.places(text, text.index(new), text.index(new) + len(new))
     outside = [k for k in range(len(places)) if not first <= k < last]
-    assert torch.equal(own[outside], strange[outside])
+    assert torch.equal(own[outside], replaced[outside])
     begin, end = encoder.places(caption, caption.index(old), caption.index(old) + len(old))
     assert [places[k] for k in range(first, last)] == [
         begin + k * (end - begin) // (last - first) for k in range(last - first)
     ]
 
 
-KINDS = (("red", "blue"), ("circle", "dot"))
+WORD_CLASSES = (("red", "blue"), ("circle", "dot"))
 
 
-def test_where_there_are_kinds_words_give_way_to_what_is_taken_for_them():
-    found = disturbed(kinds=KINDS)
-    found.kin = {"red": ["sparrow"], "blue": ["whistle"], "circle": [], "dot": ["ladder"]}
-    assert found.changed("a red circle").text == "a sparrow circle"
-    assert found.changed("a hexagon above a dot").text == "a hexagon above a ladder"
-    assert found.changed("a hexagon above a circle") == ("a hexagon above a circle", ())
+def test_with_word_classes_words_are_replaced_by_their_nearest():
+    found = corrupted(word_classes=WORD_CLASSES)
+    found.nearest = {"red": ["sparrow"], "blue": ["whistle"], "circle": [], "dot": ["ladder"]}
+    assert found.replace_word("a red circle").text == "a sparrow circle"
+    assert found.replace_word("a hexagon above a dot").text == "a hexagon above a ladder"
+    assert found.replace_word("a hexagon above a circle") == ("a hexagon above a circle", ())
 
 
-def test_every_strange_word_is_asked_about_for_each_kind():
-    found = disturbed(kinds=KINDS, strange=20)
-    assert set(found.kin) == {"red", "blue", "circle", "dot"}
-    for kind in KINDS:
-        assert sum(len(found.kin[word]) for word in kind) == 20
-    assert found.kin == disturbed(kinds=KINDS, strange=20).kin
+def test_every_oov_word_is_assigned_in_each_class():
+    found = corrupted(word_classes=WORD_CLASSES, oov_words=20)
+    assert set(found.nearest) == {"red", "blue", "circle", "dot"}
+    for word_class in WORD_CLASSES:
+        assert sum(len(found.nearest[word]) for word in word_class) == 20
+    assert found.nearest == corrupted(word_classes=WORD_CLASSES, oov_words=20).kin
 
 
-def test_rare_words_give_way_more_often():
+def test_rare_words_are_replaced_more_often():
     captions = [
         f"a {'abcdefghijklmnopqrst'[k % 20]}{'aeioubdfgh'[k // 20]}oo bird" for k in range(200)
     ]
-    found = Disturbed(Pieces(), captions, ReadingConfig())
-    gone = [words_of(found.changed(one).text)[1][0] not in one for one in captions]
+    found = CorruptedEncoder(Pieces(), captions, TextDenoisingConfig())
+    gone = [split_words(found.replace_word(one).text)[1][0] not in one for one in captions]
     assert sum(gone) > 190  # one in 200 has it, all have the others: 200 : 1 : 1
 
 
 def test_a_caption_that_would_be_too_long_or_has_no_word_stays():
     encoder = Pieces()
     encoder.max_length = 3
-    found = Disturbed(encoder, ["a red circle"], ReadingConfig())
-    assert found.changed("a red circle") == ("a red circle", ())
-    assert found.changed("1234") == ("1234", ())
+    found = CorruptedEncoder(encoder, ["a red circle"], TextDenoisingConfig())
+    assert found.replace_word("a red circle") == ("a red circle", ())
+    assert found.replace_word("1234") == ("1234", ())
     tokens, _ = found(["a red circle"])
     assert torch.equal(*tokens[0].chunk(2, dim=1))
 
@@ -136,8 +138,10 @@ def batch(number=64, length=5, width=8, drop=0.0):
     return TextEmbedding(tokens * mask[..., None], mask), draws
 
 
-def reading(width=8, **settings):
-    return Reading(ReadingConfig(layers=1, **settings), nn.ModuleList([TextLayer(width)]))
+def denoising(width=8, **settings):
+    return TextDenoising(
+        TextDenoisingConfig(layers=1, **settings), nn.ModuleList([TextLayer(width)])
+    )
 
 
 IMAGES = torch.zeros(64, 3, 2, 2)
@@ -145,13 +149,15 @@ IMAGES = torch.zeros(64, 3, 2, 2)
 
 def test_the_error_of_layers_that_are_nothing_yet_is_what_was_done_to_the_text():
     text, draws = batch()
-    assert torch.equal(reading(share=0.0)(IMAGES, text, draws), torch.zeros(64))
-    found = reading(share=1.0, words=1.0, whole=0.5, noisy=0.0)(IMAGES, text, draws)
+    assert torch.equal(denoising(corruption_rate=0.0)(IMAGES, text, draws), torch.zeros(64))
+    found = denoising(corruption_rate=1.0, replace_rate=1.0, full_replace_rate=0.5, noise_rate=0.0)(
+        IMAGES, text, draws
+    )
     for k, seed in enumerate(draws.t.view(torch.int32).tolist()):
         u = torch.rand(6, generator=torch.Generator().manual_seed(seed))
-        own, strange = text.tokens[k, text.mask[k]].chunk(2, dim=1)
+        own, replaced = text.tokens[k, text.mask[k]].chunk(2, dim=1)
         way = 1 if u[5] < 0.5 else 1 - (1 - u[3]) ** 1.5
-        expected = (way * (strange - own)).square().mean() / own.square().mean()
+        expected = (way * (replaced - own)).square().mean() / own.square().mean()
         torch.testing.assert_close(found[k], expected)
 
 
@@ -159,31 +165,37 @@ def test_noise_is_as_large_as_it_says():
     text, draws = batch(number=512, width=64)
     images = torch.zeros(512, 3, 2, 2)
     for single, common in ((1.0, 0.0), (0.0, 1.0), (0.6, 0.8)):
-        settings = {"share": 1.0, "words": 0.0, "noisy": 1.0, "noise": single, "common": common}
-        found = reading(64, **settings)(images, text, draws)
+        settings = {
+            "corruption_rate": 1.0,
+            "replace_rate": 0.0,
+            "noise_rate": 1.0,
+            "token_noise": single,
+            "caption_noise": common,
+        }
+        found = denoising(64, **settings)(images, text, draws)
         # Uniform up to 1: a third of the square, in the mean.
         assert abs(found.mean().item() - (single**2 + common**2) / 3) < 0.03
 
 
 def test_dropped_text_is_zero_and_shall_stay_so():
     text, draws = batch(drop=1.0)
-    assert torch.equal(reading()(IMAGES, text, draws), torch.zeros(64))
-    one = reading()
+    assert torch.equal(denoising()(IMAGES, text, draws), torch.zeros(64))
+    one = denoising()
     nn.init.ones_(one.layers[0].out.bias)
     assert (one(IMAGES, text, draws) > 0).all()
 
 
 def test_padding_changes_nothing():
     text, draws = batch()
-    one = reading(share=0.0)
+    one = denoising(corruption_rate=0.0)
     nn.init.normal_(one.layers[0].out.weight)
     found = one(IMAGES, text, draws)
     torch.testing.assert_close(one(IMAGES, text.padded(16), draws), found)
 
 
 RECIPE = """
-name = "reading"
-[reading]
+name = "text-denoising"
+[text_denoising]
 layers = 2
 [data]
 kind = "scenes"
@@ -209,7 +221,7 @@ half_life = 100
 @pytest.fixture
 def recipe(tmp_path, model_folder):
     def make(*settings, images=256, init=model_folder):
-        file = tmp_path / "reading.toml"
+        file = tmp_path / "text_denoising.toml"
         file.write_text(RECIPE.format(images=images, init=init))
         return read_recipe(file, (f"out={tmp_path / 'run'}", *settings))
 
@@ -218,7 +230,7 @@ def recipe(tmp_path, model_folder):
 
 @pytest.mark.filterwarnings("ignore:train.init")
 def test_it_learns_and_leaves_all_else_as_it_is(recipe, tmp_path, model_folder):
-    config = recipe("reading.least=0.05")
+    config = recipe("text_denoising.threshold=0.05")
     Trainer(config, open_source(config.data), Pieces()).fit()
     base = load_tensors(model_folder / "base" / "model.safetensors")
     found = load_tensors(tmp_path / "run" / "model" / "base" / "model.safetensors")
@@ -229,8 +241,8 @@ def test_it_learns_and_leaves_all_else_as_it_is(recipe, tmp_path, model_folder):
     cascade = load(tmp_path / "run" / "model", device="cpu")
     network = cascade.stages["base"].network.config
     assert (network.text_denoiser, network.text_denoiser_threshold) == (2, 0.05)
-    assert cascade.trained["base"]["reading"]["layers"] == 2
-    assert cascade.trained["base"]["reading"]["images"] == 256
+    assert cascade.trained["base"]["text_denoising"]["layers"] == 2
+    assert cascade.trained["base"]["text_denoising"]["images"] == 256
 
 
 @pytest.mark.filterwarnings("ignore:train.init")
@@ -239,13 +251,13 @@ def test_unknown_words_come_nearer_to_what_they_stand_for(recipe):
     trainer = Trainer(config, open_source(config.data), Pieces())
     trainer.fit()
     captions = [open_source(config.data).phrase(k)[1] for k in range(50)]
-    tokens, mask = Disturbed(Pieces(), captions, ReadingConfig())(captions)
-    own, strange = tokens.chunk(2, dim=2)
-    halfway = TextEmbedding((own + strange) / 2, mask)
+    tokens, mask = CorruptedEncoder(Pieces(), captions, TextDenoisingConfig())(captions)
+    own, replaced = tokens.chunk(2, dim=2)
+    halfway = TextEmbedding((own + replaced) / 2, mask)
     with trainer.averaged() as stage, torch.no_grad():
         for layer in stage.network.text_denoiser:
             halfway = layer(halfway)
-    before = (strange - own).div(2).square().sum()
+    before = (replaced - own).div(2).square().sum()
     after = (halfway.tokens - own)[mask].square().sum()
     assert after < before / 2
 
@@ -263,23 +275,23 @@ def test_it_resumes_to_the_bit(recipe, tmp_path):
 
 
 def test_what_does_not_go_with_it_is_refused(recipe, model_folder):
-    with pytest.raises(ConfigError, match="can draw already"):
+    with pytest.raises(ConfigError, match="needs a trained network"):
         recipe("train.init=", "stage={name='base', resolution=64}")
     for setting in (f"distill.teacher={model_folder}", "adapter.rank=2", "train.align_every=8"):
-        with pytest.raises(ConfigError, match=r"does not go with reading\.layers"):
+        with pytest.raises(ConfigError, match=r"does not go with text_denoising\.layers"):
             recipe(setting)
-    with pytest.raises(ConfigError, match="is a share"):
-        recipe("reading.share=1.5")
+    with pytest.raises(ConfigError, match="must be between 0 and 1"):
+        recipe("text_denoising.corruption_rate=1.5")
     with pytest.raises(ConfigError, match="must not be negative"):
-        recipe("reading.noise=-1")
+        recipe("text_denoising.token_noise=-1")
     with pytest.raises(ConfigError, match="at least 1"):
-        recipe("reading.strange=0")
-    with pytest.raises(ConfigError, match="is no kind"):
-        recipe("reading.kinds=[['red']]")
-    with pytest.raises(ConfigError, match="'red' stands there 2 times"):
-        recipe("reading.kinds=[['red', 'blue'], ['dot', 'red']]")
+        recipe("text_denoising.oov_words=0")
+    with pytest.raises(ConfigError, match="is no class"):
+        recipe("text_denoising.word_classes=[['red']]")
+    with pytest.raises(ConfigError, match="has 'red' 2 times"):
+        recipe("text_denoising.word_classes=[['red', 'blue'], ['dot', 'red']]")
 
 
-def test_a_student_may_learn_to_read(recipe):
+def test_a_distilled_student_may_be_trained_so(recipe):
     """Its predictions are guided, which learning from pictures would undo; this does not."""
     assert recipe("stage.guided=2.0").stage.guided == 2.0
