@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from open_imagen.cascade.noise import TrainingNoise, hashed, mixed, normal, signed, uniform
+from open_imagen.cascade.noise import (
+    TrainingNoise,
+    as_int32,
+    hash_counters,
+    murmur_mix,
+    normal,
+    uniform,
+)
 from standins import needs_cuda
 
 
@@ -24,7 +31,7 @@ def murmur(bits):
 
 def test_bits_are_mixed_as_in_murmurhash3():
     numbers = [0, 1, 2**31 - 1, 2**31, 0xDEADBEEF, 2**32 - 1]
-    found = mixed(torch.tensor([signed(n) for n in numbers], dtype=torch.int32))
+    found = murmur_mix(torch.tensor([as_int32(n) for n in numbers], dtype=torch.int32))
     assert [one & 0xFFFFFFFF for one in found.tolist()] == [murmur(n) for n in numbers]
     # Of the published test vectors: fmix32(1).
     assert murmur(1) == 0x514E28B7
@@ -101,7 +108,7 @@ def test_noise_has_the_normal_distribution_and_is_white():
 
 def test_streams_of_one_example_differ():
     high, low = torch.tensor([1], dtype=torch.int32), torch.tensor([2], dtype=torch.int32)
-    one, other = (hashed(high, low, stream, 1000) for stream in (1, 2))
+    one, other = (hash_counters(high, low, stream, 1000) for stream in (1, 2))
     assert (one == other).sum() == 0
 
 

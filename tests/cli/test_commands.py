@@ -405,7 +405,7 @@ def test_a_run_is_averaged_again_and_an_adapter_is_put_on(imagen, tmp_path, mode
     assert imagen("train", RECIPES / "tiny.toml", *words, *kept).code == 0
     made = imagen("ema", tmp_path / "run", "--sigma-rel", 0.08, "--out", tmp_path / "mine")
     assert made.code == 0, made.err
-    assert "8.0% of the run, at 32 images" in made.out
+    assert "sigma_rel = 0.08 at 32 images" in made.out
     picture = ("generate", PROMPT, "--steps", 2, "--stages", 1)
     assert imagen(*picture, "--out", tmp_path / "a", model=tmp_path / "mine").code == 0
     for words_, message in (
@@ -420,7 +420,7 @@ def test_a_run_is_averaged_again_and_an_adapter_is_put_on(imagen, tmp_path, mode
     assert imagen("train", RECIPES / "tiny.toml", *words, "--set", "adapter.rank=1").code == 0
     refused = imagen("ema", tmp_path / "tuned", "--sigma-rel", 0.1, "--out", tmp_path / "no")
     assert refused.code == 2
-    assert "learned an adapter" in refused.err
+    assert "trained an adapter" in refused.err
     adapter = tmp_path / "tuned" / "adapter"
     put_on = imagen(*picture, "--adapter", adapter, "--out", tmp_path / "b", "--json")
     plain = imagen(*picture, "--out", tmp_path / "c", "--json")

@@ -10,7 +10,12 @@ from torch import Tensor, nn
 from open_imagen.cascade.folder import locate, read_header, write_adapter, write_folder
 from open_imagen.cascade.stage import Stage
 from open_imagen.config import plain
+from open_imagen.distributed import world
 from open_imagen.models.lora import Merged, adapter_of, frozen_of
+from open_imagen.storage import save_tensors
+from open_imagen.training.ema import Ema
+from open_imagen.training.parallel import full_tensor
+from open_imagen.training.posthoc_ema import FOLDER, Profile, snapshot_name
 from open_imagen.training.recipe import Recipe
 from open_imagen.types import Source
 
@@ -64,6 +69,14 @@ def describe_training(
         before = read_header(locate(config.init)).get("trained", {})
         trained = {**before.get(recipe.stage.name, {}), "text_denoising": trained}
     return trained
+
+
+def write_snapshots(ema: Ema, run: Path, images_seen: int) -> None:
+    """Write the averages for post-hoc EMA to a run folder. Every process must call it."""
+    for sigma_rel, averages in ema.profiles.items():
+        full = {name: full_tensor(tensor).cpu() for name, tensor in averages.items()}
+        if world().is_main_process:
+            save_tensors(run / FOLDER / snapshot_name(Profile(images_seen, sigma_rel)), full)
 
 
 def write_model(

@@ -1,55 +1,35 @@
 """The training loop. Progress is counted in images; run it again to resume."""
 
 import contextlib
-import logging
-import math
+import dataclasses
+import itertools
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.cascade.stage import Stage
 from open_imagen.config import plain
 from open_imagen.data.loader import Loader
-from open_imagen.distributed import all_gather_object, all_reduce_sum, world
+from open_imagen.distributed import all_reduce_sum, world
 from open_imagen.errors import TrainingError
-from open_imagen.storage import save_tensors
 from open_imagen.training.checkpoint import training_tensors
 from open_imagen.training.compatibility import settings_of
 from open_imagen.training.data_check import check_first
-from open_imagen.training.export import describe_training, export_run
+from open_imagen.training.export import describe_training, export_run, write_snapshots
 from open_imagen.training.interrupts import stopping_on_signals
+from open_imagen.training.metrics import MetricsRecorder, StepMetrics
+from open_imagen.training.nonfinite import NonfiniteGuard
 from open_imagen.training.optim import clip
-from open_imagen.training.parallel import full_tensor, no_sync
-from open_imagen.training.posthoc_ema import FOLDER, Profile, snapshot_name
+from open_imagen.training.parallel import full_tensor
 from open_imagen.training.recipe import Recipe
 from open_imagen.training.run_folder import NONFINITE_HINT, RunFolder
 from open_imagen.training.setup import set_up
+from open_imagen.training.step import compute_gradients
 from open_imagen.training.time_budget import TimeBudget
 from open_imagen.types import Batch, Source, TextEncoder
-
-log = logging.getLogger("open_imagen.training")
-
-COMPILED_TEXT_MULTIPLE = 24
-"""Texts of a compiled network are padded to a multiple of this length: few shapes to compile."""
-
-
-@dataclass
-class StepMetrics:
-    """What a step reports."""
-
-    loss: float = math.nan
-    """Mean over the steps since the last report."""
-    grad_norm: float = math.nan
-    lr: float = 0.0
-    images_per_second: float = 0.0
-    skipped: dict[str, int] = field(default_factory=dict)
-    """Examples that the source has skipped, by reason, in all processes."""
 
 
 class Callback(Protocol):
@@ -73,11 +53,10 @@ class Trainer:
         self.source = source
         self.callbacks = list(callbacks)
         self.world = world()
-        parts = set_up(recipe, source, encoder)
+        self._parts = parts = set_up(recipe, source, encoder)
         self.device, self.bf16, self.max_t = parts.device, parts.bf16, parts.max_t
-        self.stage, self.network = parts.stage, parts.network
-        self.parallel_network, self.objective = parts.parallel_network, parts.objective
-        self.encode_text, self.optimizer, self.ema = parts.encode_text, parts.optimizer, parts.ema
+        self.stage, self.network, self.encode_text = parts.stage, parts.network, parts.encode_text
+        self.optimizer, self.ema = parts.optimizer, parts.ema
         self.folder = RunFolder(recipe)
         self.images_seen = self._images_before_step = 0
         self.total_images = self.config.images
@@ -85,17 +64,13 @@ class Trainer:
         short."""
         self.seconds = 0.0
         """Time spent in steps, over all resumed parts of the run."""
-        self.metrics = StepMetrics()
-        self.nonfinite_steps = 0
-        """Steps whose loss or gradient was not finite, in this process; they change nothing."""
         self.stopping = False
         """Set it, and the run ends after the step with a checkpoint; several processes agree on it
         in the next step."""
         self._all_stop = False
-        self._nonfinite_in_a_row = 0
+        self._nonfinite = NonfiniteGuard(self.config.max_nonfinite_steps)
         self._save_is_due = False
-        self._losses: list[Tensor] = []
-        self._last_report = (0, time.monotonic())
+        self._recorder = MetricsRecorder()
         self._budget = TimeBudget(
             self.config.time_budget_minutes, self.config.images, self.config.batch_size
         )
@@ -113,7 +88,8 @@ class Trainer:
             return self._fit()
         finally:
             # Release DDP before the process group is destroyed; see distributed.process_group.
-            self.stage.network = self.parallel_network = self.network
+            self.stage.network = self.network
+            self._parts = dataclasses.replace(self._parts, parallel_network=self.network)
             self.folder.checkpoints.finish_writing()
             self.folder.release()
 
@@ -132,7 +108,7 @@ class Trainer:
                 if minutes and started - begun > 60 * minutes:
                     self.stopping = True
                 if self._all_stop or (self.stopping and self.world.size == 1):
-                    if not self._nonfinite_in_a_row:
+                    if not self._nonfinite.in_a_row:
                         self.save(wait=True)
                     return False
                 self.step(next(batches))
@@ -151,67 +127,45 @@ class Trainer:
         # Weights whose loss is not finite must not push out the good checkpoints.
         self._save_is_due |= self.is_due(self.config.save_every)
         complete = self.images_seen >= self.total_images
-        if (self._save_is_due and not self._nonfinite_in_a_row) or complete:
+        if (self._save_is_due and not self._nonfinite.in_a_row) or complete:
             self.save()
         if self.is_due(self.recipe.ema.snapshot_every):
-            self.snapshot()
+            write_snapshots(self.ema, self.folder.path, self.images_seen)
 
     def warm(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Encode every caption once, before the first step."""
-        self.encode_text.warm([*self.source.captions(), *self.config.prompts], progress)
+        captions = itertools.chain(self.source.captions(), self.config.prompts)
+        self.encode_text.warm(captions, progress)
 
     def step(self, batch: Batch) -> None:
-        """One optimiser step: loss, gradients, clipping, update, EMA."""
-        loss = self._backward(batch)
+        """One optimiser step: loss, gradients, clipping, update, EMA.
+
+        Raises:
+            TrainingError: the last `max_nonfinite_steps` steps were not finite.
+        """
+        loss = compute_gradients(self._parts, self.config, batch)
         norm = clip(self.network.parameters(), self.recipe.optim.clip)
         self._images_before_step = self.images_seen
         self.images_seen += self.config.batch_size
         stopping = loss.new_tensor(float(self.stopping))
         reduced = all_reduce_sum(torch.stack([loss / self.world.size, stopping]))
         loss, self._all_stop = reduced[0], bool(reduced[1])
-        if self._is_finite(loss, norm):
+        if self._nonfinite.is_finite(loss, norm):
             lr = self.recipe.optim.rate(self._images_before_step, self.total_images)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             self.optimizer.step()
             self.ema.update(self.network, self.images_seen, self.config.batch_size)
-            self._losses.append(loss)
-            self.metrics.grad_norm, self.metrics.lr = float(norm), lr
+            self._recorder.add_step(loss, norm, lr)
+        elif self._nonfinite.has_failed:
+            raise TrainingError(
+                f"The loss is {float(loss)} and the gradient's norm {float(norm)} after "
+                f"{self.images_seen:,} images, and neither was finite in "
+                f"{self._nonfinite.in_a_row} steps; nothing was changed by them. "
+                f"{self.folder.describe_last_good()}",
+                NONFINITE_HINT,
+            )
         self.optimizer.zero_grad()
-
-    def _backward(self, batch: Batch) -> Tensor:
-        """The gradients of a batch, in micro-batches; its mean loss in this process."""
-        images = to_signed(batch.images, self.device)
-        lowres = None if batch.lowres is None else to_signed(batch.lowres, self.device)
-        seed, drop = self.config.seed, self.config.text_drop
-        noise = TrainingNoise.sample(
-            images.shape, batch.index, seed, drop, lowres is not None, self.device
-        )
-        noise = noise._replace(t=noise.t * self.max_t)
-        text = self.encode_text(batch.captions)
-        if self.config.compile:
-            text = text.padded(COMPILED_TEXT_MULTIPLE)
-        loss = torch.zeros((), device=self.device)
-        slices = micro_batches(batch.size, self.config.accumulate)
-        for rows in slices:
-            accumulating = no_sync(self.parallel_network, enabled=rows is not slices[-1])
-            with accumulating, self._autocast():
-                losses = self.objective(
-                    images[rows],
-                    text.select(rows),
-                    noise.select(rows),
-                    None if lowres is None else lowres[rows],
-                )
-                if batch.weights is not None:
-                    losses = losses * batch.weights[rows].to(self.device)
-                # Processes average their gradients, which is the mean over all of their images.
-                part = losses.sum() / batch.size
-                part.backward()  # type: ignore[no-untyped-call]
-            loss += part.detach()
-        return loss
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     def is_due(self, every: int) -> bool:
         """Whether the last step went past a multiple of ``every`` images."""
@@ -225,23 +179,20 @@ class Trainer:
     def report(self) -> None:
         """Update `metrics` and call the callbacks."""
         if self.is_log_due:
-            now = time.monotonic()
-            images, then = self._last_report
-            if self._losses:
-                self.metrics.loss = float(torch.stack(self._losses).mean())
-            self.metrics.images_per_second = (self.images_seen - images) / max(now - then, 1e-9)
-            skipped = all_gather_object(dict(self._skipped_examples))
-            self.metrics.skipped = dict(sum(map(Counter, skipped), Counter()))
-            self._losses.clear()
-            self._last_report = (self.images_seen, now)
+            skipped = getattr(self.source, "skipped", {})
+            self._recorder.report(self.images_seen, time.monotonic(), skipped)
         for callback in self.callbacks:
             callback(self)
 
     @property
-    def _skipped_examples(self) -> Mapping[str, int]:
-        """Examples that the source has skipped in this process, by reason."""
-        counts: Mapping[str, int] = getattr(self.source, "skipped", {})
-        return counts
+    def metrics(self) -> StepMetrics:
+        """Figures of the last report."""
+        return self._recorder.metrics
+
+    @property
+    def nonfinite_steps(self) -> int:
+        """Steps whose loss or gradient was not finite, in this process; they change nothing."""
+        return self._nonfinite.count
 
     def stop(self) -> None:
         """End the run after the current step, with a checkpoint."""
@@ -270,7 +221,7 @@ class Trainer:
                 total = state.get("total_images", self.total_images)
                 self.total_images = min(self.total_images, total)
         self._images_before_step = self.images_seen
-        self._last_report = (self.images_seen, time.monotonic())
+        self._recorder.restart(self.images_seen, time.monotonic())
 
     def _tensors(self) -> dict[str, Tensor]:
         return training_tensors(self.network, self.ema, self.optimizer)
@@ -298,20 +249,12 @@ class Trainer:
 
     def export(self) -> None:
         """Write the averaged weights as a model of one stage; see `export_run`."""
-        self.snapshot()
+        write_snapshots(self.ema, self.folder.path, self.images_seen)
         averages = {name: full_tensor(tensor).cpu() for name, tensor in self.ema.weights.items()}
         if self.world.is_main_process:
             progress = (self.images_seen, self.seconds, self.folder.changes)
             trained = describe_training(self.recipe, self.source, self.device, *progress)
             export_run(self.recipe, self.network, averages, trained)
-
-    def snapshot(self) -> None:
-        """Write the averages of `ema.sigma_rel` as they are now to RUN/posthoc_ema."""
-        for sigma_rel, averages in self.ema.profiles.items():
-            full = {name: full_tensor(tensor).cpu() for name, tensor in averages.items()}
-            if self.world.is_main_process:
-                name = snapshot_name(Profile(self.images_seen, sigma_rel))
-                save_tensors(self.recipe.folder / FOLDER / name, full)
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[Stage]:
@@ -322,41 +265,9 @@ class Trainer:
         # The training step is compiled; the shapes of sampling are not worth compiling for.
         eager = torch.compiler.set_stance("force_eager")
         try:
-            with self._autocast(), eager:
+            with self._parts.autocast(), eager:
                 yield self.stage
         finally:
             self.stage.train()
-            self.stage.network = self.parallel_network
+            self.stage.network = self._parts.parallel_network
             self.ema.swap(self.network)
-
-    def _is_finite(self, loss: Tensor, norm: Tensor) -> bool:
-        """Whether loss and gradient of this step are finite; otherwise it changes nothing.
-
-        Raises:
-            TrainingError: the last `max_nonfinite_steps` were not.
-        """
-        if math.isfinite(float(loss)) and math.isfinite(float(norm)):
-            self._nonfinite_in_a_row = 0
-            return True
-        self.nonfinite_steps += 1
-        self._nonfinite_in_a_row += 1
-        if self._nonfinite_in_a_row < self.config.max_nonfinite_steps:
-            return False
-        raise TrainingError(
-            f"The loss is {float(loss)} and the gradient's norm {float(norm)} after "
-            f"{self.images_seen:,} images, and neither was finite in {self._nonfinite_in_a_row} "
-            f"steps; nothing was changed by them. {self.folder.describe_last_good()}",
-            NONFINITE_HINT,
-        )
-
-
-def to_signed(images: Tensor, device: torch.device) -> Tensor:
-    """uint8 [B, C, H, W] -> float in [-1, 1], channels last."""
-    signed = images.to(device, torch.float32).div(127.5).sub(1)
-    return signed.contiguous(memory_format=torch.channels_last)
-
-
-def micro_batches(size: int, number: int) -> list[slice]:
-    """The rows of a batch in equal slices, fewer if it is smaller."""
-    step = -(-size // number)
-    return [slice(start, start + step) for start in range(0, size, step)]

@@ -46,6 +46,9 @@ class TrainingSetup:
     max_t: float
     """Maximum time of training; 1, if all noise levels are trained."""
 
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
 
 def set_up(recipe: Recipe, source: Source, encoder: TextEncoder) -> TrainingSetup:
     """Build everything that a recipe describes but its data.

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from open_imagen.training.callbacks.records import append_line
-from open_imagen.training.loop import StepMetrics, Trainer
+from open_imagen.training.loop import Trainer
+from open_imagen.training.metrics import StepMetrics
 
 
 class Log:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.training.callbacks.records import append_line
-from open_imagen.training.loop import Trainer, to_signed
+from open_imagen.training.loop import Trainer
+from open_imagen.training.step import to_signed
 from open_imagen.types import Source
 
 

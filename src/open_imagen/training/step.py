@@ -1,0 +1,56 @@
+"""The gradients of one training step."""
+
+import torch
+from torch import Tensor
+
+from open_imagen.cascade.noise import TrainingNoise
+from open_imagen.training.config import TrainConfig
+from open_imagen.training.parallel import no_sync
+from open_imagen.training.setup import TrainingSetup
+from open_imagen.types import Batch
+
+COMPILED_TEXT_MULTIPLE = 24
+"""Texts of a compiled network are padded to a multiple of this length: few shapes to compile."""
+
+
+def compute_gradients(parts: TrainingSetup, config: TrainConfig, batch: Batch) -> Tensor:
+    """Backpropagate the objective of a batch, in micro-batches; its mean loss in this process."""
+    images = to_signed(batch.images, parts.device)
+    lowres = None if batch.lowres is None else to_signed(batch.lowres, parts.device)
+    noise = TrainingNoise.sample(
+        images.shape, batch.index, config.seed, config.text_drop, lowres is not None, parts.device
+    )
+    noise = noise._replace(t=noise.t * parts.max_t)
+    text = parts.encode_text(batch.captions)
+    if config.compile:
+        text = text.padded(COMPILED_TEXT_MULTIPLE)
+    loss = torch.zeros((), device=parts.device)
+    slices = micro_batches(batch.size, config.accumulate)
+    for rows in slices:
+        accumulating = no_sync(parts.parallel_network, enabled=rows is not slices[-1])
+        with accumulating, parts.autocast():
+            losses = parts.objective(
+                images[rows],
+                text.select(rows),
+                noise.select(rows),
+                None if lowres is None else lowres[rows],
+            )
+            if batch.weights is not None:
+                losses = losses * batch.weights[rows].to(parts.device)
+            # Processes average their gradients, which is the mean over all of their images.
+            part = losses.sum() / batch.size
+            part.backward()  # type: ignore[no-untyped-call]
+        loss += part.detach()
+    return loss
+
+
+def to_signed(images: Tensor, device: torch.device) -> Tensor:
+    """uint8 [B, C, H, W] -> float in [-1, 1], channels last."""
+    signed = images.to(device, torch.float32).div(127.5).sub(1)
+    return signed.contiguous(memory_format=torch.channels_last)
+
+
+def micro_batches(size: int, number: int) -> list[slice]:
+    """The rows of a batch in equal slices, fewer if it is smaller."""
+    step = -(-size // number)
+    return [slice(start, start + step) for start in range(0, size, step)]
