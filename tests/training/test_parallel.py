@@ -105,8 +105,8 @@ def test_two_processes_sample_validate_and_export_what_one_does(tmp_path, looked
     for line, other in zip(lines, others, strict=True):
         assert other["loss"] == pytest.approx(line["loss"], abs=1e-4)
         assert other["by_time"] == pytest.approx(line["by_time"], abs=1e-4)
-    for path in (out / "averages").iterdir():
-        one, other = load_tensors(path), load_tensors(tmp_path / "averages" / path.name)
+    for path in (out / "posthoc_ema").iterdir():
+        one, other = load_tensors(path), load_tensors(tmp_path / "posthoc_ema" / path.name)
         for name, tensor in one.items():
             torch.testing.assert_close(other[name], tensor, rtol=0, atol=1e-4)
 

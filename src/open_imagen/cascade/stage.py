@@ -58,7 +58,7 @@ class StageConfig:
     """The text of the unconditional branch: zero (the paper) or the empty sentence."""
     guided: float = 1.0
     """The guidance weight that the network's own prediction has, learned from a guided teacher
-    (training/distill.py). To ask for that weight then costs no second prediction."""
+    (training/objectives/distillation.py). To ask for that weight then costs no second prediction."""
     sampling: Sampling = field(default_factory=Sampling)
     """Defaults for pictures."""
 
