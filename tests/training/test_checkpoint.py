@@ -158,7 +158,7 @@ def test_a_checkpoint_of_this_process_is_not_written_twice(tmp_path):
     inode = (tmp_path / "000000000001").stat().st_ino
     checkpoints.save(1, tensors(1), {})
     assert (tmp_path / "000000000001").stat().st_ino == inode
-    assert read_json(tmp_path / "000000000001" / "state.json") == {"format": 2, "seen": 1}
+    assert read_json(tmp_path / "000000000001" / "state.json") == {"format": 3, "images_seen": 1}
 
 
 def test_half_written_checkpoints_are_not_seen(tmp_path):

@@ -253,7 +253,7 @@ def test_what_reads_text_can_start_fresh(tmp_path):
     assert narrow.network.state_dict().keys() < start.network.state_dict().keys()
     start.fit()
     facts = read_json(tmp_path / "b" / "run" / "model" / "cascade.json")["trained"]["base"]
-    assert facts["fresh"] == ["*text*"]
+    assert facts["reinitialise"] == ["*text*"]
     with pytest.raises(ConfigError, match=r"no weight is called '\*txet\*'"):
         trainer(tmp_path / "d", init[0], 'train.reinitialise=["*txet*"]')
     with pytest.raises(ConfigError, match=r"train\.reinitialise says what train\.init"):
@@ -269,7 +269,7 @@ def test_a_narrower_network_can_start_from_a_wider_one(tmp_path):
         assert torch.equal(tensor, narrowed(first[name], tensor.shape)), name
     start.fit()
     facts = read_json(tmp_path / "b" / "run" / "model" / "cascade.json")["trained"]["base"]
-    assert facts["narrow"]
+    assert facts["init_from_wider"]
     with pytest.raises(CheckpointError, match="do not fit"):
         trainer(tmp_path / "c", *init, "stage.network.channels=96")
     with pytest.raises(ConfigError, match=r"train\.init_from_wider says how to take train\.init"):

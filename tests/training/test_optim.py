@@ -9,13 +9,13 @@ from torch import nn
 
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.models import build
-from open_imagen.training import optim
 from open_imagen.training.optim import (
     Muon,
     OptimConfig,
     clip,
     count_state,
     make_optimizer,
+    muon,
 )
 from open_imagen.training.optim.muon import muon_updates, orthogonalize
 from standins import needs_cuda
@@ -135,7 +135,7 @@ def test_orthogonalized_keeps_the_directions_and_levels_the_singular_values():
 
 @pytest.mark.parametrize("smallest", [1.0, 1e-2, 1e-5])
 def test_orthogonalized_is_the_quintic_of_each_singular_value(smallest, monkeypatch):
-    monkeypatch.setattr(optim, "has_bf16", lambda device: False)  # which is exact to 1e-2 alone
+    monkeypatch.setattr(muon, "has_bf16", lambda device: False)  # which is exact to 1e-2 alone
     generator = torch.Generator().manual_seed(0)
     matrix = torch.randn(12, 50, generator=generator, dtype=torch.float64)
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)

@@ -113,7 +113,7 @@ def test_a_new_learning_rate_is_recorded(tmp_path, caplog):
     change = "optim.lr: 0.002 in the checkpoint, 0.001 in the recipe"
     assert f"Since image 32 {change}." in caplog.messages
     facts = read_json(tmp_path / "run" / "model" / "cascade.json")["trained"]["base"]
-    wanted = {"images": 32, "key": "optim.lr", "before": "0.002", "now": "0.001"}
+    wanted = {"images_seen": 32, "key": "optim.lr", "before": "0.002", "now": "0.001"}
     assert facts["changes"] == [wanted]
     # It stays on record.
     assert trainer(tmp_path, "optim.lr=1e-3", "train.images=80").fit()
@@ -166,7 +166,8 @@ def forget_settings(folder):
     """Make a checkpoint one of an earlier version."""
     [path] = (folder / "run" / "checkpoints").iterdir()
     facts = read_json(path / "state.json")
-    kept = {key: facts[key] for key in ("seen", "seconds", "length")}
+    names = {"seen": "images_seen", "seconds": "seconds", "length": "total_images"}
+    kept = {old: facts[name] for old, name in names.items()}
     write_json(path / "state.json", {**kept, "network": facts["settings"]["stage"]["network"]})
     (path / CHECKSUMS).unlink()
 
@@ -269,15 +270,18 @@ def test_after_a_kill_no_step_stands_twice_in_the_log(tmp_path):
     with pytest.raises(Killed):
         trainer(tmp_path, *averages, callbacks=[log, kill]).fit()
     with (tmp_path / "run" / "log.jsonl").open("a") as file:
-        file.write('{"images": 50, "lo')  # cut short
-    assert [line.seen for line in find_snapshots(tmp_path / "run" / "posthoc_ema")] == [16, 32]
+        file.write('{"images_seen": 50, "lo')  # cut short
+    assert [line.images_seen for line in find_snapshots(tmp_path / "run" / "posthoc_ema")] == [
+        16,
+        32,
+    ]
     made = trainer(tmp_path, *averages, callbacks=[Log(tmp_path / "run")])
     made.begin()
     assert [line["images_seen"] for line in records(tmp_path)] == [16, 32]
     made.fit()
     assert [line["images_seen"] for line in records(tmp_path)] == [16, 32, 48, 64]
     lost = (tmp_path / "run" / "lost-log.jsonl").read_text().splitlines()
-    assert [line[:13] for line in lost] == ['{"images": 48', '{"images": 50']
+    assert [line[:18] for line in lost] == ['{"images_seen": 48', '{"images_seen": 50']
 
 
 def test_what_a_dead_run_was_writing_is_removed_and_nothing_else(tmp_path):
@@ -309,7 +313,7 @@ def test_a_second_run_in_the_folder_is_refused_and_removes_nothing(tmp_path):
     first.begin()
     partial = tmp_path / "run" / "checkpoints" / ".000000000032.partial"
     partial.mkdir(parents=True)
-    with pytest.raises(TrainingError, match="Another run is training"):
+    with pytest.raises(TrainingError, match="is in use by process"):
         trainer(tmp_path).fit()
     assert partial.is_dir()
     assert first.fit()

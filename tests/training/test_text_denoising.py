@@ -76,7 +76,7 @@ def test_one_word_is_replaced_and_each_token_stands_beside_its_own(caption):
     assert [a for (a, _), (b, _) in zip(before, after, strict=True) if a != b] != []
     [(old, new)] = [(a, b) for (a, _), (b, _) in zip(before, after, strict=True) if a != b]
     assert new in words or any(new == a + b for a in words for b in words)
-    tokens, mask = found([caption])
+    tokens, mask, _ = found([caption])
     own, replaced = tokens[0].chunk(2, dim=1)
     assert mask.all()
     assert found.width == tokens.shape[2] == 2 * encoder.width
@@ -108,7 +108,7 @@ def test_every_oov_word_is_assigned_in_each_class():
     assert set(found.nearest) == {"red", "blue", "circle", "dot"}
     for word_class in WORD_CLASSES:
         assert sum(len(found.nearest[word]) for word in word_class) == 20
-    assert found.nearest == corrupted(word_classes=WORD_CLASSES, oov_words=20).kin
+    assert found.nearest == corrupted(word_classes=WORD_CLASSES, oov_words=20).nearest
 
 
 def test_rare_words_are_replaced_more_often():
@@ -126,7 +126,7 @@ def test_a_caption_that_would_be_too_long_or_has_no_word_stays():
     found = CorruptedEncoder(encoder, ["a red circle"], TextDenoisingConfig())
     assert found.replace_word("a red circle") == ("a red circle", ())
     assert found.replace_word("1234") == ("1234", ())
-    tokens, _ = found(["a red circle"])
+    tokens = found(["a red circle"]).tokens
     assert torch.equal(*tokens[0].chunk(2, dim=1))
 
 
@@ -251,7 +251,7 @@ def test_unknown_words_come_nearer_to_what_they_stand_for(recipe):
     trainer = Trainer(config, open_source(config.data), Pieces())
     trainer.fit()
     captions = [open_source(config.data).phrase(k)[1] for k in range(50)]
-    tokens, mask = CorruptedEncoder(Pieces(), captions, TextDenoisingConfig())(captions)
+    tokens, mask, _ = CorruptedEncoder(Pieces(), captions, TextDenoisingConfig())(captions)
     own, replaced = tokens.chunk(2, dim=2)
     halfway = TextEmbedding((own + replaced) / 2, mask)
     with trainer.averaged() as stage, torch.no_grad():

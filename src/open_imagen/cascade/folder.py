@@ -144,7 +144,8 @@ def load_into(
         named = fnmatch.filter([*own, *shapes], pattern)
         if not named:
             raise ConfigError(
-                f"train.reinitialise: no weight is called {pattern!r}.", f"There are: {', '.join(own)}."
+                f"train.reinitialise: no weight is called {pattern!r}.",
+                f"There are: {', '.join(own)}.",
             )
         left.update(named)
     shapes = {name: shape for name, shape in shapes.items() if name not in left}
