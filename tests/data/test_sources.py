@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from open_imagen.data import open_source
 from open_imagen.data.folder import scan
 from open_imagen.data.loader import Loader
 from open_imagen.errors import ConfigError, DataError, UnknownName
+from open_imagen.worlds.sources import open_source
 from standins import Pids
 
 
@@ -28,7 +28,7 @@ def same(one, other):
 
 
 def test_scenes_are_a_function_of_their_position():
-    settings = {"kind": "scenes", "size": 32, "num_captions": 20, "seed": 3}
+    settings = {"kind": "shapes", "size": 32, "num_captions": 20, "seed": 3}
     whole = open_source(settings).batch(0, 8)
     part = open_source(settings).batch(5, 3)
     assert torch.equal(whole.images[5:], part.images)
@@ -47,7 +47,7 @@ def test_crops_and_their_low_resolution_fit_each_other():
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_crops_are_windows_of_the_whole_picture_and_can_lie_on_edges(share):
-    settings = {"kind": "scenes", "size": 256, "num_captions": 50}
+    settings = {"kind": "shapes", "size": 256, "num_captions": 50}
     source = open_source({**settings, "crop": 48, "crop_at_edges": share})
     wholes, crops = open_source(settings).batch(0, 40).images, source.batch(0, 40).images
     edges = 0
@@ -65,10 +65,10 @@ def test_crops_are_windows_of_the_whole_picture_and_can_lie_on_edges(share):
     "settings, error",
     [
         ({"kind": "sceens"}, UnknownName),
-        ({"kind": "scenes", "sise": 3}, UnknownName),
-        ({"kind": "scenes", "size": 64, "crop": 128}, ConfigError),
-        ({"kind": "scenes", "size": 64, "lowres": 48}, ConfigError),
-        ({"kind": "scenes", "size": 64, "crop": 32, "crop_at_edges": 2}, ConfigError),
+        ({"kind": "shapes", "sise": 3}, UnknownName),
+        ({"kind": "shapes", "size": 64, "crop": 128}, ConfigError),
+        ({"kind": "shapes", "size": 64, "lowres": 48}, ConfigError),
+        ({"kind": "shapes", "size": 64, "crop": 32, "crop_at_edges": 2}, ConfigError),
         ({"kind": "folder"}, ConfigError),
     ],
 )

@@ -15,10 +15,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from open_imagen.data import open_source
 from open_imagen.distributed import joined
 from open_imagen.training.run import read_recipe
 from open_imagen.training.trainer import Trainer
+from open_imagen.worlds.sources import open_source
 from standins import WordEncoder
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "tiny.toml"

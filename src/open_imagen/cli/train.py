@@ -111,9 +111,9 @@ def _run(config: "Recipe", device: "torch.device", first: bool) -> None:
         check_data(config.stage, held_out, "validation")
         trainer.callbacks.append(Validation(config.folder, held_out))
     if config.train.align_every:
-        from open_imagen.evaluation.scene_runner import scene_scores
+        from open_imagen.worlds.shapes.evaluate import alignment_by_category
 
-        score = functools.partial(scene_scores, count=config.train.align_prompts)
+        score = functools.partial(alignment_by_category, count=config.train.align_prompts)
         trainer.callbacks.append(Alignment(config.folder, score))
     bar = Bar(console, config.train.images)
     trainer.callbacks += [Log(config.folder), Samples(config.folder), bar]

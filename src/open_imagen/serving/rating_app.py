@@ -15,9 +15,9 @@ from fastapi.responses import HTMLResponse, Response
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from open_imagen.evaluation.pictures import read_picture
-from open_imagen.evaluation.study import NOISE, QUESTIONS, Trial
-from open_imagen.evaluation.votes import Rater, Store
+from open_imagen.evaluation.human.study import NOISE, QUESTIONS, Trial
+from open_imagen.evaluation.human.votes import Rater, Store
+from open_imagen.evaluation.image_set import read_image
 
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; style-src 'unsafe-inline'; "
@@ -95,7 +95,7 @@ def _blind(secret: str, trial: Trial) -> str:
     return hmac.new(secret.encode(), f"trial {trial.id}".encode(), hashlib.sha256).hexdigest()[:24]
 
 
-def _next(store: Store, rater: Rater, wanted: str | None = None) -> dict[str, Any]:
+def _next(store: Store, rater: Rater, requested: str | None = None) -> dict[str, Any]:
     """The trial that a rater sees now, or the end."""
     study, done = store.study, store.done(rater)
     order = study.order(rater.id, rater.parts)
@@ -103,7 +103,7 @@ def _next(store: Store, rater: Rater, wanted: str | None = None) -> dict[str, An
     progress = {"done": len(order) - len(open_trials), "total": len(order)}
     if not open_trials:
         return {"finished": True, **progress}
-    trial = study.trials[wanted] if wanted in study.trials else open_trials[0]
+    trial = study.trials[requested] if requested in study.trials else open_trials[0]
     part = study.parts[trial.part]
     systems = trial.systems[::-1] if study.flipped(rater.id, trial) else trial.systems
     images = [
@@ -162,11 +162,11 @@ def _pictures(store: Store) -> Callable[[str], bytes]:
         system, prompt, sample = study.pictures[name]
         if system == NOISE:
             first = next(iter(study.runs))
-            size = read_picture(study.picture_file(first, prompt, sample)).size
+            size = read_image(study.picture_file(first, prompt, sample)).size
             rng = np.random.default_rng(random.Random(name).getrandbits(64))
             pixels = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
         else:
-            pixels = np.asarray(read_picture(study.picture_file(system, prompt, sample)))
+            pixels = np.asarray(read_image(study.picture_file(system, prompt, sample)))
         data = io.BytesIO()
         Image.fromarray(pixels).save(data, format="PNG")
         return data.getvalue()

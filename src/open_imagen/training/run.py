@@ -128,7 +128,8 @@ class Recipe:
     """Names the run folder, runs/<name>, unless `out` is given."""
     stage: StageConfig
     train: TrainConfig
-    data: dict[str, Any] = field(default_factory=lambda: {"kind": "scenes"})
+    data: dict[str, Any]
+    """Where images and captions come from; `kind` chooses the source."""
     validation: dict[str, Any] = field(default_factory=dict)
     """Data of which the network learns nothing, for `train.validate_every`; described as `data`."""
     encoder: str = "minilm-l6"
