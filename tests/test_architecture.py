@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "open_imagen"
 FLOORS = [
     {
-        *("errors", "registry", "config", "types", "storage", "devices", "recording"),
+        *("errors", "registry", "config", "types", "storage", "locks", "devices", "recording"),
         *("distributed", "version"),
     },
     {"diffusion", "text", "models", "data"},

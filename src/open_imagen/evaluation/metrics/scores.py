@@ -14,12 +14,12 @@ import torch
 from open_imagen.errors import ConfigError, DataError, UnknownName
 from open_imagen.evaluation.image_set import ImageSet
 from open_imagen.evaluation.judges.judge import alignment, judge_images, mean_reconstruction_rmse
-from open_imagen.evaluation.metrics import vision
 from open_imagen.evaluation.metrics.distances import (
     METRICS,
     Score,
     check_enough,
     clip_score,
+    vision,
     with_error,
 )
 from open_imagen.evaluation.metrics.features import EXTRACTORS, Extractor, ExtractorSpec, extract
