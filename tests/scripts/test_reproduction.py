@@ -69,7 +69,7 @@ def test_every_section_says_what_was_measured_or_that_nothing_was(tmp_path, monk
     assert "two objects: **holds**, +50.0 +- 11.3 points" in text  # 90 against 40 of 100
     assert "+30.0 by the encoder, +5.0 by the network" in text
     # 4 and 4.2: 0.2 / sqrt(2) is their deviation, and half of the interval 1.96 times 0.1.
-    assert "reconstruction_rmse lower by 4.10 +- 0.20" in text
+    assert "reconstruction RMSE lower by 4.10 +- 0.20" in text
     assert "2.50 times as fast; it reaches the plain one's last loss after 12.0 of 30.0" in text
     pictures = {path.stem for path in (tmp_path / "images").iterdir()}
     assert len(pictures) == 5

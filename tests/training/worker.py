@@ -56,7 +56,7 @@ def main() -> None:
                 flag.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    held_out = open_source({"kind": "scenes", "num_captions": 5, "seed": 9})
+    held_out = open_source({"kind": "shapes", "num_captions": 5, "seed": 9})
     with joined(torch.device("cpu")) as world:
         trainer = Trainer(
             config,

@@ -51,7 +51,7 @@ def test_every_sort_of_scene_comes():
 
 def test_signs_come_only_where_asked_for_and_never_with_a_word_kept_for_evaluation():
     assert not any(scene.sign for scene in SCENES)
-    written = [draw_scene(random.Random(k), Mixture(sign=3.0)) for k in range(4000)]
+    written = [draw_scene(random.Random(k), Mixture(text_rendering=3.0)) for k in range(4000)]
     words = {scene.sign for scene in written if scene.sign}
     assert 700 < sum(bool(scene.sign) for scene in written) < 900  # 3 parts of 15
     assert words <= set(SHOWN)

@@ -10,7 +10,7 @@ from open_imagen.evaluation.suites.prompts import Suite
 from open_imagen.registry import Registry
 
 OpenSuite = Callable[[str, int | None, int], Suite]
-"""From the whole name ("shapes:position,counting"), the prompts per category, and the seed."""
+"""From the whole name ("WORLD:position,counting"), the prompts per category, and the seed."""
 SUITES: Registry[OpenSuite] = Registry("suite")
 PROBES = "probes"
 """Our suite of 220 prompts in DrawBench's eleven categories."""

@@ -1,24 +1,31 @@
 """Run the suite of the shapes world on a cascade: images, verdicts, and a table with intervals."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from open_imagen.cascade.pipeline import Cascade, plain_sampling
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.errors import ConfigError, OutputError, UnknownName
-from open_imagen.evaluation.judges.judge import wilson
+from open_imagen.evaluation.judges.judge import ALIGNMENTS, Alignment, Generate, wilson
 from open_imagen.evaluation.progress import Progress
 from open_imagen.storage import write_json
 from open_imagen.worlds.shapes.checker import detect
-from open_imagen.worlds.shapes.suite import CATEGORIES, SAME_IMAGES, is_right, make_items
+from open_imagen.worlds.shapes.suite import (
+    CATEGORIES,
+    SAME_IMAGES,
+    WORLD,
+    Item,
+    is_right,
+    make_items,
+)
 
 BATCH = 32
 """Images generated between two saves of the verdicts."""
+ALIGNMENT_CATEGORIES = ("single", "two_objects", "counting", "position")
+"""What is watched while a network trains."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,23 +107,22 @@ def evaluate_shapes(
     return report
 
 
-def alignment_by_category(
-    generate: Callable[[Sequence[str]], Tensor],
-    count: int = 32,
-    seed: int = 1,
-    categories: Sequence[str] = ("single", "two_objects", "counting", "position"),
-) -> dict[str, float]:
-    """Share right by category, of images that ``generate`` makes of prompts; for training runs."""
-    shares = {}
-    for name in categories:
-        items = make_items(name, count, seed)
-        pictures = generate([item.prompt for item in items])
-        pairs = zip(items, pictures, strict=True)
-        right = [
-            is_right(name, one.scene, detect(made, bool(one.scene.sign))) for one, made in pairs
-        ]
-        shares[name] = sum(right) / count
+@ALIGNMENTS.register(WORLD)
+def alignment(count: int = 32, seed: int = 1) -> Alignment:
+    """A quick score for training runs, of ``count`` prompts of each of four categories."""
+    items = {name: make_items(name, count, seed) for name in ALIGNMENT_CATEGORIES}
+
+    def shares(generate: Generate) -> dict[str, float]:
+        return {name: _share(name, some, generate) for name, some in items.items()}
+
     return shares
+
+
+def _share(category: str, items: Sequence[Item], generate: Generate) -> float:
+    images = generate([item.prompt for item in items])
+    pairs = zip(items, images, strict=True)
+    right = sum(is_right(category, i.scene, detect(x, bool(i.scene.sign))) for i, x in pairs)
+    return right / len(items)
 
 
 class Rows:
