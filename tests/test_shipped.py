@@ -72,7 +72,7 @@ def test_its_denoiser_leaves_captions_of_known_words_alone():
 
 
 def test_it_listens(made):
-    found = [detect(picture) for picture in made.stages["sr256"]]
+    found = [detect(image) for image in made.stages["sr256"]]
     right = [
         any(thing.color == color for thing in seen.objects)
         for seen, color in zip(found, COLORS, strict=True)

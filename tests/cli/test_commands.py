@@ -190,7 +190,7 @@ def test_scenes_are_written_checked_and_trained_on(imagen, tmp_path):
     assert imagen("data", "shapes", "--count", 20, "--size", 64, "--out", folder).code == 0
     assert len(list(folder.glob("*.png"))) == len(list(folder.glob("*.txt"))) == 20
     report = json.loads(imagen("data", "check", folder, "--json").out)
-    assert (report["pictures"], report["usable"], report["unusable"]) == (20, 20, {})
+    assert (report["images"], report["usable"], report["unusable"]) == (20, 20, {})
 
     words = ["train", RECIPES / "tiny.toml"]
     for setting in (
@@ -345,7 +345,7 @@ def test_damage_in_a_folder_is_reported_and_wrong_captions_refused(imagen, tmp_p
     (tmp_path / "c.png").write_bytes(b"")
     checked = imagen("data", "check", tmp_path, "--json")
     report = json.loads(checked.out)
-    assert (checked.code, report["pictures"], report["usable"]) == (0, 3, 1)
+    assert (checked.code, report["images"], report["usable"]) == (0, 3, 1)
     assert report["unusable"] == {"not a picture": 1, "empty file": 1}
     assert "b.png: not a picture" in checked.err
     rows = [{"file_name": "a.png", "text": "a"}, {"file_name": "b.png", "text": {"en": "b"}}]

@@ -38,9 +38,9 @@ def test_pictures_of_a_suite_and_numbers_with_their_records(imagen, made, tmp_pa
         with open(file, encoding="utf-8") as text:
             record = json.load(text)
         assert record["value"] == score["value"]
-        assert record["pictures"]["run"]["system"]["model_hash"]
-        assert len(record["pictures"]["run"]["prompts"]["sha256"]) == 64
-        assert record["pictures"]["run"]["seed"] == 0
+        assert record["images"]["run"]["system"]["model_hash"]
+        assert len(record["images"]["run"]["prompts"]["sha256"]) == 64
+        assert record["images"]["run"]["seed"] == 0
     kid = imagen("evaluate", "kid", made, "--reference", made, "--features", "pixels")
     assert "kernel distance (pixels)" in kid.out
     shown = imagen("evaluate", "compare", *answer["files"][2:], *answer["files"][2:])

@@ -78,7 +78,7 @@ def test_a_study_has_every_pair_once_and_controls_in_each_part(study, runs, tmp_
     three = create(tmp_path / "three", list(runs.values()), "drawbench")
     assert sum(not t.control for t in three.trials.values()) == 5 * 3
     again = open_study(study.folder)
-    assert (again.trials, again.pictures) == (study.trials, study.pictures)
+    assert (again.trials, again.images) == (study.trials, study.images)
 
 
 def test_orders_and_sides_differ_between_raters_and_stay_for_each(study):
@@ -97,7 +97,7 @@ def test_the_coco_protocol_asks_of_model_and_reference(runs, tmp_path):
     assert kinds.count(("caption", ("alpha",))) == kinds.count(("caption", ("beta",))) == 5
     controls = [t for t in study.trials.values() if t.control]
     assert {right_answer(t) for t in controls} == {"beta", "no"}
-    assert study.images == 1
+    assert study.images_per_side == 1
 
 
 def judge(url, prefer, pause=None):
@@ -253,8 +253,8 @@ def test_bad_calls_get_clear_answers(store):
             ([], 422),
         ):
             assert client.post("/api/votes", json=body).status_code == status, body
-        assert client.get("/pictures/../study.json.png").status_code == 404
-        assert client.get("/pictures/" + "0" * 32 + ".png").status_code == 404
+        assert client.get("/images/../study.json.png").status_code == 404
+        assert client.get("/images/" + "0" * 32 + ".png").status_code == 404
         assert store.all() == []
 
 
@@ -264,11 +264,11 @@ def test_nothing_that_raters_get_tells_who_made_what(store):
         answer = client.get("/api/trial")
         state = answer.json()
         text = answer.text + client.get("/").text
-        picture = client.get(state["sides"][0][0]).content
+        image = client.get(state["sides"][0][0]).content
         for name in ("alpha", "beta", NOISE, "control"):
             assert name not in text
-            assert name.encode() not in picture
-        assert list(Image.open(io.BytesIO(picture)).info) == []
+            assert name.encode() not in image
+        assert list(Image.open(io.BytesIO(image)).info) == []
 
 
 def test_studies_that_cannot_be_are_refused(runs, tmp_path, store):

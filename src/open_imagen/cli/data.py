@@ -123,8 +123,8 @@ def _check_shards(data: str, size: int, caption: str, as_json: bool) -> None:
         tally.unusable["truncated tar"] += not shard.whole
         for example in shard.examples:
             try:
-                text, picture = read_example(reader, example, caption)
-                tally.add(decode(picture), text)
+                text, image = read_example(reader, example, caption)
+                tally.add(decode(image), text)
             except Unusable as error:
                 tally.unusable[error.reason] += 1
         if not as_json:
@@ -155,7 +155,7 @@ def _check_folder(data: Path, size: int, as_json: bool) -> None:
             tally.unusable[error.reason] += 1
             left_out.append(f"{entry.image}: {error}")
     report = {
-        "pictures": len(found.images),
+        "images": len(found.images),
         "without_caption": len(found.without_caption),
         "wrong_caption": len(found.problems),
         **tally.report(),

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Measure a model, or pictures.", no_args_is_help=True)
 
-Pictures = typer.Argument(..., metavar="PICTURES", help="A folder, or one of evaluate prompts.")
+Images = typer.Argument(..., metavar="PICTURES", help="A folder, or one of evaluate prompts.")
 Suite = typer.Option(
     "probes", "--suite", metavar="S", help="probes, shapes, shapes:CATEGORY,.., or a file."
 )
@@ -89,7 +89,7 @@ def shapes(
         count=count, seed=seed, categories=chosen or tuple(CATEGORIES), stages=stages
     )
     cascade = load(model, device, fast=fast, precision=precision or "fp32")
-    with counting("pictures") as progress:
+    with counting("images") as progress:
         report = evaluate_shapes(
             config=config,
             cascade=cascade,
@@ -128,14 +128,14 @@ def super_resolution(
 
     config = SuperResolutionEvaluation(count=count, seed=seed, stages=stages)
     cascade = load(model, device, fast=fast, precision=precision or "fp32")
-    with counting("pictures") as progress:
+    with counting("images") as progress:
         report = evaluate_super_resolution(cascade, config, progress)
     if as_json:
         print(json.dumps(report))
         return
     print(f"{report['model']} {report['model_hash']}, {count} prompts per category, seed {seed}")
     for name, row in report["stages"].items():
-        print(f"{name}, {row['pictures']} pictures")
+        print(f"{name}, {row['images']} pictures")
         if "edge" in row:
             print(
                 f"  width of edges  {row['edge']['value']:.2f} pixels +- {row['edge']['error']:.2f}"
@@ -246,21 +246,21 @@ def prompts(
         fast,
         precision or "fp32",
     )
-    with joined(place), counting("pictures") as progress:
+    with joined(place), counting("images") as progress:
         make_run(maker, chosen, out, images, seed, progress)
         if not world().first:
             return
         sheet = write_contact_sheet(out)
     number = len(chosen.prompts) * images
     if as_json:
-        print(json.dumps({"folder": str(out), "pictures": number, "page": str(sheet)}))
+        print(json.dumps({"folder": str(out), "images": number, "page": str(sheet)}))
         return
     print(f"{number} pictures in {out}; look at {sheet}")
 
 
 @app.command()
 def fid(
-    pictures: Path = Pictures,
+    images: Path = Images,
     reference: Path = ReferenceOption,
     features: str = typer.Option(
         "inception", "--features", metavar="F", help="inception, dinov2, clip-l14 ..., pixels."
@@ -276,12 +276,12 @@ def fid(
 ) -> None:
     """Frechet distance to reference pictures (FID; with dinov2, FD-DINOv2)."""
     scorer = _scorer(protocol, resize, size, reference, weights, device, allow_few, [features])
-    _measure([f"fid:{features}"], pictures, scorer, out, as_json)
+    _measure([f"fid:{features}"], images, scorer, out, as_json)
 
 
 @app.command()
 def kid(
-    pictures: Path = Pictures,
+    images: Path = Images,
     reference: Path = ReferenceOption,
     features: str = typer.Option(
         "inception", "--features", metavar="F", help="inception, dinov2, clip-l14 ..., pixels."
@@ -296,12 +296,12 @@ def kid(
 ) -> None:
     """Kernel distance to reference pictures: unbiased, also for few pictures."""
     scorer = _scorer(protocol, resize, size, reference, weights, device, False, [features])
-    _measure([f"kid:{features}"], pictures, scorer, out, as_json)
+    _measure([f"kid:{features}"], images, scorer, out, as_json)
 
 
 @app.command()
 def clip(
-    pictures: Path = Pictures,
+    images: Path = Images,
     features: str = typer.Option("clip-b32", "--features", metavar="F", help="clip-b32, clip-l14."),
     weights: list[str] = Weights,
     size: int = Size,
@@ -311,12 +311,12 @@ def clip(
 ) -> None:
     """CLIP score: how well pictures fit their captions."""
     scorer = _scorer("plain", None, size, None, weights, device, False, [features])
-    _measure([f"clip:{features}"], pictures, scorer, out, as_json)
+    _measure([f"clip:{features}"], images, scorer, out, as_json)
 
 
 @app.command()
 def measure(
-    pictures: Path = Pictures,
+    images: Path = Images,
     metrics: str = typer.Option(
         ..., "--metrics", metavar="M,M:F,..", help="As in fid,kid:dinov2,recall,clip,alignment."
     ),
@@ -340,12 +340,12 @@ def measure(
     names = metrics.split(",")
     looked = [one.features for one in map(parse_measure, names) if one.features]
     scorer = _scorer(protocol, resize, size, reference, weights, device, allow_few, looked)
-    _measure(names, pictures, scorer, out, as_json)
+    _measure(names, images, scorer, out, as_json)
 
 
 @app.command()
 def statistics(
-    pictures: Path = typer.Argument(..., metavar="FOLDER", help="Reference pictures."),
+    images: Path = typer.Argument(..., metavar="FOLDER", help="Reference pictures."),
     features: str = typer.Option("inception", "--features", metavar="F"),
     weights: list[str] = Weights,
     protocol: str = ProtocolOption,
@@ -363,8 +363,8 @@ def statistics(
 
     extractor = scorer.extractor(features)
     with counting("features") as progress:
-        reference, facts = open_reference(pictures, extractor, scorer.protocol.size, progress)
-    write_statistics(out, reference, extractor, scorer.protocol.size, facts)
+        reference, identity = open_reference(images, extractor, scorer.protocol.size, progress)
+    write_statistics(out, reference, extractor, scorer.protocol.size, identity)
     print(f"{out}: {reference.count} pictures, {extractor.width} features")
 
 
@@ -407,7 +407,7 @@ def _scorer(
     )
 
 
-def _measure(names: list[str], pictures: Path, scorer: "Scorer", out: Path, as_json: bool) -> None:
+def _measure(names: list[str], images: Path, scorer: "Scorer", out: Path, as_json: bool) -> None:
     """Measure, print, and keep the record."""
     from open_imagen.evaluation.image_set import open_images
     from open_imagen.evaluation.metrics.scores import digest, parse_measure
@@ -415,7 +415,7 @@ def _measure(names: list[str], pictures: Path, scorer: "Scorer", out: Path, as_j
 
     measures = [parse_measure(name) for name in names]
     scorer.check(measures)
-    found = open_images(pictures)
+    found = open_images(images)
     records = []
     with counting("measuring") as progress:
         scorer.progress = progress
@@ -430,11 +430,11 @@ def _measure(names: list[str], pictures: Path, scorer: "Scorer", out: Path, as_j
         print(json.dumps({"scores": records, "files": files}))
         return
     for record, kept in zip(records, files, strict=True):
-        print(f"{_shown(record)}   {record['pictures']['count']} pictures   {kept}")
+        print(f"{_shown(record)}   {record['images']['count']} pictures   {kept}")
         for tag, share in record.get("details", {}).get("tags", {}).items():
             print(f"    {tag:14} {share:6.1f}")
 
 
 def _shown(record: dict[str, Any]) -> str:
-    note = "  (too few pictures)" if record.get("details", {}).get("too_few_pictures") else ""
+    note = "  (too few pictures)" if record.get("details", {}).get("too_few_images") else ""
     return f"{record['label']:32} {record['value']:10.4f} +- {record['error']:.4f}{note}"

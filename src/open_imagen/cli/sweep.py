@@ -112,7 +112,7 @@ def sweep(
     scorer.check(measures)
     prompts = open_suite(suite, count, suite_seed)
     cascade = load(model, str(place), fast=fast, precision=precision or "fp32")
-    with joined(place), counting("pictures") as progress:
+    with joined(place), counting("images") as progress:
         results = run_sweep(
             cascade, prompts, plan, scorer, out, sampling(given, cascade.stages), progress
         )

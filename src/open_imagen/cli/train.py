@@ -94,7 +94,7 @@ def _alignment(config: "Recipe") -> "AlignmentScore | None":
         return None
     from open_imagen.worlds.suites import ALIGNMENTS
 
-    kind = config.data.get("kind")
+    kind = str(config.data.get("kind"))
     if kind not in ALIGNMENTS:
         raise ConfigError(
             f"train.align_every = {config.train.align_every}: no judge knows the truth of data of "

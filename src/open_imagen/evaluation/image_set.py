@@ -61,12 +61,12 @@ class ImageSet:
 
     def record(self) -> dict[str, Any]:
         """What was measured, for the record of a number."""
-        facts: dict[str, Any] = {"count": len(self), "sha256": self.digest}
+        record: dict[str, Any] = {"count": len(self), "sha256": self.digest}
         if self.captions is not None:
-            facts["captions_sha256"] = list_hash(self.captions)
+            record["captions_sha256"] = list_hash(self.captions)
         if self.run is not None:
-            facts["run"] = self.run
-        return facts
+            record["run"] = self.run
+        return record
 
 
 def list_hash(texts: Sequence[str]) -> str:
@@ -99,7 +99,7 @@ def _open_run(folder: Path) -> ImageSet:
     files, metadata = [], []
     for number in range(run["prompts"]["count"]):
         place = folder / f"{number:05d}"
-        facts = json.loads((place / "metadata.jsonl").read_text(encoding="utf-8"))
+        row = json.loads((place / "metadata.jsonl").read_text(encoding="utf-8"))
         for sample in range(run["images_per_prompt"]):
             file = place / "samples" / f"{sample:04d}.png"
             if not file.is_file():
@@ -108,8 +108,8 @@ def _open_run(folder: Path) -> ImageSet:
                     "Run the same imagen evaluate prompts again; it goes on where it stopped.",
                 )
             files.append(file)
-            metadata.append(facts)
-    captions = tuple(facts["prompt"] for facts in metadata)
+            metadata.append(row)
+    captions = tuple(row["prompt"] for row in metadata)
     return ImageSet(folder, tuple(files), captions, tuple(metadata), run)
 
 

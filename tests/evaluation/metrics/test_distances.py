@@ -125,8 +125,8 @@ def test_precision_and_recall_by_hand():
 
 
 def test_clip_score_by_hand():
-    pictures, captions = np.array([[3.0, 0.0], [1.0, 1.0]]), np.array([[1.0, 0.0], [-1.0, 0.0]])
-    assert clip_score(pictures, captions).value == pytest.approx(100 * (1 - 0.5**0.5) / 2)
+    images, captions = np.array([[3.0, 0.0], [1.0, 1.0]]), np.array([[1.0, 0.0], [-1.0, 0.0]])
+    assert clip_score(images, captions).value == pytest.approx(100 * (1 - 0.5**0.5) / 2)
 
 
 @pytest.mark.parametrize("name", ["fid", "kid"])

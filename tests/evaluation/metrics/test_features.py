@@ -68,10 +68,10 @@ def theirs(file, layer):
 @pytest.mark.parametrize("layer", ["64", "192", "768", "2048"])
 @pytest.mark.parametrize("side", [40, 299])
 def test_inception_features_equal_torch_fidelity(inception_file, layer, side):
-    pictures = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8)
+    images = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8)
     ours = load_inception(ExtractorSpec("inception", inception_file, "tf1"), layer)
-    found = ours(torch.stack([ours.prepare(picture) for picture in pictures]))
-    [expected] = theirs(inception_file, layer)(pictures)
+    found = ours(torch.stack([ours.prepare(image) for image in images]))
+    [expected] = theirs(inception_file, layer)(images)
     assert expected.std() > 1e-3
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -106,16 +106,16 @@ def test_the_tensorflow_resize_is_torch_fidelitys():
     )
 
     for height, width in ((64, 64), (37, 81), (400, 310)):
-        picture = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
-        expected = literal(picture[None].float(), size=(299, 299), align_corners=False)[0]
-        torch.testing.assert_close(tf1(picture, 299), expected, rtol=0, atol=1e-3)
+        image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+        expected = literal(image[None].float(), size=(299, 299), align_corners=False)[0]
+        torch.testing.assert_close(tf1(image, 299), expected, rtol=0, atol=1e-3)
 
 
 def test_filters_agree_only_where_there_is_nothing_to_filter():
-    picture = torch.randint(0, 256, (3, 50, 50), dtype=torch.uint8)
-    same = [resize(picture, 50) for resize in RESIZES.values()]
-    assert all(torch.equal(one, picture.float()) for one in same)
-    larger = [resize(picture, 80) for resize in RESIZES.values()]
+    image = torch.randint(0, 256, (3, 50, 50), dtype=torch.uint8)
+    same = [resize(image, 50) for resize in RESIZES.values()]
+    assert all(torch.equal(one, image.float()) for one in same)
+    larger = [resize(image, 80) for resize in RESIZES.values()]
     assert all((a - b).abs().max() > 1 for a, b in ((larger[0], larger[1]), larger[1:]))
 
 
@@ -201,13 +201,13 @@ def test_pictures_come_before_clip_as_its_own_processor_brings_them(tmp_path, wi
     from transformers import CLIPImageProcessor
 
     judge = open_vision("clip-b32", tiny_clip(tmp_path / "clip"), torch.device("cpu"))
-    picture = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+    image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
     processor = CLIPImageProcessor(
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
     )
-    image = Image.fromarray(picture.permute(1, 2, 0).numpy())
-    expected = torch.as_tensor(np.array(processor(image)["pixel_values"][0]))
-    torch.testing.assert_close(judge.prepare(picture), expected, rtol=0, atol=1e-5)
+    pil = Image.fromarray(image.permute(1, 2, 0).numpy())
+    expected = torch.as_tensor(np.array(processor(pil)["pixel_values"][0]))
+    torch.testing.assert_close(judge.prepare(image), expected, rtol=0, atol=1e-5)
 
 
 def test_dinov2_features_are_its_class_token(tmp_path):
@@ -217,8 +217,8 @@ def test_dinov2_features_are_its_class_token(tmp_path):
     model = Dinov2Model(Dinov2Config(**size, image_size=56, patch_size=14)).eval()
     model.save_pretrained(tmp_path / "dino")
     judge = open_vision("dinov2", tmp_path / "dino", torch.device("cpu"))
-    picture = torch.randint(0, 256, (3, 90, 120), dtype=torch.uint8)
-    prepared = judge.prepare(picture)[None]
+    image = torch.randint(0, 256, (3, 90, 120), dtype=torch.uint8)
+    prepared = judge.prepare(image)[None]
     assert prepared.shape == (1, 3, 224, 224)
     with torch.no_grad():
         expected = model(prepared).last_hidden_state[:, 0]

@@ -262,8 +262,8 @@ def test_an_endpoint_is_a_system(monkeypatch):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"openai:http://127.0.0.1:{server.server_port}/v1?model=m&size=8x8&seeds=1&parallel=2"
         system = open_system(url, CPU)
-        pictures = system.draw([ImageRequest("ab", 0, 5), ImageRequest("abcd", 0, 6)])
-        assert [p.getpixel((0, 0))[0] for p in pictures] == [2, 4]
+        images = system.draw([ImageRequest("ab", 0, 5), ImageRequest("abcd", 0, 6)])
+        assert [p.getpixel((0, 0))[0] for p in images] == [2, 4]
         path, body, key = Endpoint.seen[-1]
         assert (path, key) == ("/v1/images/generations", "Bearer secret")
         assert (body["model"], body["size"], body["n"]) == ("m", "8x8", 1)
@@ -283,15 +283,15 @@ def test_unknown_systems_are_refused():
 
 def test_numbers_carry_their_record_and_are_compared_only_if_alike(tmp_path):
     make_run(Painter(), suite_of(tmp_path, "a", "b", "c"), tmp_path / "run", 4)
-    pictures = open_images(tmp_path / "run")
+    images = open_images(tmp_path / "run")
     records = []
     for size in (16, 16, 8):
         scorer = Scorer(Protocol(size=size), tmp_path / "run")
-        records.append(scorer.measure(parse_measure("kid:pixels"), pictures))
+        records.append(scorer.measure(parse_measure("kid:pixels"), images))
     record = records[0]
     assert record["label"] == "kernel distance (pixels)"
-    assert record["pictures"]["run"]["prompts"]["count"] == 3
-    assert record["pictures"]["run"]["seed"] == 0
+    assert record["images"]["run"]["prompts"]["count"] == 3
+    assert record["images"]["run"]["seed"] == 0
     assert {"torch", "numpy", "open_imagen"} <= record["versions"].keys()
     files = [tmp_path / f"{k}.json" for k in range(3)]
     for file, one in zip(files, records, strict=True):
@@ -303,18 +303,18 @@ def test_numbers_carry_their_record_and_are_compared_only_if_alike(tmp_path):
 
 def test_what_a_protocol_forbids_is_refused(tmp_path):
     make_run(Painter(), suite_of(tmp_path, "a", "b", "c"), tmp_path / "run", 4)
-    pictures = open_images(tmp_path / "run")
+    images = open_images(tmp_path / "run")
     fid = parse_measure("fid:pixels")
     with pytest.raises(DataError, match="12 pictures are too few"):
-        Scorer(Protocol(), tmp_path / "run").measure(fid, pictures)
-    allowed = Scorer(Protocol(), tmp_path / "run", allow_few=True).measure(fid, pictures)
-    assert allowed["details"] == {"too_few_pictures": True}
+        Scorer(Protocol(), tmp_path / "run").measure(fid, images)
+    allowed = Scorer(Protocol(), tmp_path / "run", allow_few=True).measure(fid, images)
+    assert allowed["details"] == {"too_few_images": True}
     with pytest.raises(ConfigError, match="none are given"):
-        Scorer(Protocol()).measure(fid, pictures)
+        Scorer(Protocol()).measure(fid, images)
     with pytest.raises(DataError, match="is of 30,000 pictures; there are 12"):
-        Scorer(Protocol(name="p", count=30_000), tmp_path / "run").measure(fid, pictures)
+        Scorer(Protocol(name="p", count=30_000), tmp_path / "run").measure(fid, images)
     with pytest.raises(DataError, match="not a prompt of a world"):
-        Scorer(Protocol()).measure(parse_measure("alignment"), pictures)
+        Scorer(Protocol()).measure(parse_measure("alignment"), images)
     with pytest.raises(UnknownName, match="metric"):
         parse_measure("fids")
     with pytest.raises(ConfigError, match="defined on CLIP's features"):
@@ -330,11 +330,11 @@ def test_statistics_keep_their_definition(tmp_path):
     )
 
     make_run(Painter(), suite_of(tmp_path, "a", "b"), tmp_path / "run", 4)
-    reference, facts = open_reference(tmp_path / "run", Pixels(), None)
-    write_statistics(tmp_path / "s.npz", reference, Pixels(), None, facts)
+    reference, identity = open_reference(tmp_path / "run", Pixels(), None)
+    write_statistics(tmp_path / "s.npz", reference, Pixels(), None, identity)
     again, known = read_statistics(tmp_path / "s.npz", Pixels(), None)
     assert np.array_equal(again.sigma, reference.sigma)
-    assert (again.count, known["sha256"]) == (8, facts["sha256"])
+    assert (again.count, known["sha256"]) == (8, identity["sha256"])
     with pytest.raises(DataError, match="size = None, not 8"):
         read_statistics(tmp_path / "s.npz", Pixels(), 8)
     np.savez(tmp_path / "plain.npz", mu=reference.mu, sigma=reference.sigma)

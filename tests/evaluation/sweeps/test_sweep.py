@@ -113,9 +113,9 @@ def rendered(suite, folder, size=64, spoil=None):
                 for w in requests
             ]
             assert all(isinstance(layout, Layout) for layout in layouts)
-            pictures = render(layouts, size)
-            pictures = pictures if spoil is None else spoil(pictures)
-            return [Image.fromarray(p.permute(1, 2, 0).numpy()) for p in pictures]
+            images = render(layouts, size)
+            images = images if spoil is None else spoil(images)
+            return [Image.fromarray(p.permute(1, 2, 0).numpy()) for p in images]
 
     make_run(Renderer(), suite, folder, 1)
     return open_images(folder)
@@ -130,9 +130,9 @@ def test_exact_drawings_are_aligned_and_have_next_to_no_rmse(tmp_path):
     clean = mean_reconstruction_rmse(verdicts).value
     assert clean < 6
 
-    def noisy(pictures):
-        noise = torch.randn(pictures.shape, generator=torch.Generator().manual_seed(0)) * 20
-        return (pictures + noise).clamp(0, 255).to(torch.uint8)
+    def noisy(images):
+        noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)) * 20
+        return (images + noise).clamp(0, 255).to(torch.uint8)
 
     spoilt = mean_reconstruction_rmse(
         judge_images(rendered(suite, tmp_path / "noisy", 128, noisy))

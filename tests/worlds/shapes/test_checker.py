@@ -25,8 +25,8 @@ CHANCE = {"color": 0.3, "shape": 0.3, "background": 0.6}
 def truth(category, size, seed=3):
     items = make_items(category, COUNT, seed)
     rng = random.Random(seed)
-    pictures = render([draw_layout(item.scene, rng) for item in items], size)
-    return items, [detect(picture, category in TEXT_RENDERING) for picture in pictures]
+    images = render([draw_layout(item.scene, rng) for item in items], size)
+    return items, [detect(image, category in TEXT_RENDERING) for image in images]
 
 
 @pytest.mark.parametrize("size", [64, 256])
@@ -63,18 +63,18 @@ def test_every_letter_is_read_and_a_wrong_one_is_seen(size):
 
 def test_without_a_sign_there_is_nothing_to_read():
     for background in BACKGROUNDS:  # a ring on white has a white patch inside
-        ring = picture(("red", "ring", 0.5, 0.5, 0.3), background=background)
+        ring = image(("red", "ring", 0.5, 0.5, 0.3), background=background)
         assert detect(ring, read=True).sign in ("", "?")
         assert detect(ring).sign == ""
 
 
-def picture(*things, background="gray"):
+def image(*things, background="gray"):
     placed = [Placed(Kind(color, shape), x, y, r) for color, shape, x, y, r in things]
     return render([Layout(tuple(placed), background)], 256)[0]
 
 
 def test_places_and_sizes_are_measured():
-    seen = detect(picture(("red", "crescent", 0.3, 0.7, 0.15), background="white"))
+    seen = detect(image(("red", "crescent", 0.3, 0.7, 0.15), background="white"))
     [thing] = seen.objects
     assert (thing.color, thing.shape, seen.background) == ("red", "crescent", "white")
     assert (thing.x, thing.y, thing.radius) == pytest.approx((0.3, 0.7, 0.15), abs=0.01)
@@ -107,7 +107,7 @@ def test_components_are_told_apart():
 
 
 def test_judging_by_hand():
-    two = detect(picture(("red", "circle", 0.3, 0.3, 0.1), ("blue", "square", 0.7, 0.4, 0.1)))
+    two = detect(image(("red", "circle", 0.3, 0.3, 0.1), ("blue", "square", 0.7, 0.4, 0.1)))
     scene = Scene((Kind("red", "circle"), Kind("blue", "square")), 1, "to the left of")
     assert is_right("position", scene, two)
     assert is_right("two_objects", scene, two)

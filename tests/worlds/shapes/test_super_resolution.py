@@ -65,7 +65,7 @@ def test_every_stage_above_the_base_is_measured(cascade):
     )
     assert list(report["stages"]) == ["sr256"]
     row = report["stages"]["sr256"]
-    assert row["pictures"] == 2
+    assert row["images"] == 2
     assert row["largest_color_shift"] >= row["color_shift"]["value"]
     with pytest.raises(ConfigError, match="have no super-resolution"):
         evaluate_super_resolution(cascade, SuperResolutionEvaluation(count=1, stages=1))

@@ -103,7 +103,7 @@ class Study:
         ]
 
     @cached_property
-    def images(self) -> int:
+    def images_per_side(self) -> int:
         """Pictures of each side: all of the run in drawbench, one in coco."""
         if self.protocol == "coco":
             return 1
@@ -136,22 +136,22 @@ class Study:
         """Whether this rater sees the second system of a pair on the left."""
         return random.Random(f"side {self.seed} {rater} {trial.id}").random() < 0.5
 
-    def picture_id(self, system: str, prompt: int, sample: int) -> str:
+    def image_id(self, system: str, prompt: int, sample: int) -> str:
         """A name of a picture that tells nothing of its maker."""
         text = f"{system}\n{prompt}\n{sample}".encode()
         return hmac.new(self.secret.encode(), text, hashlib.sha256).hexdigest()[:32]
 
     @cached_property
-    def pictures(self) -> dict[str, tuple[str, int, int]]:
+    def images(self) -> dict[str, tuple[str, int, int]]:
         """What is behind each such name: system, prompt, sample."""
         return {
-            self.picture_id(system, prompt, sample): (system, prompt, sample)
+            self.image_id(system, prompt, sample): (system, prompt, sample)
             for system in (*self.runs, NOISE)
             for prompt in range(len(self.prompts))
-            for sample in range(self.images)
+            for sample in range(self.images_per_side)
         }
 
-    def picture_file(self, system: str, prompt: int, sample: int) -> Path:
+    def image_file(self, system: str, prompt: int, sample: int) -> Path:
         """Where a system's picture is."""
         return self.runs[system] / f"{prompt:05d}" / "samples" / f"{sample:04d}.png"
 
@@ -163,8 +163,8 @@ def _control_prompts(study: Study, part: str, prompts: Sequence[int]) -> list[in
 
 def _drawbench(study: Study) -> list[Trial]:
     categories: dict[str, list[int]] = {}
-    for p, facts in enumerate(study.prompts):
-        categories.setdefault(str(facts.get("category", "prompts")), []).append(p)
+    for p, metadata in enumerate(study.prompts):
+        categories.setdefault(str(metadata.get("category", "prompts")), []).append(p)
     made = []
     for part, prompts in categories.items():
         for p, (a, b) in itertools.product(prompts, itertools.combinations(study.runs, 2)):
@@ -275,17 +275,17 @@ def open_study(folder: Path) -> Study:
         DataError: there is none, or one of its runs is gone or has other prompts now.
     """
     try:
-        facts = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        record = json.loads((folder / FILE).read_text(encoding="utf-8"))
         study = Study(
             folder,
-            facts["id"],
-            facts["protocol"],
-            {name: Path(run) for name, run in facts["systems"].items()},
-            facts["reference"],
-            facts["seed"],
-            facts["secret"],
+            record["id"],
+            record["protocol"],
+            {name: Path(run) for name, run in record["systems"].items()},
+            record["reference"],
+            record["seed"],
+            record["secret"],
         )
-        prompts = facts["prompts"]["sha256"]
+        prompts = record["prompts"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder / FILE} is not a study: {error}.") from error
     for run in study.runs.values():

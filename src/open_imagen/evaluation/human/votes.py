@@ -170,9 +170,10 @@ class Store:
         return text.getvalue()
 
     def _row(self, vote: Vote, trial: Trial) -> Sequence[Any]:
-        facts = self.study.prompts[trial.prompt]
+        metadata = self.study.prompts[trial.prompt]
         return (
             self.study.id, vote.rater, vote.trial, trial.kind, trial.part, trial.prompt,
-            facts["prompt"], trial.systems[0], trial.systems[-1] if len(trial.systems) > 1 else "",
+            metadata["prompt"], trial.systems[0],
+            trial.systems[-1] if len(trial.systems) > 1 else "",
             vote.question, vote.choice, vote.left, int(trial.control), vote.ms, f"{vote.at:.3f}",
         )  # fmt: skip

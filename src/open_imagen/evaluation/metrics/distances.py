@@ -311,11 +311,11 @@ def _apart(x: Array, y: Array) -> Array:
     return distances
 
 
-def clip_score(pictures: Array, captions: Array) -> Score:
+def clip_score(images: Array, captions: Array) -> Score:
     """100 times the mean cosine of CLIP's features of pictures and of their captions.
 
     Row by row; negative cosines count as they are. The error is that of a mean.
     """
-    cosine = 100 * (pictures * captions).sum(1)
-    cosine = cosine / (np.linalg.norm(pictures, axis=1) * np.linalg.norm(captions, axis=1))
+    cosine = 100 * (images * captions).sum(1)
+    cosine = cosine / (np.linalg.norm(images, axis=1) * np.linalg.norm(captions, axis=1))
     return mean_score(cosine)

@@ -32,12 +32,12 @@ PART = 1024
 
 
 class Extractor(Protocol):
-    """Pictures -> vectors. ``facts`` is what identifies its numbers."""
+    """Pictures -> vectors. ``identity`` is what identifies its numbers."""
 
     width: int
-    facts: dict[str, Any]
+    identity: dict[str, Any]
 
-    def prepare(self, picture: Tensor) -> Tensor:
+    def prepare(self, image: Tensor) -> Tensor:
         """What the network reads of a picture uint8 [3, H, W]."""
         ...
 
@@ -69,10 +69,10 @@ class Pixels:
     width = 3 * grid * grid
 
     def __init__(self) -> None:
-        self.facts: dict[str, Any] = {"features": "pixels", "grid": self.grid}
+        self.identity: dict[str, Any] = {"features": "pixels", "grid": self.grid}
 
-    def prepare(self, picture: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(picture.float() / 255, self.grid)
+    def prepare(self, image: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(image.float() / 255, self.grid)
 
     def __call__(self, prepared: Tensor) -> Tensor:
         return prepared.flatten(1)
@@ -91,7 +91,7 @@ class InceptionFeatures:
         self.resize = RESIZES[resize]
         # pytorch-fid scales 0..255 to -1..1, the TensorFlow graph to (x - 128) / 128.
         self.shift, self.scale = (127.5, 127.5) if resize == "torch" else (128.0, 128.0)
-        self.facts: dict[str, Any] = {
+        self.identity: dict[str, Any] = {
             "features": "inception",
             "layer": network.layer,
             "weights_sha256": weights_hash,
@@ -99,8 +99,8 @@ class InceptionFeatures:
             "resize": resize,
         }
 
-    def prepare(self, picture: Tensor) -> Tensor:
-        return (self.resize(picture, SIDE) - self.shift) / self.scale
+    def prepare(self, image: Tensor) -> Tensor:
+        return (self.resize(image, SIDE) - self.shift) / self.scale
 
     @torch.inference_mode()
     def __call__(self, prepared: Tensor) -> Tensor:
@@ -177,7 +177,7 @@ def _published() -> Path:
 
 
 def extract(
-    pictures: ImageSet,
+    images: ImageSet,
     extractor: Extractor,
     size: int | None = None,
     batch: int = 32,
@@ -188,12 +188,12 @@ def extract(
     Raises:
         DataError: a picture cannot be read, or sizes are mixed and ``size`` is None.
     """
-    key = [pictures.digest, extractor.facts, size, PART]
+    key = [images.digest, extractor.identity, size, PART]
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
     folder = cache_directory() / "features" / name
     parts = []
-    for start in range(0, len(pictures), PART):
-        files = pictures.files[start : start + PART]
+    for start in range(0, len(images), PART):
+        files = images.files[start : start + PART]
         kept = folder / f"{start:08d}.safetensors"
         if kept.is_file():
             parts.append(load_tensors(kept)["features"])
@@ -202,7 +202,7 @@ def extract(
             for prepared in read_batches(files, size, batch, extractor.prepare):
                 found.append(extractor(prepared))
                 if progress is not None:
-                    progress("features", start + sum(len(f) for f in found), len(pictures))
+                    progress("features", start + sum(len(f) for f in found), len(images))
             parts.append(torch.cat(found))
             save_tensors(kept, {"features": parts[-1]})
     return torch.cat(parts)

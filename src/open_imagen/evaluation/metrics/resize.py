@@ -21,22 +21,22 @@ RESIZES: Registry[Resize] = Registry("resize")
 
 
 @RESIZES.register("clean")
-def clean(picture: Tensor, side: int) -> Tensor:
+def clean(image: Tensor, side: int) -> Tensor:
     """Pillow's bicubic on float channels, anti-aliased (clean-fid; Parmar et al. 2022)."""
-    if picture.shape[1:] == (side, side):
-        return picture.float()
-    channels = [Image.fromarray(channel.numpy()) for channel in picture.float()]
+    if image.shape[1:] == (side, side):
+        return image.float()
+    channels = [Image.fromarray(channel.numpy()) for channel in image.float()]
     resized = [c.resize((side, side), Image.Resampling.BICUBIC) for c in channels]
     return torch.from_numpy(np.stack([np.asarray(c) for c in resized]))
 
 
 @RESIZES.register("tf1")
-def tf1(picture: Tensor, side: int) -> Tensor:
+def tf1(image: Tensor, side: int) -> Tensor:
     """TensorFlow 1's bilinear, without anti-aliasing, pixels counted from their corners.
 
     What the first FID implementations (TTUR, ADM's evaluator, torch-fidelity) do.
     """
-    x = picture.float()
+    x = image.float()
     for axis in (2, 1):
         length = x.shape[axis]
         place = torch.arange(side, dtype=torch.float32) * (length / side)
@@ -48,7 +48,7 @@ def tf1(picture: Tensor, side: int) -> Tensor:
 
 
 @RESIZES.register("torch")
-def torch_bilinear(picture: Tensor, side: int) -> Tensor:
+def torch_bilinear(image: Tensor, side: int) -> Tensor:
     """torch's bilinear, half-pixel centres, not anti-aliased (pytorch-fid)."""
-    x = picture.float()[None]
+    x = image.float()[None]
     return F.interpolate(x, (side, side), mode="bilinear", align_corners=False)[0]

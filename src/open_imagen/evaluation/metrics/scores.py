@@ -14,12 +14,12 @@ import torch
 from open_imagen.errors import ConfigError, DataError, UnknownName
 from open_imagen.evaluation.image_set import ImageSet
 from open_imagen.evaluation.judges.judge import alignment, judge_images, mean_reconstruction_rmse
+from open_imagen.evaluation.metrics import vision
 from open_imagen.evaluation.metrics.distances import (
     METRICS,
     Score,
     check_enough,
     clip_score,
-    vision,
     with_error,
 )
 from open_imagen.evaluation.metrics.features import EXTRACTORS, Extractor, ExtractorSpec, extract
@@ -160,7 +160,7 @@ class Scorer:
             self._extractors[name] = EXTRACTORS[name](requested)
         return self._extractors[name]
 
-    def facts(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """What its numbers depend on beside the pictures."""
         return {
             "protocol": asdict(self.protocol),
@@ -183,7 +183,7 @@ class Scorer:
             if measure.features:
                 self.extractor(measure.features)
 
-    def measure(self, measure: Measure, pictures: ImageSet) -> dict[str, Any]:
+    def measure(self, measure: Measure, images: ImageSet) -> dict[str, Any]:
         """A number, its error bar, and the record of how it came about.
 
         Raises:
@@ -191,38 +191,38 @@ class Scorer:
         """
         self.check([measure])
         requested = self.protocol.count
-        if requested is not None and len(pictures) != requested:
+        if requested is not None and len(images) != requested:
             raise DataError(
                 f"The protocol {self.protocol.name} is of {requested:,} pictures; there are "
-                f"{len(pictures):,}.",
+                f"{len(images):,}.",
                 "Make as many, or measure with --protocol plain.",
             )
         extractor = self.extractor(measure.features) if measure.features else None
         details: dict[str, Any] = {}
-        reference_facts = None
+        reference_identity = None
         if measure.metric == "alignment":
-            score, details["tags"] = alignment(judge_images(pictures, self.progress))
+            score, details["tags"] = alignment(judge_images(images, self.progress))
         elif measure.metric == "reconstruction_rmse":
-            score = mean_reconstruction_rmse(judge_images(pictures, self.progress))
+            score = mean_reconstruction_rmse(judge_images(images, self.progress))
         elif measure.metric == "clip":
             assert isinstance(extractor, vision.Vision)
-            captions = extractor.captions(pictures.asked())
-            features = extract(pictures, extractor, self.protocol.size, progress=self.progress)
+            captions = extractor.captions(images.asked())
+            features = extract(images, extractor, self.protocol.size, progress=self.progress)
             score = clip_score(features.double().numpy(), captions.double().numpy())
         else:
             assert extractor is not None
-            reference, reference_facts = self._reference(measure.features)
-            found = extract(pictures, extractor, self.protocol.size, progress=self.progress)
-            features_of_pictures = found.double().numpy()
+            reference, reference_identity = self._reference(measure.features)
+            found = extract(images, extractor, self.protocol.size, progress=self.progress)
+            image_features = found.double().numpy()
             if measure.metric == "fid":
                 try:
-                    check_enough(features_of_pictures)
+                    check_enough(image_features)
                 except DataError:
                     if not self.allow_few:
                         raise
-                    details["too_few_pictures"] = True
-            score = with_error(METRICS[measure.metric], features_of_pictures, reference)
-        return self._record(measure, score, pictures, extractor, reference_facts, details)
+                    details["too_few_images"] = True
+            score = with_error(METRICS[measure.metric], image_features, reference)
+        return self._record(measure, score, images, extractor, reference_identity, details)
 
     def _reference(self, features: str) -> Any:
         assert self.reference is not None
@@ -236,17 +236,17 @@ class Scorer:
         self,
         measure: Measure,
         score: Score,
-        pictures: ImageSet,
+        images: ImageSet,
         extractor: Extractor | None,
         reference: dict[str, Any] | None,
         details: dict[str, Any],
     ) -> dict[str, Any]:
         definition = {
             "metric": measure.metric,
-            "features": extractor.facts if extractor is not None else None,
+            "features": extractor.identity if extractor is not None else None,
             "protocol": asdict(self.protocol),
             "reference": reference,
-            "count": len(pictures),
+            "count": len(images),
         }
         return {
             "measure": measure.name,
@@ -255,7 +255,7 @@ class Scorer:
             "higher_is_better": measure.higher_is_better,
             "definition": definition,
             "definition_sha256": digest(definition),
-            "pictures": pictures.record(),
+            "images": images.record(),
             **({"details": details} if details else {}),
             "versions": versions(),
         }
@@ -263,12 +263,12 @@ class Scorer:
 
 def label(measure: Measure, extractor: Extractor | None) -> str:
     """What the number may be called: only the published Inception's is FID."""
-    facts = extractor.facts if extractor is not None else {}
-    published = facts.get("published", False)
+    identity = extractor.identity if extractor is not None else {}
+    published = identity.get("published", False)
     if measure.metric == "fid":
-        return "FID" if published else f"Frechet distance ({_through(facts)})"
+        return "FID" if published else f"Frechet distance ({_through(identity)})"
     if measure.metric == "kid":
-        return "KID" if published else f"kernel distance ({_through(facts)})"
+        return "KID" if published else f"kernel distance ({_through(identity)})"
     if measure.metric == "clip":
         return f"CLIP score ({measure.features})"
     if measure.metric in WITHOUT_FEATURES:
@@ -279,10 +279,10 @@ def label(measure: Measure, extractor: Extractor | None) -> str:
     )
 
 
-def _through(facts: Mapping[str, Any]) -> str:
-    if facts.get("features") == "inception":
+def _through(identity: Mapping[str, Any]) -> str:
+    if identity.get("features") == "inception":
         return "unpublished Inception weights"
-    return str(facts.get("features"))
+    return str(identity.get("features"))
 
 
 def digest(values: Any) -> str:

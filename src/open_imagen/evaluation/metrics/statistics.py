@@ -31,16 +31,20 @@ def open_reference(
     """
     if path.suffix == ".npz":
         return read_statistics(path, extractor, size)
-    pictures = open_images(path)
-    reference = reference_of(extract(pictures, extractor, size, progress=progress).numpy())
-    return reference, {"count": len(pictures), "sha256": pictures.digest}
+    images = open_images(path)
+    reference = reference_of(extract(images, extractor, size, progress=progress).numpy())
+    return reference, {"count": len(images), "sha256": images.digest}
 
 
 def write_statistics(
-    path: Path, reference: Reference, extractor: Extractor, size: int | None, facts: dict[str, Any]
+    path: Path,
+    reference: Reference,
+    extractor: Extractor,
+    size: int | None,
+    identity: dict[str, Any],
 ) -> None:
     """Write mean and covariance with their definition."""
-    definition = {**extractor.facts, "size": size, "reference": facts}
+    definition = {**extractor.identity, "size": size, "reference": identity}
     with atomic(path) as temporary, temporary.open("wb") as file:
         arrays = {
             "mu": reference.mu,
@@ -72,13 +76,13 @@ def read_statistics(
         raise DataError(f"{path}: mu has shape {mu.shape}, sigma {sigma.shape}.")
     if len(mu) != extractor.width:
         raise DataError(
-            f"{path} has statistics of {len(mu)} features; {extractor.facts['features']} has "
+            f"{path} has statistics of {len(mu)} features; {extractor.identity['features']} has "
             f"{extractor.width}."
         )
-    facts = {"statistics_sha256": sha256(path)}
+    identity = {"statistics_sha256": sha256(path)}
     if not definition:
-        return Reference(mu, sigma, None), {**facts, "definition": "the file says nothing of it"}
-    ours = {**extractor.facts, "size": size}
+        return Reference(mu, sigma, None), {**identity, "definition": "the file says nothing of it"}
+    ours = {**extractor.identity, "size": size}
     odd = [key for key, value in ours.items() if definition.get(key) != value]
     if odd:
         listed = "; ".join(f"{key} = {definition.get(key)!r}, not {ours[key]!r}" for key in odd)
@@ -87,4 +91,4 @@ def read_statistics(
             "Measure with the same settings, or make the statistics anew.",
         )
     source = definition.get("reference", {})
-    return Reference(mu, sigma, source.get("count")), {**facts, **source}
+    return Reference(mu, sigma, source.get("count")), {**identity, **source}

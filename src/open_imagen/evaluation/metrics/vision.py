@@ -1,4 +1,4 @@
-"""CLIP and DINOv2 as judges, read by transformers: features of pictures, and CLIP's of captions."""
+"""CLIP and DINOv2, loaded by transformers: features of pictures, and CLIP's of captions."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from open_imagen.evaluation.metrics.features import EXTRACTORS, Extractor, Extra
 from open_imagen.storage import sha256
 
 
-class Judge(NamedTuple):
+class VisionSpec(NamedTuple):
     """A published network that looks at pictures; one row each."""
 
     repository: str
@@ -33,16 +33,18 @@ class Judge(NamedTuple):
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-JUDGES = {
+VISION_MODELS = {
     # Of CLIP scores in the literature.
-    "clip-b32": Judge("openai/clip-vit-base-patch32", "clip", 224, False, CLIP_MEAN, CLIP_STD),
-    "clip-l14": Judge("openai/clip-vit-large-patch14", "clip", 224, False, CLIP_MEAN, CLIP_STD),
+    "clip-b32": VisionSpec("openai/clip-vit-base-patch32", "clip", 224, False, CLIP_MEAN, CLIP_STD),
+    "clip-l14": VisionSpec(
+        "openai/clip-vit-large-patch14", "clip", 224, False, CLIP_MEAN, CLIP_STD
+    ),
     # Of CMMD (Jayasumana et al. 2024).
-    "clip-l14-336": Judge(
+    "clip-l14-336": VisionSpec(
         "openai/clip-vit-large-patch14-336", "clip", 336, False, CLIP_MEAN, CLIP_STD
     ),
     # Of FD-DINOv2 (Stein et al. 2023): ViT-L/14, the whole picture at 224.
-    "dinov2": Judge("facebook/dinov2-large", "dinov2", 224, True, IMAGENET_MEAN, IMAGENET_STD),
+    "dinov2": VisionSpec("facebook/dinov2-large", "dinov2", 224, True, IMAGENET_MEAN, IMAGENET_STD),
 }
 
 
@@ -55,36 +57,36 @@ class Vision:
             MissingDependency: transformers cannot load such a model.
             CheckpointError: the folder does not hold one.
         """
-        self.judge, self.device = JUDGES[name], device
-        self.model = _load(self.judge, folder).to(device)
+        self.spec, self.device = VISION_MODELS[name], device
+        self.model = _load(self.spec, folder).to(device)
         config = self.model.config
-        vision = config.vision_config if self.judge.kind == "clip" else config
+        vision = config.vision_config if self.spec.kind == "clip" else config
         # A model made for another square sees its own.
-        self.side = int(vision.image_size) if self.judge.kind == "clip" else self.judge.side
-        self.width = int(config.projection_dim if self.judge.kind == "clip" else config.hidden_size)
+        self.side = int(vision.image_size) if self.spec.kind == "clip" else self.spec.side
+        self.width = int(config.projection_dim if self.spec.kind == "clip" else config.hidden_size)
         self.folder = folder
-        self.facts: dict[str, Any] = {
+        self.identity: dict[str, Any] = {
             "features": name,
             "weights_sha256": _hash(folder),
             "side": self.side,
-            "prepared": "whole picture" if self.judge.whole else "short side scaled, centre cut",
+            "prepared": "whole picture" if self.spec.whole else "short side scaled, centre cut",
             "filter": "bicubic",
         }
 
-    def prepare(self, picture: Tensor) -> Tensor:
-        image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
-        if self.judge.whole:
-            image = image.resize((self.side, self.side), Image.Resampling.BICUBIC)
-        elif image.size != (self.side, self.side):
-            image = _centre(image, self.side)
-        x = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
-        mean, std = (torch.tensor(v)[:, None, None] for v in (self.judge.mean, self.judge.std))
+    def prepare(self, image: Tensor) -> Tensor:
+        pil = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+        if self.spec.whole:
+            pil = pil.resize((self.side, self.side), Image.Resampling.BICUBIC)
+        elif pil.size != (self.side, self.side):
+            pil = _centre(pil, self.side)
+        x = torch.from_numpy(np.array(pil)).permute(2, 0, 1).float() / 255
+        mean, std = (torch.tensor(v)[:, None, None] for v in (self.spec.mean, self.spec.std))
         return (x - mean) / std
 
     @torch.inference_mode()
     def __call__(self, prepared: Tensor) -> Tensor:
         x = prepared.to(self.device)
-        if self.judge.kind == "clip":
+        if self.spec.kind == "clip":
             return _unit(self.model.visual_projection(self.model.vision_model(x).pooler_output))
         found: Tensor = self.model(x).last_hidden_state[:, 0].float().cpu()
         return found
@@ -128,12 +130,12 @@ def _centre(image: Image.Image, side: int) -> Image.Image:
 
 
 def open_vision(name: str, weights: Path | None, device: torch.device) -> Vision:
-    """A judge by name, from a folder or the hub.
+    """A vision network by name, from a folder or the hub.
 
     Raises:
         CheckpointError: it is nowhere, or the folder does not hold it.
     """
-    return Vision(name, weights or _from_hub(JUDGES[name].repository), device)
+    return Vision(name, weights or _from_hub(VISION_MODELS[name].repository), device)
 
 
 def _from_hub(repository: str) -> Path:
@@ -149,22 +151,22 @@ def _from_hub(repository: str) -> Path:
         ) from error
 
 
-def _load(judge: Judge, folder: Path) -> Any:
+def _load(spec: VisionSpec, folder: Path) -> Any:
     try:
         import transformers
 
-        kind = {"clip": "CLIPModel", "dinov2": "Dinov2Model"}[judge.kind]
+        kind = {"clip": "CLIPModel", "dinov2": "Dinov2Model"}[spec.kind]
         model = getattr(transformers, kind)
     except (ImportError, RuntimeError) as error:
         raise MissingDependency(
-            f"transformers cannot load a {judge.kind} model ({error}).",
+            f"transformers cannot load a {spec.kind} model ({error}).",
             "If torchvision is installed, remove it or install the build that matches torch.",
         ) from error
     try:
         loaded = model.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(
-            f"{folder} does not hold a {judge.kind} model: {str(error).strip()}",
+            f"{folder} does not hold a {spec.kind} model: {str(error).strip()}",
             "It needs config.json and weights as safetensors.",
         ) from error
     return loaded.eval().requires_grad_(False)
@@ -184,5 +186,5 @@ def _register(name: str) -> None:
         return open_vision(name, requested.weights, requested.device)
 
 
-for _name in JUDGES:
+for _name in VISION_MODELS:
     _register(_name)

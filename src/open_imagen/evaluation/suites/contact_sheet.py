@@ -22,10 +22,10 @@ def write_contact_sheet(folder: Path) -> Path:
     probes: dict[str, str] = {}
     for p in range(run["prompts"]["count"]):
         place = folder / f"{p:05d}"
-        facts = json.loads((place / "metadata.jsonl").read_text(encoding="utf-8"))
-        category = str(facts.get("category", ""))
-        probes.setdefault(category, str(facts.get("probes", "")))
-        rows.setdefault(category, []).append(_figure(facts, p, run["images_per_prompt"]))
+        metadata = json.loads((place / "metadata.jsonl").read_text(encoding="utf-8"))
+        category = str(metadata.get("category", ""))
+        probes.setdefault(category, str(metadata.get("probes", "")))
+        rows.setdefault(category, []).append(_figure(metadata, p, run["images_per_prompt"]))
     name = str(run["system"]["name"])
     links = [
         f'<a href="#c{k}">{html.escape(category)} <small>{len(figures)}</small></a>'
@@ -56,8 +56,8 @@ def _suite(run: Mapping[str, Any]) -> str:
     return str(run["prompts"].get("suite", "a suite"))
 
 
-def _figure(facts: Mapping[str, Any], number: int, images: int) -> str:
-    prompt = html.escape(str(facts["prompt"]))
+def _figure(metadata: Mapping[str, Any], number: int, images: int) -> str:
+    prompt = html.escape(str(metadata["prompt"]))
     samples = "".join(
         f'<a href="{number:05d}/samples/{i:04d}.png">'
         f'<img loading="lazy" alt="picture {i + 1} of: {prompt}" '

@@ -60,9 +60,9 @@ def make_run(
     parts = [missing[i : i + system.batch] for i in range(0, len(missing), system.batch)]
     for number, part in enumerate(parts):
         if number % world().size == world().rank:
-            pictures = system.draw([request for _, request in part])
-            for (place, request), picture in zip(part, pictures, strict=True):
-                _save(picture, place, {**request._asdict(), "system": system.name})
+            images = system.draw([request for _, request in part])
+            for (place, request), image in zip(part, images, strict=True):
+                _save(image, place, {**request._asdict(), "system": system.name})
         done += len(part)
         if progress is not None:
             progress(system.name, done, total)
@@ -101,11 +101,11 @@ def _begin(out: Path, header: dict[str, Any], suite: Suite) -> None:
             write_text(place, json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _save(picture: Image.Image, place: Path, record: dict[str, Any]) -> None:
+def _save(image: Image.Image, place: Path, record: dict[str, Any]) -> None:
     chunks = PngImagePlugin.PngInfo()
     chunks.add_itxt("evaluation", json.dumps(record, ensure_ascii=False))
     with atomic(place) as temporary:
-        picture.save(temporary, format="PNG", pnginfo=chunks)
+        image.save(temporary, format="PNG", pnginfo=chunks)
 
 
 def same_prompts(folders: list[Path]) -> list[dict[str, Any]]:

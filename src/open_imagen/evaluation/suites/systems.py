@@ -69,13 +69,13 @@ class CascadeSystem:
     def record(self) -> dict[str, Any]:
         chosen = self.cascade.chosen(self.stages)
         complete = self.cascade.complete_settings(chosen, self.settings, self.negative)
-        facts = {
+        record = {
             "kind": "cascade",
             **self.cascade.identity,
             "encoder": self.cascade.encoder_name,
             "settings": {name: plain_sampling(one) for name, one in complete.items()},
         }
-        return facts | ({"negative": self.negative} if self.negative else {})
+        return record | ({"negative": self.negative} if self.negative else {})
 
     def draw(self, requests: Sequence[ImageRequest]) -> list[Image.Image]:
         return self.cascade.generate(
@@ -96,14 +96,14 @@ class FolderSystem:
         Raises:
             DataError: there are no pictures, or they have no captions.
         """
-        self.pictures = open_images(folder)
+        self.images = open_images(folder)
         self.name, self.batch = folder.resolve().name, 64
         self.by_prompt: dict[str, list[Path]] = {}
-        for file, caption in zip(self.pictures.files, self.pictures.asked(), strict=True):
+        for file, caption in zip(self.images.files, self.images.asked(), strict=True):
             self.by_prompt.setdefault(caption.strip(), []).append(file)
 
     def record(self) -> dict[str, Any]:
-        return {"kind": "folder", "name": self.name, "sha256": self.pictures.digest}
+        return {"kind": "folder", "name": self.name, "sha256": self.images.digest}
 
     def draw(self, requests: Sequence[ImageRequest]) -> list[Image.Image]:
         images = []
@@ -111,7 +111,7 @@ class FolderSystem:
             files = self.by_prompt.get(request.prompt.strip(), [])
             if request.sample >= len(files):
                 raise DataError(
-                    f"{self.pictures.folder} has {len(files)} pictures of {request.prompt!r}; "
+                    f"{self.images.folder} has {len(files)} pictures of {request.prompt!r}; "
                     f"number {request.sample + 1} is wanted.",
                     "Ask for fewer images per prompt, or compare on prompts that it has.",
                 )

@@ -123,8 +123,8 @@ def write_page(results: Mapping[str, Any], pairs: Sequence[tuple[str, str]], out
         parts.append(f'<div class="plot">{svg[svg.index("<svg") :]}</div>')
         fronts |= set(pareto(results["points"], x, y))
     parts.append(_table(results, fronts))
-    facts = {key: value for key, value in results.items() if key != "points"}
-    parts.append(f"<h2>Record</h2><pre>{html.escape(json.dumps(facts, indent=2))}</pre>")
+    record = {key: value for key, value in results.items() if key != "points"}
+    parts.append(f"<h2>Record</h2><pre>{html.escape(json.dumps(record, indent=2))}</pre>")
     style = ".plot svg { max-width: 100%; height: auto; } .front { font-weight: 700; }"
     write_text(out, page(f"Sweep of {results['model']}", "\n".join(parts), style))
 

@@ -227,7 +227,7 @@ def _header(cascade: Cascade, suite: Suite, sweep: Sweep, scorer: Scorer) -> dic
         "images_per_prompt": sweep.images_per_prompt,
         "seed": sweep.seed,
         "stages": sweep.stages,
-        "measured": scorer.facts(),
+        "measured": scorer.identity(),
     }
 
 
@@ -251,9 +251,9 @@ def _score(folder: Path, measures: Sequence[Measure], scorer: Scorer) -> None:
     known = read_json(place) if place.is_file() else {}
     missing = [measure for measure in measures if measure.name not in known]
     if missing:
-        pictures = open_images(folder)
+        images = open_images(folder)
         for measure in missing:
-            known[measure.name] = scorer.measure(measure, pictures)
+            known[measure.name] = scorer.measure(measure, images)
         write_json(place, known)
 
 

@@ -89,12 +89,12 @@ def evaluate_shapes(
                 settings=settings,
                 batch_size=BATCH,
             )
-            pictures = list(made.stages.values())[-1]
+            images = list(made.stages.values())[-1]
             rows.add(
                 name,
                 [
-                    detect(picture, bool(item.scene.sign))
-                    for item, picture in zip(part, pictures, strict=True)
+                    detect(image, bool(item.scene.sign))
+                    for item, image in zip(part, images, strict=True)
                 ],
                 part,
                 start,

@@ -67,11 +67,11 @@ def evaluate_super_resolution(
         part = prompts[start : start + BATCH]
         made = cascade.generate(part, seed=config.seed * 1_000_000 + start, stages=number)
         below, *above = made.stages.values()
-        for (_, measured), pictures in zip(rows.items(), above, strict=True):
-            for small, large in zip(below, pictures, strict=True):
+        for (_, measured), images in zip(rows.items(), above, strict=True):
+            for small, large in zip(below, images, strict=True):
                 drawn = drawing_of(detect(large), large.shape[-1])
                 measured.append((edge_width(large), edge_width(drawn), color_shift(small, large)))
-            below = pictures
+            below = images
         if progress is not None:
             progress("super-resolution", start + len(part), len(prompts))
     return {
@@ -90,22 +90,22 @@ def _summed_up(measured: Array) -> dict[str, Any]:
     if len(edges):
         columns = {"edge": edges[:, 0], "drawn_edge": edges[:, 1], **columns}
     return {
-        "pictures": len(measured),
+        "images": len(measured),
         **{name: asdict(mean_score(values)) for name, values in columns.items()},
         "largest_color_shift": float(measured[:, 2].max()),
     }
 
 
-def edge_width(picture: Tensor) -> float:
+def edge_width(image: Tensor) -> float:
     """The mean width of edges in a picture uint8 [3, H, W], in pixels; NaN where there is none.
 
     From a tenth to nine tenths of the way between background and object: the area of all pixels
     on the way, by the length of the edges, which is the sum of what cover rises by (the coarea
     formula). A sharp edge drawn with exact areas has 0.8.
     """
-    small = reduced(picture)
+    small = reduced(image)
     ground = ground_of(small)
-    pixels = picture.float() - ground[:, None, None]
+    pixels = image.float() - ground[:, None, None]
     area = length = 0.0
     for patch in patches_of(small, ground):
         tint = _upscaled(patch, pixels)
@@ -132,6 +132,6 @@ def color_shift(small: Tensor, large: Tensor) -> float:
     return 100 * float(torch.stack(apart).abs().max()) / 255
 
 
-def _upscaled(patch: Tensor, picture: Tensor) -> Tensor:
+def _upscaled(patch: Tensor, image: Tensor) -> Tensor:
     """A patch bool [h, w] at the size of a picture [3, H, W]."""
-    return F.interpolate(patch.float()[None, None], picture.shape[-2:])[0, 0] > 0
+    return F.interpolate(patch.float()[None, None], image.shape[-2:])[0, 0] > 0
