@@ -20,7 +20,7 @@ Results = Mapping[str, Any]
 
 HEAD = """# The paper's findings in miniature
 
-Small models of the [scene world](scenes.md) that differ in one thing, trained on the same examples
+Small models of the [shapes world](shapes.md) that differ in one thing, trained on the same examples
 with the same noise, and measured alike: `scripts/reproduce.py` trains and measures them, and writes
 this page; no figure here is written by hand. What a model is, is its recipe
 (`recipes/miniature-base.toml`, `recipes/miniature-sr256.toml`) and what the table says differs.
@@ -340,6 +340,6 @@ THRESHOLDS = """## Dynamic thresholding over guidance weights
 figure A.8).
 
 **Here:** on the teacher that was shipped then it **does not hold**: see
-[the sweep](evaluation.md#dynamic-thresholding-in-the-scene-world) of eight weights and three
+[the sweep](evaluation.md#dynamic-thresholding-in-the-shapes-world) of eight weights and three
 thresholds, and a likely reason.
 """
