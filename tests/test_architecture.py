@@ -87,6 +87,24 @@ def test_no_import_circles():
         pytest.fail(" -> ".join(error.args[1]))
 
 
+WORLDS = {path.name for path in (PACKAGE / "worlds").iterdir() if (path / "__init__.py").exists()}
+BELOW_WORLDS = [name for name in PATHS if FLOOR[name.split(".")[0]] < FLOOR["worlds"]]
+
+
+@pytest.mark.parametrize("module", BELOW_WORLDS)
+def test_no_file_below_the_worlds_names_one(module):
+    docs = {
+        id(node.body[0].value)
+        for node in ast.walk(TREES[module])
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+            assert node.value.split(":")[0] not in WORLDS, f"line {node.lineno}: {node.value!r}"
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_every_file_says_in_one_sentence_what_it_is_for(module):
     assert ast.get_docstring(TREES[module])

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import torch
 
-from open_imagen.data import open_source
 from open_imagen.storage import load_tensors, read_json, write_json
 from open_imagen.training.integrity import CHECKSUMS, checksums, write_checksums
 from open_imagen.training.loop import Trainer
 from open_imagen.training.migration import migrate_records, migrate_settings, migrate_state
 from open_imagen.training.posthoc_ema import Profile, find_snapshots
 from open_imagen.training.recipe import read_recipe
+from open_imagen.worlds.sources import open_source
 from standins import WordEncoder
 
 TINY = Path(__file__).parents[2] / "recipes" / "tiny.toml"
@@ -22,8 +22,8 @@ def test_settings_and_state_get_their_current_names():
         "train": {"keep": 3, "within": 0.0, "batch_size": 16, "fresh": ["*text*"]},
         "ema": {"lengths": [0.05], "half_life": 50},
         "reading": {"layers": 2, "least": 0.05, "kinds": [["red", "blue"]], "noise": 1.0},
-        "distill": {"teacher": "", "own_path": False},
-        "stage": {"objective": {"error": "absolute"}, "network": {"text_denoiser_least": 0.05}},
+        "distill": {"teacher": "", "backward": False},
+        "stage": {"objective": {"error": "l1"}, "network": {"text_denoiser_threshold": 0.05}},
     }
     change = {"images": 32, "key": "optim.lr", "before": "0.002", "now": "0.001"}
     state = {"format": 2, "seen": 64, "length": 96, "settings": settings, "changes": [change]}
@@ -53,7 +53,7 @@ def test_settings_and_state_get_their_current_names():
 
 def test_records_get_their_current_names_and_a_cut_line_stays(tmp_path):
     lines = [
-        json.dumps({"images": 16, "loss": 1.0, "unusable": {"empty file": 1}, "skipped_steps": 2}),
+        json.dumps({"images": 16, "loss": 1.0, "skipped": {"empty file": 1}, "nonfinite_steps": 2}),
         json.dumps({"images_seen": 32, "loss": 0.5}),
         '{"images": 48, "lo',
     ]
@@ -83,7 +83,7 @@ def make_old(checkpoint):
     settings["train"]["keep"] = settings["train"].pop("keep_checkpoints")
     settings["ema"]["lengths"] = settings["ema"].pop("sigma_rel")
     assert settings["stage"]["objective"]["error"] == "l2"
-    settings["stage"]["objective"]["error"] = "squared"
+    settings["stage"]["objective"]["error"] = "l2"
     old = {"format": 2, "seen": state["images_seen"], "length": state["total_images"]}
     write_json(checkpoint / "state.json", {**old, "seconds": 1.0, "settings": settings})
     (checkpoint / CHECKSUMS).unlink()

@@ -6,7 +6,6 @@ from torch import nn
 
 from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.cascade.pipeline import load
-from open_imagen.data import open_source
 from open_imagen.errors import ConfigError
 from open_imagen.models.layers import TextLayer
 from open_imagen.storage import load_tensors
@@ -19,6 +18,7 @@ from open_imagen.training.objectives.text_denoising import (
 )
 from open_imagen.training.recipe import read_recipe
 from open_imagen.types import TextEmbedding
+from open_imagen.worlds.sources import open_source
 from standins import WordEncoder
 
 OOV_WORDS = ["sparrow", "ladder", "whistle", "crimson", "circle"]
@@ -198,7 +198,7 @@ name = "text-denoising"
 [text_denoising]
 layers = 2
 [data]
-kind = "scenes"
+kind = "shapes"
 num_captions = 50
 [data.mixture]
 sign = 1.0

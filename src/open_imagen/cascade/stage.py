@@ -57,8 +57,8 @@ class StageConfig:
     unconditional: str = "zero"
     """The text of the unconditional branch: zero (the paper) or the empty sentence."""
     guided: float = 1.0
-    """The guidance weight that the network's own prediction has, learned from a guided teacher
-    (training/objectives/distillation.py). To ask for that weight then costs no second prediction."""
+    """The guidance scale that is distilled into the network's own prediction
+    (training/objectives/distillation.py). Sampling with it needs no second prediction."""
     sampling: Sampling = field(default_factory=Sampling)
     """Defaults for pictures."""
 

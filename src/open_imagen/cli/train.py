@@ -1,7 +1,6 @@
 """imagen train: one recipe, one stage; run it again to resume."""
 
 import contextlib
-import functools
 import logging
 import sys
 from collections.abc import Iterator
@@ -10,10 +9,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from open_imagen.errors import ConfigError
+
 if TYPE_CHECKING:
     import torch
     from rich.console import Console
 
+    from open_imagen.evaluation.judges.judge import Alignment as AlignmentScore
     from open_imagen.training.loop import Callback, Trainer
     from open_imagen.training.recipe import Recipe
 
@@ -56,6 +58,7 @@ def _check(config: "Recipe", device: "torch.device") -> None:
     from open_imagen.worlds.sources import open_source
 
     _check_encoder(config)
+    _alignment(config)
     for section, settings in (("data", config.data), ("validation", config.validation)):
         if settings:
             source = open_source(settings, str(device))
@@ -84,6 +87,22 @@ def _check_encoder(config: "Recipe") -> None:
             f"{spec.repository}.",
             file=sys.stderr,
         )
+
+
+def _alignment(config: "Recipe") -> "AlignmentScore | None":
+    """The score by the judge of the world that the data are of, if the recipe asks for it."""
+    if not config.train.align_every:
+        return None
+    from open_imagen.worlds.suites import ALIGNMENTS
+
+    kind = str(config.data.get("kind"))
+    if kind not in ALIGNMENTS:
+        raise ConfigError(
+            f"train.align_every = {config.train.align_every}: no judge knows the truth of data of "
+            f"the kind {kind!r}.",
+            f"Leave it out, or learn from {' or '.join(ALIGNMENTS)}.",
+        )
+    return ALIGNMENTS[kind](config.train.align_prompts)
 
 
 def _run(config: "Recipe", device: "torch.device", is_main: bool) -> None:
@@ -136,6 +155,7 @@ def _train(config: "Recipe", device: "torch.device", is_main: bool, console: "Co
     from open_imagen.training.loop import Trainer
     from open_imagen.worlds.sources import open_source
 
+    alignment = _alignment(config)
     source = open_source(config.data, str(device))
     if config.embeddings:
         from open_imagen.text.store import Store
@@ -146,7 +166,7 @@ def _train(config: "Recipe", device: "torch.device", is_main: bool, console: "Co
     trainer.begin()
     logging.getLogger("open_imagen.training").info("%s", describe_run(trainer))
     _embed_captions(trainer, console)
-    trainer.callbacks += _callbacks(config, device)
+    trainer.callbacks += _callbacks(config, device, alignment)
     if console.is_terminal:
         with ProgressBar(console, config.train.images) as bar:
             trainer.callbacks.append(bar)
@@ -178,7 +198,9 @@ def _embed_captions(trainer: "Trainer", console: "Console") -> None:
         trainer.warm(update)
 
 
-def _callbacks(config: "Recipe", device: "torch.device") -> "list[Callback]":
+def _callbacks(
+    config: "Recipe", device: "torch.device", alignment: "AlignmentScore | None"
+) -> "list[Callback]":
     """The callbacks that a recipe asks for, but those that show progress."""
     from open_imagen.training.callbacks import Alignment, Log, Samples, TensorBoard, Validation
     from open_imagen.training.data_check import check_data
@@ -189,9 +211,6 @@ def _callbacks(config: "Recipe", device: "torch.device") -> "list[Callback]":
         held_out = open_source(config.validation, str(device))
         check_data(config.stage, held_out, "validation")
         callbacks.append(Validation(config.folder, held_out))
-    if config.train.align_every:
-        from open_imagen.evaluation.scene_runner import scene_scores
-
-        score = functools.partial(scene_scores, count=config.train.align_prompts)
-        callbacks.append(Alignment(config.folder, score))
+    if alignment is not None:
+        callbacks.append(Alignment(config.folder, alignment))
     return [*callbacks, Log(config.folder), TensorBoard(config.folder), Samples(config.folder)]

@@ -59,8 +59,9 @@ class TrainConfig:
     text_drop: float = 0.1
     """Share of examples trained without their text, for classifier-free guidance (section 4.1)."""
     workers: int = 0
-    """Threads that load batches ahead, for GPUs (for scenes: processes that lay them out); 0 loads
-    them in the loop, best on a CPU, where they would only compete with the network."""
+    """Threads that load batches ahead, for GPUs (processes, where a source plans its batches in
+    Python and draws them on the device); 0 loads them in the loop, best on a CPU, where they would
+    only compete with the network."""
     log_every: int = 1_000
     """Images between lines of log.jsonl."""
     sample_every: int = 20_000
@@ -70,10 +71,10 @@ class TrainConfig:
     validate_every: int = 0
     """Images between losses on held-out examples by noise level (see `validation`); 0 for none."""
     align_every: int = 0
-    """Images between measurements of prompt alignment: the share of images that show their scene
-    prompt. 0 for none. For base stages trained on the scene world."""
+    """Images between alignment scores: the share of images that show what their prompt asks for; 0
+    for none. For base stages trained on data of a world, whose judge knows the truth."""
     align_prompts: int = 32
-    """Prompts of each category in such a measurement."""
+    """Prompts of each category of that score."""
     max_nonfinite_steps: int = 3
     """Consecutive steps with a non-finite loss or gradient, each skipped, before the run stops."""
     stop_after_minutes: float = 0.0

@@ -27,7 +27,8 @@ class Recipe:
     """Names the run folder, runs/<name>, unless `out` is given."""
     stage: StageConfig
     train: TrainConfig
-    data: dict[str, Any] = field(default_factory=lambda: {"kind": "scenes"})
+    data: dict[str, Any]
+    """Where images and captions come from; `kind` chooses the source."""
     validation: dict[str, Any] = field(default_factory=dict)
     """Held-out data for `train.validate_every`, described as `data`."""
     encoder: str = "minilm-l6"
