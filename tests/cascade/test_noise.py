@@ -16,7 +16,7 @@ from open_imagen.cascade.noise import (
 from standins import needs_cuda
 
 
-def draws_of(batch=4, seed=0, drop=0.1, lowres=False, side=64, index=0, device="cpu"):
+def noise_of(batch=4, seed=0, drop=0.1, lowres=False, side=64, index=0, device="cpu"):
     return TrainingNoise.sample((batch, 3, side, side), index, seed, drop, lowres, device)
 
 
@@ -54,11 +54,11 @@ def test_normal_numbers_are_box_and_muller_s():
 
 
 def test_what_an_example_draws_hangs_on_its_place_alone():
-    whole = draws_of(8, index=100, lowres=True)
-    parts = [draws_of(3, index=100, lowres=True), draws_of(5, index=103, lowres=True)]
+    whole = noise_of(8, index=100, lowres=True)
+    parts = [noise_of(3, index=100, lowres=True), noise_of(5, index=103, lowres=True)]
     for one, *two in zip(whole, *parts, strict=True):
         assert torch.equal(one, torch.cat(two))
-    other = draws_of(8, index=100, seed=1)
+    other = noise_of(8, index=100, seed=1)
     assert not torch.equal(whole.eps, other.eps)
     assert not torch.equal(whole.t, other.t)
 
@@ -66,8 +66,8 @@ def test_what_an_example_draws_hangs_on_its_place_alone():
 @needs_cuda
 def test_a_gpu_draws_the_same_numbers():
     for one, other in zip(
-        draws_of(5, index=7, lowres=True),
-        draws_of(5, index=7, lowres=True, device="cuda"),
+        noise_of(5, index=7, lowres=True),
+        noise_of(5, index=7, lowres=True, device="cuda"),
         strict=True,
     ):
         torch.testing.assert_close(one, other.cpu(), rtol=1e-5, atol=1e-5)
@@ -75,7 +75,7 @@ def test_a_gpu_draws_the_same_numbers():
 
 @pytest.mark.parametrize("index", [0, 1_000_000_007])
 def test_times_of_examples_in_a_row_are_spread_and_fill_the_interval(index):
-    times = draws_of(64, side=1, index=index).t.double().sort().values
+    times = noise_of(64, side=1, index=index).t.double().sort().values
     gaps = torch.cat([times[:1] + 1 - times[-1:], times.diff()])
     # Of any N points of this walk the gaps have at most three lengths, near 1 / N (Sos 1957).
     assert gaps.max() < 2 / 64
@@ -83,7 +83,7 @@ def test_times_of_examples_in_a_row_are_spread_and_fill_the_interval(index):
 
 
 def test_noise_is_normal_and_examples_do_not_share_it():
-    eps = draws_of(2000, side=4).eps.flatten(1).double()
+    eps = noise_of(2000, side=4).eps.flatten(1).double()
     assert abs(eps.mean()) < 4 / eps.numel() ** 0.5
     assert eps.var() == pytest.approx(1, abs=0.02)
     neighbours = (eps[1:] * eps[:-1]).mean().item()
@@ -91,7 +91,7 @@ def test_noise_is_normal_and_examples_do_not_share_it():
 
 
 def test_noise_has_the_normal_distribution_and_is_white():
-    eps = draws_of(200, side=32).eps.double()
+    eps = noise_of(200, side=32).eps.double()
     number = eps.numel()
     found = eps.flatten().sort().values
     shares = torch.tensor([0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999], dtype=torch.float64)
@@ -114,5 +114,5 @@ def test_streams_of_one_example_differ():
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
 def test_text_is_dropped_as_often_as_asked(share):
-    dropped = draws_of(20_000, drop=share, side=1).drop.float().mean().item()
+    dropped = noise_of(20_000, drop=share, side=1).drop.float().mean().item()
     assert dropped == pytest.approx(share, abs=0.01)

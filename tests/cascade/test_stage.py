@@ -24,27 +24,27 @@ def text_of(batch):
     return TextEmbedding(torch.randn(batch, 3, 384), torch.ones(batch, 3, dtype=torch.bool))
 
 
-def draws_of(batch=4, seed=0, drop=0.1, lowres=False, side=64, index=0):
+def noise_of(batch=4, seed=0, drop=0.1, lowres=False, side=64, index=0):
     return TrainingNoise.sample((batch, 3, side, side), index, seed, drop, lowres)
 
 
 def test_the_loss_is_the_objective_on_the_diffused_image():
     stage = make_stages()[0]
-    images, text, draws = torch.rand(4, 3, 64, 64) * 2 - 1, text_of(4), draws_of()
-    logsnr = stage.config.schedule.logsnr(draws.t)
-    z = diffuse(images, draws.eps, logsnr)
-    prediction = stage.network(z, logsnr, text.dropped(draws.drop))
-    wanted = stage.config.objective.loss(prediction, images, draws.eps, z, logsnr)
-    torch.testing.assert_close(stage.loss(images, text, draws), wanted)
+    images, text, noise = torch.rand(4, 3, 64, 64) * 2 - 1, text_of(4), noise_of()
+    logsnr = stage.config.schedule.logsnr(noise.t)
+    z = diffuse(images, noise.eps, logsnr)
+    prediction = stage.network(z, logsnr, text.dropped(noise.drop))
+    wanted = stage.config.objective.loss(prediction, images, noise.eps, z, logsnr)
+    torch.testing.assert_close(stage.loss(images, text, noise), wanted)
 
 
 def test_super_resolution_learns_from_the_noised_small_picture():
     stage = make_stages()[1]
     images, lowres = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 16, 16)
-    draws = draws_of(2, lowres=True)
+    noise = noise_of(2, lowres=True)
     text = text_of(2)
-    loss = stage.loss(images, text, draws, lowres)
-    other = stage.loss(images, text, draws._replace(level=draws.level * 0), lowres)
+    loss = stage.loss(images, text, noise, lowres)
+    other = stage.loss(images, text, noise._replace(level=noise.level * 0), lowres)
     assert loss.shape == (2,)
     assert not torch.allclose(loss, other)
 
@@ -55,9 +55,9 @@ def test_training_draws_no_noise_level_above_the_highest(highest):
     bounded = dataclasses.replace(other.config, augmentation=Augmentation(highest=highest))
     other.config = bounded
     images, lowres, text = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 16, 16), text_of(2)
-    draws = draws_of(2, lowres=True)
-    wanted = stage.loss(images, text, draws._replace(level=draws.level * highest), lowres)
-    torch.testing.assert_close(other.loss(images, text, draws, lowres), wanted)
+    noise = noise_of(2, lowres=True)
+    wanted = stage.loss(images, text, noise._replace(level=noise.level * highest), lowres)
+    torch.testing.assert_close(other.loss(images, text, noise, lowres), wanted)
     with pytest.raises(ConfigError, match=r"augmentation\.highest = 1.5"):
         Augmentation(highest=1.5)
 
@@ -89,16 +89,16 @@ def test_training_blurs_the_small_picture_and_sampling_does_not():
     blurring = Augmentation(highest=0.0, blur=2.0)
     stage.config = dataclasses.replace(stage.config, augmentation=blurring)
     images, lowres, text = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 16, 16), text_of(2)
-    draws = draws_of(2, lowres=True)
-    loss = stage.loss(images, text, draws, lowres)
-    given = stage.condition(lowres, draws.level * 0, draws.lowres_noise, (64, 64))
+    noise = noise_of(2, lowres=True)
+    loss = stage.loss(images, text, noise, lowres)
+    given = stage.condition(lowres, noise.level * 0, noise.lowres_noise, (64, 64))
     softer = stage.condition(
-        blurred(lowres, 2 * draws.blur), draws.level * 0, draws.lowres_noise, (64, 64)
+        blurred(lowres, 2 * noise.blur), noise.level * 0, noise.lowres_noise, (64, 64)
     )
-    learned = stage.condition_drawn(lowres, draws, (64, 64))
+    learned = stage.condition_drawn(lowres, noise, (64, 64))
     assert torch.equal(learned.image, softer.image)
     assert not torch.allclose(learned.image, given.image, atol=0.01)
-    still = stage.loss(images, text, draws._replace(blur=draws.blur * 0), lowres)
+    still = stage.loss(images, text, noise._replace(blur=noise.blur * 0), lowres)
     assert not torch.allclose(loss, still)
     with pytest.raises(ConfigError, match=r"augmentation\.blur = -1"):
         Augmentation(blur=-1)
@@ -126,11 +126,11 @@ def test_training_warps_the_small_picture_and_sampling_does_not():
     stage = make_stages()[1]
     bending = Augmentation(highest=0.0, warp=0.8)
     stage.config = dataclasses.replace(stage.config, augmentation=bending)
-    lowres, draws = torch.rand(2, 3, 16, 16), draws_of(2, lowres=True)
-    given = stage.condition(lowres, draws.level * 0, draws.lowres_noise, (64, 64))
-    learned = stage.condition_drawn(lowres, draws, (64, 64))
-    wanted = warped(lowres, 0.8 * draws.warp, draws.points)
-    wavy = stage.condition(wanted, draws.level * 0, draws.lowres_noise, (64, 64))
+    lowres, noise = torch.rand(2, 3, 16, 16), noise_of(2, lowres=True)
+    given = stage.condition(lowres, noise.level * 0, noise.lowres_noise, (64, 64))
+    learned = stage.condition_drawn(lowres, noise, (64, 64))
+    wanted = warped(lowres, 0.8 * noise.warp, noise.points)
+    wavy = stage.condition(wanted, noise.level * 0, noise.lowres_noise, (64, 64))
     assert torch.equal(learned.image, wavy.image)
     assert not torch.allclose(learned.image, given.image, atol=0.01)
     with pytest.raises(ConfigError, match=r"augmentation\.warp = 9"):
@@ -270,8 +270,8 @@ def test_pure_noise_is_told_as_a_finite_level_and_needs_no_eps():
     )
     picture = stage.sample(text_of(1), [torch.Generator()], Sampling(steps=3))
     assert torch.isfinite(picture).all()
-    draws = draws_of(2)._replace(t=torch.tensor([0.0, 1.0]))
-    assert torch.isfinite(stage.loss(torch.rand(2, 3, 64, 64), text_of(2), draws)).all()
+    noise = noise_of(2)._replace(t=torch.tensor([0.0, 1.0]))
+    assert torch.isfinite(stage.loss(torch.rand(2, 3, 64, 64), text_of(2), noise)).all()
 
 
 def test_a_negative_prompt_takes_the_place_of_zeroed_text():

@@ -34,7 +34,7 @@ def text_of(batch):
     return TextEmbedding(tokens, torch.ones(batch, 3, dtype=torch.bool))
 
 
-def draws_of(batch, side=64, lowres=False, drop=0.5):
+def noise_of(batch, side=64, lowres=False, drop=0.5):
     return TrainingNoise.sample((batch, 3, side, side), 0, 7, drop, lowres)
 
 
@@ -98,10 +98,10 @@ def test_without_steps_the_target_is_the_guided_estimate():
 def test_without_its_text_the_student_learns_the_unguided_teacher():
     """Then it can still be guided: w times its guidance is w times its teacher's."""
     student, teacher = make_stages()[0], make_stages()[0]
-    images, text, draws = torch.rand(4, 3, 64, 64) * 2 - 1, text_of(4), draws_of(4)
-    draws = draws._replace(drop=torch.tensor([True, False, True, False]))
+    images, text, step_noise = torch.rand(4, 3, 64, 64) * 2 - 1, text_of(4), noise_of(4)
+    step_noise = step_noise._replace(drop=torch.tensor([True, False, True, False]))
     guided, plain, silent = (
-        Distillation(DistillConfig(teacher="t", guidance=w), student, teacher)(images, said, draws)
+        Distillation(DistillConfig(teacher="t", guidance=w), student, teacher)(images, said, step_noise)
         for w, said in ((4.0, text), (1.0, text), (4.0, text.null()))
     )
     torch.testing.assert_close(guided[[0, 2]], plain[[0, 2]])
@@ -116,10 +116,10 @@ def test_a_student_that_is_its_unguided_teacher_has_nothing_to_learn():
     config = DistillConfig(teacher="t", guidance=1.0, steps=4, substeps=1)
     distill = Distillation(config, student, teacher)
     images = torch.rand(4, 3, 64, 64) * 2 - 1
-    losses = distill(images, text_of(4), draws_of(4))
+    losses = distill(images, text_of(4), noise_of(4))
     assert losses.max() < 1e-6
     guided = Distillation(DistillConfig(teacher="t", guidance=3.0, steps=4), student, teacher)
-    assert guided(images, text_of(4), draws_of(4)).min() > 1e-4
+    assert guided(images, text_of(4), noise_of(4)).min() > 1e-4
 
 
 def test_the_student_is_asked_only_where_its_steps_begin(monkeypatch):
@@ -132,7 +132,7 @@ def test_the_student_is_asked_only_where_its_steps_begin(monkeypatch):
     monkeypatch.setattr(
         type(student.config.schedule), "logsnr", lambda self, t: (asked.append(t), plain(t))[1]
     )
-    distill(torch.zeros(8, 3, 64, 64), text_of(8), draws_of(8))
+    distill(torch.zeros(8, 3, 64, 64), text_of(8), noise_of(8))
     assert set(asked[0].tolist()) <= {0.25, 0.5, 0.75, 1.0}
     assert len(set(asked[0].tolist())) > 1
 
@@ -144,29 +144,29 @@ def test_on_its_backward_the_student_is_asked_where_its_steps_lead(place):
     config = DistillConfig(teacher="t", guidance=3.0, steps=4, backward=True)
     distill = Distillation(config, student, make_stages()[place])
     side, schedule = student.config.resolution, student.config.schedule
-    draws = draws_of(4, side, place == 1, drop=0.0)
-    draws = draws._replace(t=torch.tensor([1.0, 0.75, 0.5, 0.25]))
+    step_noise = noise_of(4, side, place == 1, drop=0.0)
+    step_noise = step_noise._replace(t=torch.tensor([1.0, 0.75, 0.5, 0.25]))
     images, text = torch.rand(4, 3, side, side) * 2 - 1, text_of(4)
     lowres = torch.rand(4, 3, 64, 64) if place else None
-    x, eps = distill.student_states(images, text, draws, lowres)
+    x, eps = distill.student_states(images, text, step_noise, lowres)
     assert x[0].equal(images[0])
-    assert eps[0].equal(draws.eps[0])
+    assert eps[0].equal(step_noise.eps[0])
 
     levels = schedule.levels(4)
     settings = Sampling(guidance=1.0).over(student.config.sampling).complete()
     for k in range(4):
         condition = None
         if place:
-            some = (part[[k]] for part in (lowres, draws.level, draws.lowres_noise))
+            some = (part[[k]] for part in (lowres, step_noise.level, step_noise.lowres_noise))
             condition = student.condition(*some, (side, side))
-        z = diffuse(images[[k]], draws.eps[[k]], torch.tensor(levels[:1]))
+        z = diffuse(images[[k]], step_noise.eps[[k]], torch.tensor(levels[:1]))
         denoise = student.denoiser(text.select([k]), settings, condition)
         for now, then in pairwise(levels[: k + 1]):
             z = straight(denoise(z, now)[0], z, now, then)
         mixed = diffuse(x[[k]], eps[[k]], torch.tensor(levels[k : k + 1]))
         torch.testing.assert_close(mixed, z.float(), rtol=1e-3, atol=1e-3)
-    alone = distill.student.loss(x, text, draws._replace(eps=eps), lowres, distill.target)
-    torch.testing.assert_close(distill(images, text, draws, lowres), alone)
+    alone = distill.student.loss(x, text, step_noise._replace(eps=eps), lowres, distill.target)
+    torch.testing.assert_close(distill(images, text, step_noise, lowres), alone)
 
     class Shared(torch.nn.Module):
         """As in several processes: nothing but the network's own call can be called."""
@@ -179,7 +179,7 @@ def test_on_its_backward_the_student_is_asked_where_its_steps_lead(place):
             return self.network(*given)
 
     student.network = Shared(student.network)
-    torch.testing.assert_close(distill(images, text, draws, lowres), alone)
+    torch.testing.assert_close(distill(images, text, step_noise, lowres), alone)
 
 
 @pytest.mark.parametrize("place", [0, 1])
@@ -193,16 +193,16 @@ def test_along_its_own_way_the_student_is_asked_where_its_sampling_leads(place):
         DistillConfig(teacher="t", guidance=3.0, backward=True), student, teacher
     )
     side, schedule = student.config.resolution, student.config.schedule
-    draws = draws_of(2, side, place == 1)
+    step_noise = noise_of(2, side, place == 1)
     images, text = torch.rand(2, 3, side, side) * 2 - 1, text_of(2)
     lowres = torch.rand(2, 3, 64, 64) if place else None
-    said = text.dropped(draws.drop)
-    x, eps, times = distill.trajectory(said, draws, lowres)
+    said = text.dropped(step_noise.drop)
+    x, eps, times = distill.trajectory(said, step_noise, lowres)
 
     generators = [
-        torch.Generator().manual_seed(seed) for seed in draws.t.view(torch.int32).tolist()
+        torch.Generator().manual_seed(seed) for seed in step_noise.t.view(torch.int32).tolist()
     ]
-    condition = student.condition_drawn(lowres, draws, (side, side)) if place else None
+    condition = student.condition_drawn(lowres, step_noise, (side, side)) if place else None
     denoise, met = student.denoiser(said, settings, condition), []
 
     def noise():
@@ -212,7 +212,7 @@ def test_along_its_own_way_the_student_is_asked_where_its_sampling_leads(place):
         met.append((z, logsnr))
         return denoise(z, logsnr)
 
-    settings.walk(told, draws.eps, settings.levels(schedule), noise)
+    settings.walk(told, step_noise.eps, settings.levels(schedule), noise)
     assert [logsnr for _, logsnr in met] == pytest.approx(
         schedule.logsnr(torch.tensor(times, dtype=torch.float64)).tolist()
     )
@@ -220,14 +220,14 @@ def test_along_its_own_way_the_student_is_asked_where_its_sampling_leads(place):
     for k, (z, logsnr) in enumerate(met):
         rows, level = slice(2 * k, 2 * k + 2), torch.full((2,), logsnr)
         torch.testing.assert_close(diffuse(x[rows], eps[rows], level), z, rtol=1e-4, atol=1e-4)
-        here = draws._replace(t=torch.full((2,), times[k]), eps=eps[rows])
+        here = step_noise._replace(t=torch.full((2,), times[k]), eps=eps[rows])
         losses.append(student.loss(x[rows], said, here, lowres, distill.target))
-    found = distill(images, text, draws, lowres)
+    found = distill(images, text, step_noise, lowres)
     torch.testing.assert_close(found, torch.stack(losses).mean(0), rtol=1e-4, atol=1e-6)
     assert found.requires_grad == any(p.requires_grad for p in student.parameters())
     # Other examples with it, another place in the batch: the same error.
     order = [1, 0]
-    other = TrainingNoise(*(part[order] if len(part) else part for part in draws))
+    other = TrainingNoise(*(part[order] if len(part) else part for part in step_noise))
     small = None if lowres is None else lowres[order]
     again = distill(images[order], text.select(order), other, small)
     torch.testing.assert_close(again, found[order], rtol=1e-4, atol=1e-6)
@@ -241,11 +241,11 @@ def test_a_student_comes_near_its_guided_teacher():
     distill = Distillation(config, student, teacher)
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-3)
     images = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(2)) * 2 - 1
-    text, draws = text_of(8), draws_of(8)
-    draws = draws._replace(t=draws.t.clamp(0.2, 0.8))
-    first = distill(images, text, draws).mean().item()
+    text, step_noise = text_of(8), noise_of(8)
+    step_noise = step_noise._replace(t=step_noise.t.clamp(0.2, 0.8))
+    first = distill(images, text, step_noise).mean().item()
     for _ in range(150):
-        loss = distill(images, text, draws).mean()
+        loss = distill(images, text, step_noise).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

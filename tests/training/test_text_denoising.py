@@ -134,8 +134,8 @@ def batch(number=64, length=5, width=8, drop=0.0):
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randn(number, length, 2 * width, generator=generator)
     mask = torch.arange(length) < torch.randint(2, length + 1, (number, 1), generator=generator)
-    draws = TrainingNoise.sample((number, 3, 2, 2), 0, 3, drop, False)
-    return TextEmbedding(tokens * mask[..., None], mask), draws
+    noise = TrainingNoise.sample((number, 3, 2, 2), 0, 3, drop, False)
+    return TextEmbedding(tokens * mask[..., None], mask), noise
 
 
 def denoising(width=8, **settings):
@@ -148,12 +148,12 @@ IMAGES = torch.zeros(64, 3, 2, 2)
 
 
 def test_the_error_of_layers_that_are_nothing_yet_is_what_was_done_to_the_text():
-    text, draws = batch()
-    assert torch.equal(denoising(corruption_rate=0.0)(IMAGES, text, draws), torch.zeros(64))
+    text, noise = batch()
+    assert torch.equal(denoising(corruption_rate=0.0)(IMAGES, text, noise), torch.zeros(64))
     found = denoising(corruption_rate=1.0, replace_rate=1.0, full_replace_rate=0.5, noise_rate=0.0)(
-        IMAGES, text, draws
+        IMAGES, text, noise
     )
-    for k, seed in enumerate(draws.t.view(torch.int32).tolist()):
+    for k, seed in enumerate(noise.t.view(torch.int32).tolist()):
         u = torch.rand(6, generator=torch.Generator().manual_seed(seed))
         own, replaced = text.tokens[k, text.mask[k]].chunk(2, dim=1)
         way = 1 if u[5] < 0.5 else 1 - (1 - u[3]) ** 1.5
@@ -162,7 +162,7 @@ def test_the_error_of_layers_that_are_nothing_yet_is_what_was_done_to_the_text()
 
 
 def test_noise_is_as_large_as_it_says():
-    text, draws = batch(number=512, width=64)
+    text, noise = batch(number=512, width=64)
     images = torch.zeros(512, 3, 2, 2)
     for single, common in ((1.0, 0.0), (0.0, 1.0), (0.6, 0.8)):
         settings = {
@@ -172,25 +172,25 @@ def test_noise_is_as_large_as_it_says():
             "token_noise": single,
             "caption_noise": common,
         }
-        found = denoising(64, **settings)(images, text, draws)
+        found = denoising(64, **settings)(images, text, noise)
         # Uniform up to 1: a third of the square, in the mean.
         assert abs(found.mean().item() - (single**2 + common**2) / 3) < 0.03
 
 
 def test_dropped_text_is_zero_and_shall_stay_so():
-    text, draws = batch(drop=1.0)
-    assert torch.equal(denoising()(IMAGES, text, draws), torch.zeros(64))
+    text, noise = batch(drop=1.0)
+    assert torch.equal(denoising()(IMAGES, text, noise), torch.zeros(64))
     one = denoising()
     nn.init.ones_(one.layers[0].out.bias)
-    assert (one(IMAGES, text, draws) > 0).all()
+    assert (one(IMAGES, text, noise) > 0).all()
 
 
 def test_padding_changes_nothing():
-    text, draws = batch()
+    text, noise = batch()
     one = denoising(corruption_rate=0.0)
     nn.init.normal_(one.layers[0].out.weight)
-    found = one(IMAGES, text, draws)
-    torch.testing.assert_close(one(IMAGES, text.padded(16), draws), found)
+    found = one(IMAGES, text, noise)
+    torch.testing.assert_close(one(IMAGES, text.padded(16), noise), found)
 
 
 RECIPE = """
