@@ -36,7 +36,7 @@ START = re.compile(
 END = re.compile(r"(?:[,。!?~\s]|吧|呗|谢谢你|谢谢|多谢|拜托了?|好吗|可以吗|行吗|好不好|吗|啊|呀|哦|呢|嘛|啦)+$")
 PICTURE = r"(?:图片|图画|图像|画面|照片|插画|插图|卡通画|简笔画|表情包|表情|贴纸|emoji|头像|图标|壁纸|图案|图|画)"
 PICTURE_FIRST = re.compile(
-    rf"^(?:一?[张幅副个枚]|这[张幅])?{PICTURE}(?:里面|里|上面|上|中|内|的?内容)?[,:]*"
+    rf"^(?:一?[张幅副个枚]|这[张幅])?{PICTURE}(?:里面|里|上面|上|中(?![间央心])|内|的?内容)?[,:]*"
     r"(?:有着|有|是|画着|为|显示)?[,:]*"
 )
 PICTURE_LAST = re.compile(rf"(?:的|样式的|风格的)?{PICTURE}$(?<!动画)")
@@ -54,13 +54,13 @@ GROUNDS = (
         0,
     ),
     (r"[,]?(?:背景|底色?)(?:要|是|为|用|:|,)*(?:透明)(?:的)?", 0),
-    (rf"[,]?(?:背景|底)(?:的?颜?色)?(?:是|为|要|用|设为|设置为|:|=|,)*(?:一片)?({COLOR})的?", 1),
     (
         r"[,]?(?:在|放在|画在|位于|以|用|配上|配|带|加|换成|,)*(?:一[个片张块])?"
         rf"({COLOR})的?(?:纯色)?{GROUND}{_ON}",
         1,
     ),
     (rf"[,]?(?:以|用)({COLOR})(?:为|做|作|当|作为|当作)(?:背景|底色?)的?", 1),
+    (rf"[,]?(?:背景|底色)(?:的?颜?色)?(?:是|为|要|用|设为|设置为|:|=|,)*(?:一片)?({COLOR})的?", 1),
 )
 STYLES = (
     rf"[,]?(?:用|以|按|采用|画成|做成|,)*(?:风格|样式|画风)(?:要|是|为|:|用)*({STYLE})(?:化|风格|的)*",
@@ -231,7 +231,8 @@ def _style_of_one(phrases: Phrases) -> str:
     styles = {one.style for one in (*phrases.named, *phrases.loose) if one.style}
     if len(styles) != 1 or (len(phrases.named) > 1 and not all(p.style for p in phrases.named)):
         return ""
-    phrases.named[:] = [one._replace(style="") for one in phrases.named]
+    for some in (phrases.named, phrases.loose):
+        some[:] = [one._replace(style="") for one in some]
     return styles.pop()
 
 
@@ -249,8 +250,23 @@ def _merge(phrases: Phrases) -> None:
         twin = phrases.add(other._replace(color=phrases.of(match[1]).color, count=1))
         return f"{twin}和{phrases.add(other._replace(count=1))}"
 
+    def counted(match: re.Match[str]) -> str:
+        """ "three ... rabbits": the number belongs to what the clause between them tells of."""
+        phrase = phrases.of(match[3])
+        if re.match(M, match[1]):
+            phrase = phrase._replace(count=phrases.of(match[1]).count)
+        return match[2] + phrases.add(phrase)
+
+    def again(match: re.Match[str]) -> str:
+        """A thing that is named again, to say what is beside it."""
+        one, other = phrases.of(match[1]), phrases.of(match[2])
+        return match[1] if one.name == other.name and not other.color else match[0]
+
     text = re.sub(rf"({M})[和与、,]({P})", both, phrases.text)
-    text = re.sub(rf"({HOLDING})着?({P})的({P})", r"\3\1着\2", text)
+    text = re.sub(rf"(?<={P})的?{PICTURE}(?!{P})", "", text)
+    text = re.sub(rf"({M}|[一1][{MEASURES}])((?:(?!{P})[^,、]){{0,4}}{P}[^,、]{{0,4}}?的)({P})", counted, text)
+    text = re.sub(rf"({HOLDING})着?了?({P})的({P})", r"\3\1着\2", text)
+    text = re.sub(rf"({P})[,、]+(?:在)?({P})(?=的?{SIDE})", again, text)
     while (shorter := re.sub(rf"{P}的(?={P})", "", text)) != text:
         text = shorter
     text = re.sub(rf"({P})(?:颜色)?(?:是|为|,|:|都是|都|颜色)*({M})", colored, text)

@@ -28,9 +28,9 @@ butterfly: 蝴蝶, 花蝴蝶; lady beetle: 瓢虫, 七星瓢虫; beetle: 甲虫,
 mosquito: 蚊子; cricket: 蟋蟀, 蛐蛐, 蚂蚱; cockroach: 蟑螂, 小强; spider: 蜘蛛
 spider web: 蜘蛛网, 蛛网; scorpion: 蝎子; worm: 蚯蚓, 虫, 蠕虫; microbe: 细菌, 病毒; feather: 羽毛
 paw prints: 爪印, 脚爪印, 猫爪印; tree: 树; deciduous tree: 绿树; evergreen tree: 松树, 杉树
-palm tree: 棕榈树, 椰子树, 椰树; cactus: 仙人掌, 仙人球; blossom: 花, 花朵, 鲜花, 花儿
+palm tree: 棕榈树, 椰子树, 椰树; cactus: 仙人掌, 仙人球; blossom: 花, 花朵, 鲜花, 花儿, 蒲公英
 rose: 玫瑰, 玫瑰花, 月季; tulip: 郁金香; sunflower: 向日葵, 太阳花; cherry blossom: 樱花
-lotus: 莲花, 荷花; hibiscus: 芙蓉, 木槿; bouquet: 花束, 一束花, 捧花, 束花 束鲜花; blossom: 蒲公英
+lotus: 莲花, 荷花; hibiscus: 芙蓉, 木槿; bouquet: 花束, 一束花, 捧花, 束花, 束鲜花
 potted plant: 盆栽, 盆景, 盆花, 绿植; seedling: 幼苗, 小苗, 树苗, 嫩芽, 小芽; maple leaf: 枫叶
 fallen leaf: 落叶; leaf fluttering in wind: 叶子, 树叶, 绿叶; herb: 药草, 香草, 小草, 草
 four leaf clover: 四叶草; shamrock: 三叶草; mushroom: 蘑菇, 毒蘑菇, 红蘑菇; empty nest: 鸟巢, 鸟窝
@@ -62,7 +62,7 @@ bacon: 培根; popcorn: 爆米花, 桶爆米花; salt: 盐; canned food: 罐头
 pot of food: 火锅, 一锅汤, 锅汤, 炖菜; green salad: 沙拉, 色拉, 蔬菜沙拉
 ice cream: 冰淇淋, 冰激凌, 雪糕, 冰激淋, 杯冰淇淋
 soft ice cream: 甜筒, 蛋筒, 蛋筒冰淇淋, 甜筒冰淇淋; shaved ice: 刨冰; doughnut: 甜甜圈, 多拿滋
-cookie: 饼干, 曲奇, 曲奇饼干; birthday cake: 生日蛋糕, 大蛋糕; birthday cake: 蛋糕, 个蛋糕
+cookie: 饼干, 曲奇, 曲奇饼干; birthday cake: 生日蛋糕, 蛋糕, 个蛋糕
 shortcake: 块蛋糕, 草莓蛋糕, 块草莓蛋糕, 奶油蛋糕; cupcake: 纸杯蛋糕, 杯子蛋糕
 pie: 派, 馅饼, 苹果派; chocolate bar: 巧克力, 块巧克力; candy: 糖果, 糖, 颗糖, 水果糖
 lollipop: 棒棒糖; custard: 布丁, 焦糖布丁; honey pot: 蜂蜜, 蜂蜜罐, 罐蜂蜜
@@ -98,7 +98,7 @@ office building: 大楼, 办公楼, 写字楼, 高楼, 摩天大楼; school: 学
 bank: 银行; hotel: 酒店, 宾馆, 旅馆; convenience store: 便利店, 商店, 小店
 department store: 商场, 百货商店; factory: 工厂; castle: 城堡, 古堡; church: 教堂; mosque: 清真寺
 shinto shrine: 神社, 鸟居; classical building: 博物馆, 神殿
-statue of liberty: 自由女神, 自由女神像; tokyo tower: 东京塔, 铁塔; bridge at night: 桥, 大桥
+statue of liberty: 自由女神, 自由女神像; tokyo tower: 东京塔; bridge at night: 桥, 大桥
 foggy bridge: 雾中的桥; fountain: 喷泉; tent: 帐篷; campsite: 露营, 露营地
 circus tent: 马戏团, 马戏团帐篷; ferris wheel: 摩天轮; roller coaster: 过山车, 云霄飞车
 carousel horse: 旋转木马, 木马; playground slide: 滑梯, 滑滑梯; mountain: 山, 高山
@@ -106,19 +106,19 @@ snow-capped mountain: 雪山; mount fuji: 富士山; volcano: 火山; desert: �
 desert island: 海岛, 荒岛, 岛; beach with umbrella: 沙滩, 海滩; cityscape: 城市, 都市, 城市风景
 night with stars: 星空, 夜空; sunrise: 日出; sunset: 日落, 夕阳; sun: 太阳
 sun with face: 太阳公公, 微笑的太阳, 太阳脸; full moon: 月亮, 满月, 圆月, 月球
-crescent moon: 弯月, 月牙, 弯弯的月亮, 新月; half moon: 半月; star: 星星, 五角星, 星
-shooting star: 流星; comet: 彗星; ringed planet: 土星, 行星, 星球; globe: 地球, 地球仪
-milky way: 银河, 星系; cloud: 云, 云朵, 白云, 云彩; cloud with rain: 雨云, 下雨的云, 雨
-lightning bolt: 闪电; cloud with lightning: 雷电, 打雷的云; snowflake: 雪花
-snowman without snow: 雪人; tornado: 龙卷风; rainbow: 彩虹; umbrella: 伞, 雨伞
-umbrella with rain drops: 雨中的伞; umbrella on ground: 太阳伞, 遮阳伞, 沙滩伞
-fire: 火, 火焰, 篝火; droplet: 水滴, 水珠; water wave: 海浪, 波浪, 浪花
-vertical traffic light: 红绿灯, 交通灯, 信号灯; stop sign: 停止标志, 停车标志
-construction barrier: 路障; fuel pump: 加油机, 加油站; wheel: 轮子, 车轮, 轮胎
-alarm clock: 闹钟, 时钟, 钟; watch: 手表, 表; hourglass: 沙漏; stopwatch: 秒表
-compass: 指南针, 罗盘; luggage: 行李箱, 箱子, 旅行箱; ring buoy: 救生圈, 游泳圈; rock: 石头, 岩石
-wood: 木头, 木材, 原木; brick: 砖头, 砖, 砖块; thermometer: 温度计; world map: 世界地图, 地图
-bus stop: 公交车站, 公交站; station: 车站, 火车站; railway track: 铁轨
+crescent moon: 弯月, 月牙, 弯弯的月亮, 新月; half moon: 半月
+star: 星星, 五角星, 星, 星形, 五角星形; shooting star: 流星; comet: 彗星
+ringed planet: 土星, 行星, 星球; globe: 地球, 地球仪; milky way: 银河, 星系
+cloud: 云, 云朵, 白云, 云彩; cloud with rain: 雨云, 下雨的云, 雨; lightning bolt: 闪电
+cloud with lightning: 雷电, 打雷的云; snowflake: 雪花; snowman without snow: 雪人; tornado: 龙卷风
+rainbow: 彩虹; umbrella: 伞, 雨伞; umbrella with rain drops: 雨中的伞
+umbrella on ground: 太阳伞, 遮阳伞, 沙滩伞; fire: 火, 火焰, 篝火; droplet: 水滴, 水珠
+water wave: 海浪, 波浪, 浪花; vertical traffic light: 红绿灯, 交通灯, 信号灯
+stop sign: 停止标志, 停车标志; construction barrier: 路障; fuel pump: 加油机, 加油站
+wheel: 轮子, 车轮, 轮胎; alarm clock: 闹钟, 时钟, 钟; watch: 手表, 表; hourglass: 沙漏
+stopwatch: 秒表; compass: 指南针, 罗盘; luggage: 行李箱, 箱子, 旅行箱; ring buoy: 救生圈, 游泳圈
+rock: 石头, 岩石; wood: 木头, 木材, 原木; brick: 砖头, 砖, 砖块; thermometer: 温度计
+world map: 世界地图, 地图; bus stop: 公交车站, 公交站; station: 车站, 火车站; railway track: 铁轨
 """
 
 ACTIVITIES = """
@@ -144,7 +144,7 @@ water pistol: 水枪; goal net: 球门; piñata: 彩罐; running shirt: 背心
 
 OBJECTS = """
 mobile phone: 手机, 智能手机; telephone: 电话, 座机, 电话机; laptop: 笔记本电脑, 手提电脑
-desktop computer: 电脑, 计算机; desktop computer: 台式电脑, 台式机; keyboard: 键盘; computer mouse: 鼠标
+desktop computer: 电脑, 计算机, 台式电脑, 台式机; keyboard: 键盘; computer mouse: 鼠标
 printer: 打印机; television: 电视, 电视机; camera: 相机, 照相机; video camera: 摄像机
 movie camera: 电影摄影机; radio: 收音机; headphone: 耳机; microphone: 麦克风, 话筒
 speaker: 扬声器, 音箱; loudspeaker: 喇叭; light bulb: 灯泡, 电灯泡; flashlight: 手电筒, 手电
@@ -167,7 +167,7 @@ package: 包裹, 纸箱, 快递; calendar: 日历; bookmark: 书签; file folder
 chart increasing: 上涨曲线; bar chart: 柱状图, 条形图; briefcase: 公文包
 wastebasket: 垃圾桶, 废纸篓; abacus: 算盘; money bag: 钱袋; coin: 硬币, 金币
 banknote: 钞票, 纸币, 钱; credit card: 信用卡, 银行卡; gem stone: 宝石, 钻石; crown: 皇冠, 王冠
-ring: 戒指, 钻戒, 指环; lipstick: 口红, 唇膏; purse: 钱包; handbag: 手提包, 包包
+ring: 戒指, 钻戒, 指环, 圆环, 环, 环形; lipstick: 口红, 唇膏; purse: 钱包; handbag: 手提包, 包包
 backpack: 书包, 背包, 双肩包; shopping bags: 购物袋; shopping cart: 购物车; glasses: 眼镜, 副眼镜
 sunglasses: 墨镜, 太阳镜, 太阳眼镜; necktie: 领带; t-shirt: t恤, 衬衫, t恤衫; jeans: 牛仔裤, 裤子
 dress: 裙子, 连衣裙; coat: 外套, 大衣, 夹克; scarf: 围巾; gloves: 手套; socks: 袜子
@@ -191,13 +191,13 @@ film frames: 胶卷, 胶片; clapper board: 场记板
 PEOPLE = """
 baby: 婴儿, 宝宝, 小宝宝, 小婴儿, 小宝贝; child: 小孩, 孩子, 儿童, 小朋友
 boy: 男孩, 小男孩, 男孩子, 小伙子; girl: 女孩, 小女孩, 女孩子, 小姑娘, 姑娘; person: 人, 人物
-man: 男人, 男士, 男子; woman: 女人, 女士, 女子; older person: 老人, 老年人; older man: 老爷爷, 爷爷
-older woman: 老奶奶, 奶奶; health worker: 医生, 大夫, 护士; teacher: 老师, 教师
-student: 学生, 小学生, 大学生; police officer: 警察, 警官; firefighter: 消防员; cook: 厨师, 大厨
-farmer: 农民, 农夫; scientist: 科学家; artist: 画家, 艺术家; singer: 歌手; pilot: 飞行员
-astronaut: 宇航员, 航天员, 太空人; technologist: 程序员, 码农; judge: 法官; detective: 侦探
-ninja: 忍者; construction worker: 建筑工人; mechanic: 修理工, 技工; prince: 王子
-princess: 公主, 小公主; santa claus: 圣诞老人; superhero: 超人, 超级英雄, 英雄
+man: 男人, 男士, 男子; woman: 女人, 女士, 女子; older person: 老人, 老年人
+older man: 老爷爷, 爷爷; older woman: 老奶奶, 奶奶; health worker: 医生, 大夫, 护士
+teacher: 老师, 教师; student: 学生, 小学生, 大学生; police officer: 警察, 警官
+firefighter: 消防员; cook: 厨师, 大厨; farmer: 农民, 农夫; scientist: 科学家; artist: 画家, 艺术家
+singer: 歌手; pilot: 飞行员; astronaut: 宇航员, 航天员, 太空人; technologist: 程序员, 码农
+judge: 法官; detective: 侦探; ninja: 忍者; construction worker: 建筑工人; mechanic: 修理工, 技工
+prince: 王子; princess: 公主, 小公主; santa claus: 圣诞老人; superhero: 超人, 超级英雄, 英雄
 mage: 巫师, 魔法师, 法师; fairy: 仙女, 小仙女; vampire: 吸血鬼; mermaid: 美人鱼; merperson: 人鱼
 elf: 精灵, 小精灵; zombie: 僵尸, 丧尸; woman with veil: 新娘; person in tuxedo: 新郎
 ballet dancer: 芭蕾舞者; woman dancing: 跳舞的女人; people holding hands: 手牵手的人
@@ -216,13 +216,13 @@ orange heart: 橙心, 橙色的心; black heart: 黑心, 黑色的心; white hea
 pink heart: 粉色的心, 粉色爱心, 粉心, 粉红色的心; heart with arrow: 一箭穿心; love letter: 情书
 kiss mark: 唇印; collision: 爆炸; speech bubble: 对话框, 气泡框, 对话气泡
 thought balloon: 思考气泡; monkey face: 猴脸; cat face: 猫脸, 猫头; dog face: 狗脸, 狗头
-baby angel: 天使; baby angel: 小天使; man with crown: 国王; woman with crown: 女王, 王后
+baby angel: 天使, 小天使; man with crown: 国王; woman with crown: 女王, 王后
 """
 
 SHAPES = """
 circle: 圆, 圆形, 圆圈, 圆点, 圆球, 圆盘; square: 方块, 正方形, 方形, 四方形
-triangle: 三角形, 三角; ring: 圆环, 环, 环形; cross: 十字, 十字形, 十字架; heart: 心形, 爱心形状
-diamond: 菱形; hexagon: 六边形, 六角形; crescent: 月牙形, 新月形; star: 星形, 五角星形
+triangle: 三角形, 三角; cross: 十字, 十字形, 十字架; heart: 心形, 爱心形状; diamond: 菱形
+hexagon: 六边形, 六角形; crescent: 月牙形, 新月形
 """
 
 TABLES = (ANIMALS, FOOD, TRAVEL, ACTIVITIES, OBJECTS, PEOPLE, SHAPES)
