@@ -1,11 +1,10 @@
 """Chinese noun phrases: numbers with measure words, colors, sizes and names by longest match."""
 
-# ruff: noqa: RUF001
-
 import re
 from collections.abc import Iterable, Mapping
 
 from open_imagen.worlds.things.chinese_words import TABLES, TRADITIONAL
+from open_imagen.worlds.things.grammar import words
 from open_imagen.worlds.things.phrases import SEVERAL, Phrase
 from open_imagen.worlds.things.tags import read_table
 
@@ -67,12 +66,15 @@ FILLER = re.compile(
 )
 GENDERS = {"男": "man", "女": "woman"}
 TONES = {"浅": "light", "较浅": "light", "深": "dark", "较深": "dark", "中等": "medium"}
-NEVER = frozenset(
-    "一点 一点点 铁塔 图片 照片 图画 图形 图标 颜色 上面 下面 左边 右边 中间 背景 画画 绘画 画 好的 可以 "
-    "显示 设计 大 小 红 绿 蓝 黑 白 黄 粉红 绿色 蓝色 橙色 黑色 白色 粉色 红色 黄色 紫色 灰色 棕色 褐色 "
-    "银色 橘色 生日 圣诞 天空 位置 标志 标牌 海报 文字 写字 创意 贴纸 打开 什么 你好 漂浮 飞翔 坐 坐下 "
-    "跳跃 跳 站着 吃 喝 看 拿着 玩 睡觉 睡 跑 发光 快乐 开心 高兴 美丽 漂亮 可爱 好吃 美味 新鲜 大型 "
-    "迷你 放大 一个 两个 喜欢 我爱你 甜 冷 热 酷 咸 旧 老 建筑 自然 动物 水果 食物 生气".split()
+NEVER = words(
+    """
+    一点 一点点 铁塔 图片 照片 图画 图形 图标 颜色 上面 下面 左边 右边 中间 背景 画画 绘画 画
+    好的 可以 显示 设计 大 小 红 绿 蓝 黑 白 黄 粉红 绿色 蓝色 橙色 黑色 白色 粉色 红色 黄色
+    紫色 灰色 棕色 褐色 银色 橘色 生日 圣诞 天空 位置 标志 标牌 海报 文字 写字 创意 贴纸 打开
+    什么 你好 漂浮 飞翔 坐 坐下 跳跃 跳 站着 吃 喝 看 拿着 玩 睡觉 睡 跑 发光 快乐 开心 高兴
+    美丽 漂亮 可爱 好吃 美味 新鲜 大型 迷你 放大 一个 两个 喜欢 我爱你 甜 冷 热 酷 咸 旧 老
+    建筑 自然 动物 水果 食物 生气
+    """
 )
 """CLDR's names and tags that say something else in a prompt."""
 NAMED, LOOSE, QUOTED = 0xE200, 0xE800, 0xE000
@@ -112,8 +114,8 @@ class Lexicon:
         self.people = frozenset(people)
         self.names: dict[str, str] = {}
         own = read_table(*TABLES)
-        for label, words in own.items():
-            for word in words:
+        for label, names in own.items():
+            for word in names:
                 self.names.setdefault(word, label)
         for table in tables:
             for name, label in table.items():
@@ -192,20 +194,20 @@ class Phrases:
             match = None if counted else NUMBER.match(text, place)
             counted = counted or match is not None
             modifier = match or MODIFIER.match(text, place)
+            if match and match["measure"]:
+                inner = self._counted_name(match)
+                if match.end() - 1 + len(inner) >= place + max(len(name), 2):
+                    return self._named(self._modified(found, match), match.end() - 1, inner)
             if name and (modifier is None or len(name) >= modifier.end() - place):
-                return self._with_gender(found, place, name)
+                return self._named(found, place, name)
             if modifier is not None:
                 found = self._modified(found, modifier)
-                inner = modifier.end() - 1  # "块蛋糕": a name that begins with its measure word
-                inside = self.lexicon.longest_name(text, inner) if match else ""
-                if len(inside) > 2 or (len(inside) == 2 and inside[0] in "束杯"):
-                    return self._with_gender(found, inner, inside)
                 place = end = modifier.end()
                 continue
             if text[place] in GENDERS and (name := self.lexicon.longest_name(text, place + 1)):
                 if self.lexicon.names[name] in self.lexicon.people:
                     found = found._replace(person=f"{found.person} {GENDERS[text[place]]}".strip())
-                    return self._with_gender(found, place + 1, name)
+                    return self._named(found, place + 1, name)
                 break
             filler = FILLER.match(text, place)
             if filler is None or (place == start and filler[0] == "的"):
@@ -215,7 +217,12 @@ class Phrases:
             return start, found
         return end, found
 
-    def _with_gender(self, found: Phrase, place: int, name: str) -> tuple[int, Phrase]:
+    def _counted_name(self, match: re.Match[str]) -> str:
+        """A name that begins with its measure word, as in "a piece of cake"; "" if none."""
+        name = self.lexicon.longest_name(self._source, match.end() - 1)
+        return name if len(name) > 2 or (len(name) == 2 and name[0] in "束杯") else ""
+
+    def _named(self, found: Phrase, place: int, name: str) -> tuple[int, Phrase]:
         return place + len(name), found._replace(name=self.lexicon.names[name])
 
     def _modified(self, found: Phrase, match: re.Match[str]) -> Phrase:
@@ -229,8 +236,8 @@ class Phrases:
         if "tone" in values:
             return found._replace(person=f"{TONES[values['tone'].removesuffix('色')]}-skinned")
         if "some" in values:
-            return found._replace(count=SEVERAL)
+            return found._replace(number=SEVERAL)
         if "pair" in values:
-            return found._replace(count=2)
+            return found._replace(number=2)
         number = values.get("number") or values.get("alone") or "1"
-        return found._replace(count=DIGITS.get(number) or int(number) or 1)
+        return found._replace(number=DIGITS.get(number) or int(number) or 1)

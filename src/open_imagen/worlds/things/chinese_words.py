@@ -1,6 +1,5 @@
 """Everyday Chinese words for things, beside CLDR's names, and traditional characters."""
 
-
 ANIMALS = """
 kitten: 小猫, 猫咪, 小猫咪, 猫猫, 喵咪, 小奶猫; cat: 猫, 猫儿; puppy: 小狗, 小狗狗, 狗崽, 小奶狗
 dog: 狗, 狗狗, 犬; rabbit: 兔子, 兔, 小白兔, 兔兔; bear: 熊, 狗熊, 棕熊
@@ -122,7 +121,7 @@ world map: 世界地图, 地图; bus stop: 公交车站, 公交站; station: 车
 """
 
 ACTIVITIES = """
-balloon: 气球; wrapped gift: 礼物, 礼品, 礼盒, 礼物盒, 生日礼物; christmas tree: 圣诞树
+balloon: 热气球, 气球; wrapped gift: 礼物, 礼品, 礼盒, 礼物盒, 生日礼物; christmas tree: 圣诞树
 jack-o-lantern: 南瓜灯, 万圣节南瓜; fireworks: 烟花, 烟火, 焰火; firecracker: 鞭炮, 爆竹
 red envelope: 红包; ribbon: 蝴蝶结, 丝带; party popper: 礼花, 派对礼花, 彩带; soccer ball: 足球
 basketball: 篮球; volleyball: 排球; baseball: 棒球; tennis: 网球, 网球拍
@@ -171,7 +170,8 @@ ring: 戒指, 钻戒, 指环, 圆环, 环, 环形; lipstick: 口红, 唇膏; pur
 backpack: 书包, 背包, 双肩包; shopping bags: 购物袋; shopping cart: 购物车; glasses: 眼镜, 副眼镜
 sunglasses: 墨镜, 太阳镜, 太阳眼镜; necktie: 领带; t-shirt: t恤, 衬衫, t恤衫; jeans: 牛仔裤, 裤子
 dress: 裙子, 连衣裙; coat: 外套, 大衣, 夹克; scarf: 围巾; gloves: 手套; socks: 袜子
-bikini: 比基尼; shorts: 短裤; kimono: 和服; running shoe: 运动鞋, 跑鞋, 球鞋; man's shoe: 皮鞋
+bikini: 比基尼; shorts: 短裤; kimono: 和服; running shoe: 运动鞋, 跑鞋, 球鞋
+man's shoe: 皮鞋, 鞋, 鞋子
 high-heeled shoe: 高跟鞋; woman's boot: 靴子, 女靴; woman's sandal: 凉鞋
 thong sandal: 人字拖, 拖鞋; ballet shoes: 芭蕾舞鞋; woman's hat: 草帽, 帽子, 女帽
 top hat: 礼帽, 高帽; billed cap: 鸭舌帽, 棒球帽; graduation cap: 学士帽, 毕业帽, 博士帽
@@ -221,7 +221,7 @@ baby angel: 天使, 小天使; man with crown: 国王; woman with crown: 女王,
 
 SHAPES = """
 circle: 圆, 圆形, 圆圈, 圆点, 圆球, 圆盘; square: 方块, 正方形, 方形, 四方形
-triangle: 三角形, 三角; cross: 十字, 十字形, 十字架; heart: 心形, 爱心形状; diamond: 菱形
+triangle: 三角形, 三角; cross: 叉, 叉叉, 十字, 十字形, 十字架; heart: 心形, 爱心形状; diamond: 菱形
 hexagon: 六边形, 六角形; crescent: 月牙形, 新月形
 """
 

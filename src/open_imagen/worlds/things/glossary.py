@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,9 +10,14 @@ from typing import Any
 
 from open_imagen.errors import DataError
 from open_imagen.worlds.things import chinese
-from open_imagen.worlds.things.chinese_phrases import Lexicon
+from open_imagen.worlds.things.chinese_phrases import QUOTED, Lexicon
+from open_imagen.worlds.things.english_words import OTHERS
+from open_imagen.worlds.things.grammar import plural, plural_word, words
+from open_imagen.worlds.things.language_words import ORDER
+from open_imagen.worlds.things.other_languages import TOKEN, Language, covered, english, is_word
 
 FILE = Path(__file__).parent / "data" / "glossary.json.gz"
+SHAPES = words("circle square triangle star ring cross heart diamond hexagon crescent")
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class Glossary:
         self.english: dict[str, list[str]] = values["english"]
         self.names: dict[str, dict[str, str]] = values["names"]
         self.tags: dict[str, dict[str, str]] = values["tags"]
+        self._languages: dict[str, Language] = {}
 
     @classmethod
     def open(cls, path: Path = FILE) -> "Glossary":
@@ -47,17 +54,28 @@ class Glossary:
         try:
             return cls(json.loads(gzip.decompress(path.read_bytes())))
         except (OSError, EOFError, ValueError, KeyError) as error:
-            raise DataError(f"The glossary {path} is damaged: {error!r}.") from error
+            raise DataError(
+                f"The glossary {path} is missing or damaged: {error!r}.",
+                "Install open-imagen again.",
+            ) from error
 
     @cached_property
     def english_names(self) -> frozenset[str]:
-        """Labels and other names of things."""
-        return frozenset(
-            name for label, names in self.english.items() for name in (label, *names)
-        )
+        """Labels and other names of things, and the shapes."""
+        found = {name for label, names in self.english.items() for name in (label, *names)}
+        return frozenset(found | SHAPES)
+
+    @cached_property
+    def english_words(self) -> frozenset[str]:
+        """All words of English names, their plurals, and what else prompts are made of."""
+        tokens = (word for name in self.english_names for word in TOKEN.findall(name.lower()))
+        single = {word for word in tokens if is_word(word)}
+        several = {word for name in self.english_names for word in plural(name).split()}
+        return frozenset(single | several | {plural_word(word) for word in single} | OTHERS)
 
     @cached_property
     def chinese(self) -> Lexicon:
+        """The names of Chinese prompts."""
         tables = [
             *(self.names.get(language, {}) for language in ("zh", "zh-hant")),
             *(self.tags.get(language, {}) for language in ("zh", "zh-hant")),
@@ -72,8 +90,54 @@ class Glossary:
         return Lexicon(tables, self.english_names, people)
 
     def read(self, prompt: str) -> Reading:
-        """The English of a prompt."""
+        """The English of a prompt. Text in quotes is never translated."""
         if chinese.is_chinese(prompt):
             found = chinese.read(prompt, self.chinese)
             return Reading(found.prompt or prompt, "zh", found.unknown)
-        return Reading(prompt)
+        quotes: list[str] = []
+
+        def hide(match: re.Match[str]) -> str:
+            quotes.append(match[0])
+            return f" {chr(QUOTED + len(quotes) - 1)} "
+
+        text = chinese.QUOTES.sub(hide, prompt).lower().replace("\u2019", "'")
+        reading = self._in_other_language(text)
+        if reading is None:
+            return Reading(prompt)
+        said = reading.prompt
+        for number, quote in enumerate(quotes):
+            said = said.replace(chr(QUOTED + number), quote)
+        return Reading(said, reading.language, reading.unknown)
+
+    def _in_other_language(self, text: str) -> Reading | None:
+        """The reading in the language that knows most words of a text; None for English."""
+        tokens = [one for one in TOKEN.findall(text) if is_word(one)]
+        known = [one for one in tokens if one in self.english_words or one.isdigit()]
+        if len(known) == len(tokens):
+            return None
+        most: float = sum(map(len, known))
+        best = None
+        for code in ORDER:
+            if code not in self.names:
+                continue
+            language = self.language(code)
+            parts = language.parts(text)
+            named = [one for one in parts if one.sort == "name"]
+            foreign = any(set(TOKEN.findall(one.text)) - self.english_words for one in named)
+            exact = any(one.exact and one.sort not in ("", "mark") for one in parts)
+            if foreign and exact and (number := covered(parts)) > most:
+                best, most = (code, parts), number
+        if best is None:
+            return None
+        prompt, unknown = english(best[1], self.english_words)
+        return Reading(prompt, best[0], unknown)
+
+    def language(self, code: str) -> Language:
+        """The names of one language."""
+        if code not in self._languages:
+            names, tags = dict(self.names[code]), dict(self.tags.get(code, {}))
+            if code == "es":
+                names = self.names.get("es-mx", {}) | names
+                tags = self.tags.get("es-mx", {}) | tags
+            self._languages[code] = Language(code, names, tags)
+        return self._languages[code]

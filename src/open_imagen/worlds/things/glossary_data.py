@@ -3,7 +3,7 @@
 import gzip
 import json
 import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ LANGUAGES = (
     *("bn", "da", "de", "es", "es-mx", "et", "fi", "fr", "hi", "hu", "it", "ja", "ko", "lt", "ms"),
     *("nb", "nl", "pl", "pt", "ru", "sv", "th", "uk", "vi", "zh", "zh-hant"),
 )
-WITH_TAGS = ("zh", "zh-hant")
 MOST_BYTES = 1_500_000
 
 
@@ -57,8 +56,9 @@ def make(art: Path) -> dict[str, Any]:
         by_code = {normal_code(entry["hexcode"]): entry for entry in entries}
         named = [(plain[code], entry) for code, entry in by_code.items() if code in plain]
         found["names"][language] = names(named)
-        if language in WITH_TAGS:
-            found["tags"][language] = tags(named, found["names"][language])
+        found["tags"][language] = tags(
+            named, found["names"][language], letters=language.startswith("zh")
+        )
     return found
 
 
@@ -80,22 +80,30 @@ def names(named: Iterable[tuple[Variant, Mapping[str, Any]]]) -> dict[str, str]:
 
 
 def tags(
-    named: Sequence[tuple[Variant, Mapping[str, Any]]], known: Mapping[str, str]
+    named: Sequence[tuple[Variant, Mapping[str, Any]]], known: Mapping[str, str], letters: bool
 ) -> dict[str, str]:
-    """Chinese tags that name one thing alone: they share a character with its name.
+    """Tags that are a part of the name of one thing, or of two, of which the first has it.
 
     The other tags say what a picture is used for.
+
+    Args:
+        letters: one letter in common makes a part, of one thing alone; otherwise a word.
     """
-    owners: dict[str, set[str]] = defaultdict(set)
-    counts: Counter[str] = Counter()
+    owners: dict[str, dict[str, None]] = defaultdict(dict)
     for variant, entry in named:
         if variant.gender:
             continue
-        for tag in entry.get("tags", ()):
-            counts[tag] += 1
-            if len(tag) > 1 and tag not in known and set(tag) & set(entry["label"]):
-                owners[tag.lower()].add(variant.label)
-    return {tag: min(labels) for tag, labels in owners.items() if len(labels) == 1}
+        name = entry["label"].lower()
+        parts = set(name) if letters else set(name.split())
+        for tag in map(str.lower, entry.get("tags", ())):
+            if (
+                len(tag) > 1
+                and tag not in known
+                and (set(tag) & parts if letters else tag in parts)
+            ):
+                owners[tag][variant.label] = None
+    most = 1 if letters else 2
+    return {tag: next(iter(labels)) for tag, labels in owners.items() if len(labels) <= most}
 
 
 def write(art: Path, path: Path = FILE) -> int:

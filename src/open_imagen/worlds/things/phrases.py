@@ -19,7 +19,7 @@ class Phrase(NamedTuple):
 
     name: str
     """A label or another name of a thing, in English; empty for a sign."""
-    count: int = 1
+    number: int = 1
     color: str = ""
     size: str = ""
     style: str = ""
@@ -45,8 +45,8 @@ def say(one: Phrase, with_style: bool = True) -> str:
     before = " ".join(w for w in (one.size, style, one.color, one.person) if w)
     if not name:
         return _sign(one, before)
-    if one.count != 1:
-        return _several(one.count, before, name)
+    if one.number != 1:
+        return _several(one.number, before, name)
     phrase = f"{before} {name}".strip()
     if name in WITH_THE:
         return f"the {phrase}"
@@ -66,8 +66,8 @@ def _several(count: int, before: str, name: str) -> str:
 
 
 def _sign(one: Phrase, before: str) -> str:
-    if one.count != 1:
-        return f"{_several(one.count, before, 'sign')} that say {one.text}"
+    if one.number != 1:
+        return f"{_several(one.number, before, 'sign')} that say {one.text}"
     phrase = f"{before} sign".strip()
     return f"{article(phrase)} {phrase} that says {one.text}"
 
