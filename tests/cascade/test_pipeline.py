@@ -11,7 +11,14 @@ from PIL import Image
 from open_imagen.cascade.augmentation import Augmentation
 from open_imagen.cascade.folder import FORMAT
 from open_imagen.cascade.pipeline import Cascade, join, load
-from open_imagen.cascade.records import open_image, parameters, read_record, save_png
+from open_imagen.cascade.records import (
+    encoded,
+    open_image,
+    parameters,
+    read_header,
+    read_record,
+    save_png,
+)
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.errors import CheckpointError, ConfigError, DataError, UnknownName
@@ -316,6 +323,19 @@ def test_records_come_back_from_pictures(cascade, tmp_path):
         torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8),
         made.stages["sr256"][0].permute(1, 2, 0).flatten(),
     )
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+def test_records_come_back_from_each_format(cascade, tmp_path, kind):
+    made = cascade.generate("a", seed=3, stages=1)
+    # The longest prompt that the server takes is more than one segment of a JPEG holds.
+    for prompt in ("quotes \" ' & <tag/> /> \n \0 \u732b", "\u732b" * 32_000):
+        record = json.loads(json.dumps({**made.records[0], "prompt": prompt}))
+        path = tmp_path / "image"
+        path.write_bytes(encoded(made.images[0], record, kind))
+        assert read_record(path) == record
+        assert read_header(path) == (kind, 64, 64, record)
+        assert b"trainedAlgorithmicMedia" in path.read_bytes()
 
 
 def test_pictures_that_are_none_or_have_no_record_are_named(tmp_path):

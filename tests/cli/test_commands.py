@@ -190,7 +190,7 @@ def test_scenes_are_written_checked_and_trained_on(imagen, tmp_path):
     assert imagen("data", "scenes", "--count", 20, "--size", 64, "--out", folder).code == 0
     assert len(list(folder.glob("*.png"))) == len(list(folder.glob("*.txt"))) == 20
     report = json.loads(imagen("data", "check", folder, "--json").out)
-    assert (report["pictures"], report["usable"], report["unreadable"]) == (20, 20, 0)
+    assert (report["pictures"], report["usable"], report["unusable"]) == (20, 20, {})
 
     words = ["train", RECIPES / "tiny.toml"]
     for setting in (
@@ -312,6 +312,47 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(imagen, tmp
     many = imagen("generate", "a", "b", "--out", tmp_path / "one.png")
     assert (many.code, "there are 2 pictures" in many.err) == (2, True)
     assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize("words", [["--dry-run"], []])
+def test_data_that_do_not_fit_the_stage_are_refused(imagen, tmp_path, words):
+    setting = "data={kind='scenes', size=32, num_captions=5}"
+    out = f"out={tmp_path / 'run'}"
+    refused = imagen("train", RECIPES / "tiny.toml", "--set", setting, "--set", out, *words)
+    assert refused.code == 2
+    assert "data.size = 32 does not fit stage.resolution = 64: set data.size = 64" in refused.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_validation_data_are_compared_with_the_stage(imagen):
+    setting = "validation={kind='scenes', size=64, lowres=16}"
+    refused = imagen("train", RECIPES / "tiny.toml", "--set", setting, "--dry-run")
+    assert refused.code == 2
+    assert "validation.lowres = 16 does not fit stage.lowres = 0" in refused.err
+
+
+def test_a_dry_run_compares_the_encoder_with_the_network(imagen):
+    refused = imagen("train", RECIPES / "tiny.toml", "--set", "encoder=t5-v1_1-xxl", "--dry-run")
+    assert refused.code == 2
+    assert "width 4096, which does not fit stage.network.text_width = 384" in refused.err
+
+
+def test_damage_in_a_folder_is_reported_and_wrong_captions_refused(imagen, tmp_path):
+    for name in "abc":
+        Image.new("RGB", (64, 64)).save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text(name)
+    (tmp_path / "b.png").write_bytes(b"<html>")
+    (tmp_path / "c.png").write_bytes(b"")
+    checked = imagen("data", "check", tmp_path, "--json")
+    report = json.loads(checked.out)
+    assert (checked.code, report["pictures"], report["usable"]) == (0, 3, 1)
+    assert report["unusable"] == {"not a picture": 1, "empty file": 1}
+    assert "b.png: not a picture" in checked.err
+    rows = [{"file_name": "a.png", "text": "a"}, {"file_name": "b.png", "text": {"en": "b"}}]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    checked = imagen("data", "check", tmp_path, "--json")
+    assert (checked.code, json.loads(checked.out)["wrong_caption"]) == (1, 1)
+    assert "metadata.jsonl, line 2: caption not text" in checked.err
 
 
 def test_data_without_captions_is_refused(imagen, tmp_path):

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from open_imagen.data import open_source
-from open_imagen.data.folder import load_square, scan
+from open_imagen.data.folder import scan
 from open_imagen.data.loader import Loader
 from open_imagen.errors import ConfigError, DataError, UnknownName
 from standins import Pids
@@ -98,7 +98,8 @@ def test_pictures_are_turned_scaled_and_cut_to_a_square(tmp_path):
     wide = Image.new("RGB", (40, 20), "red")
     wide.paste("blue", (0, 0, 5, 20))
     wide.save(tmp_path / "wide.png")
-    square = load_square(tmp_path / "wide.png", 10)
+    source = open_source({"kind": "folder", "path": str(tmp_path), "size": 10, "caption": "wide"})
+    square = source.batch(0, 1).images[0]
     assert square.shape == (3, 10, 10)
     assert (square[0] > 200).all()  # the blue edge is outside the centre
 
@@ -122,13 +123,6 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path, pictures):
         scan(pictures)
 
 
-def test_a_file_that_is_no_picture_is_named(pictures):
-    (pictures / "2.png").write_text("no picture")
-    source = open_source({"kind": "folder", "path": str(pictures), "size": 8})
-    with pytest.raises(DataError, match=r"2\.png cannot be read"):
-        source.batch(0, 5)
-
-
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_the_loader_gives_the_same_batches_whoever_makes_them(workers):
     source = open_source({"size": 16, "num_captions": 10})
@@ -148,7 +142,8 @@ def test_other_processes_plan_and_this_one_draws():
 
 
 def test_what_a_worker_meets_is_raised_where_the_batch_is_awaited(pictures):
-    (pictures / "2.png").write_text("no picture")
+    for k in range(5):
+        (pictures / f"{k}.png").write_text("no picture")
     source = open_source({"kind": "folder", "path": str(pictures), "size": 8})
     batches = Loader(source, 5, workers=2).after(0)
     with pytest.raises(DataError):

@@ -426,3 +426,25 @@ def test_levels_of_the_schedules_suit_every_sampler():
     for name in SAMPLERS:
         found = SAMPLERS[name](denoise, POINTS, Schedule().levels(8), lambda: torch.zeros(9))
         assert torch.isfinite(found).all()
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Schedule(name="shifted", resolution=1024),
+        Schedule(name="shifted", resolution=64, reference=12),
+        Schedule(name="linear", zero_snr=True),
+        Schedule(name="discrete_cosine"),
+    ],
+    ids=lambda schedule: schedule.name,
+)
+def test_a_thousand_steps_arrive_whatever_the_bounds(name, schedule):
+    torch.manual_seed(0)
+    z = torch.randn(64, dtype=torch.float64)
+    levels = schedule.levels(1000)
+    found = SAMPLERS[name](denoise, z, levels, lambda: torch.randn_like(z))
+    assert torch.isfinite(found).all()
+    if name not in STOCHASTIC:
+        wanted = exact(z, torch.tensor(levels[0]).double(), torch.tensor(math.inf).double())
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0.05)

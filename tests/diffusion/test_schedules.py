@@ -1,6 +1,7 @@
 """Schedules against hand-made values and against diffusers."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -77,8 +78,78 @@ def test_late_whole_steps_do_not_come_twice():
     assert DISCRETE.step_of(torch.tensor(DISCRETE.levels(4, "late")[:-1])).tolist() == [
         *(999, 669, 425, 205)
     ]
-    with pytest.raises(ConfigError, match="too many for spacing"):
-        DISCRETE.levels(900, "late")
+    assert DISCRETE.levels(900, "late") == sorted(set(DISCRETE.levels(900, "late")))
+
+
+SHAPES = [
+    {},
+    {"zero_snr": True},
+    {"resolution": 256},
+    {"resolution": 1024},
+    {"resolution": 1024, "zero_snr": True},
+    {"resolution": 32, "reference": 256},
+    {"logsnr_min": -3.0, "logsnr_max": 4.0},
+    {"logsnr_min": -3.0, "logsnr_max": 4.0, "resolution": 512},
+    {"logsnr_min": -20.0, "logsnr_max": 20.0, "resolution": 2048, "reference": 32},
+    {"resolution": 10**9},
+]
+STARTS = (-math.inf, -10.2, 3.9999, 14.99999, 20.0)
+
+
+@pytest.mark.parametrize("name", CURVES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_levels_fall_strictly_at_any_number_of_steps(name, shape):
+    schedule = Schedule(name=name, **shape)
+    for spacing in SPACINGS:
+        for start in STARTS:
+            for steps in (1, 2, 100, 655, 10_000):
+                count = min(steps, 1000) if schedule.discrete else steps
+                levels = schedule.levels(count, spacing, start)
+                assert levels[-1] == math.inf
+                assert all(now < then for now, then in pairwise(levels))
+                assert not any(map(math.isnan, levels))
+                assert 2 <= len(levels) <= count + 1
+                if start == -math.inf and not schedule.discrete and shape != SHAPES[-1]:
+                    assert len(levels) == count + 1
+                    seen = torch.tensor(levels).tolist()  # in float32, as networks are told
+                    assert seen == sorted(set(seen))
+
+
+@pytest.mark.parametrize("steps", [5, 50, 100])
+@pytest.mark.parametrize("resolution", [64, 256, 1024])
+def test_levels_within_the_bounds_are_those_of_the_schedule_to_the_bit(steps, resolution):
+    schedule = Schedule(name="shifted", resolution=resolution)
+    times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1]
+    assert schedule.levels(steps) == [*schedule.logsnr(times).tolist(), math.inf]
+
+
+def test_levels_that_a_bound_would_make_equal_are_taken_between_the_bounds():
+    schedule = Schedule(name="shifted", resolution=1024)
+    levels = schedule.levels(1000)
+    assert levels[0] == -15
+    late = schedule.time(math.nextafter(-15, 0))  # the last time before the bound
+    wanted = schedule.logsnr(late * torch.linspace(1, 0, 1001, dtype=torch.float64)[1:-1])
+    assert levels[1:-1] == pytest.approx(wanted.tolist(), abs=1e-6)
+
+
+def test_a_start_that_leaves_no_noise_is_a_single_level():
+    top = Schedule().logsnr(torch.zeros(1, dtype=torch.float64)).item()
+    assert Schedule().levels(8, logsnr_start=15.0) == pytest.approx([top, math.inf])
+    with pytest.raises(ConfigError, match="leaves none of the timesteps"):
+        Schedule().levels(8, logsnr_start=0.0, chosen=(999, 998))
+
+
+def test_whole_steps_come_once_where_there_are_fewer_than_asked_for():
+    latest = round(DISCRETE.time(2.0) * 999)
+    for spacing in ("even", "late", "leading", "linspace"):
+        steps = DISCRETE.step_of(torch.tensor(DISCRETE.levels(900, spacing, 2.0)[:-1])).tolist()
+        assert steps == sorted(set(steps), reverse=True)
+        assert steps[0] == latest
+        assert steps[-1] == 0
+    bounded = Schedule(name="discrete_cosine", logsnr_min=-10)  # of steps 995 to 999
+    assert len(bounded.levels(1000)) == 997
+    chosen = bounded.levels(3, chosen=(999, 998, 500))
+    assert chosen == [-10, *bounded.levels(1, chosen=(500,))]
 
 
 def test_log_snr_can_be_spaced_evenly():
@@ -133,9 +204,27 @@ def test_cosine_by_hand():
 
 
 def test_linear_by_hand():
-    found = Schedule(name="linear").logsnr(torch.tensor([0.0, 1.0], dtype=torch.float64))
-    assert found[0].item() == pytest.approx(-math.log(math.expm1(1e-4)), abs=1e-9)
-    assert found[1].item() == pytest.approx(-math.log(math.expm1(10.0001)), abs=1e-9)
+    found = Schedule(name="linear").logsnr(torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
+    assert found[0].item() == 15  # no noise at all: the upper bound
+    assert found[1].item() == pytest.approx(-math.log(math.expm1(0.05 + 9.95 / 4)), abs=1e-9)
+    assert found[2].item() == pytest.approx(-math.log(math.expm1(10.05)), abs=1e-9)
+
+
+def linear_betas(steps):
+    """Log-SNR after each of so many steps, whose betas have the sum of the thousand."""
+    betas = torch.linspace(1e-4, 0.02, steps, dtype=torch.float64) * 1000 / steps
+    log_product = torch.log1p(-betas).cumsum(0)
+    return log_product - torch.log(-torch.expm1(log_product))
+
+
+def test_linear_is_the_limit_of_the_thousand_betas():
+    errors = []
+    for steps in (1000, 10_000, 100_000):
+        t = torch.arange(1, steps + 1, dtype=torch.float64) / steps
+        errors.append((Schedule(name="linear").logsnr(t) - linear_betas(steps)).abs().max().item())
+    assert errors[0] < 0.1  # of the first step, whose beta the limit reaches at its middle
+    assert errors[1] < errors[0] / 8
+    assert errors[2] < errors[1] / 8
 
 
 def test_shifted_ends_at_its_bounds_and_moves_with_resolution():
@@ -161,8 +250,10 @@ def test_linear_agrees_with_diffusers():
     theirs = DDPMScheduler(1000, beta_start=1e-4, beta_end=0.02).alphas_cumprod.double()
     t = torch.arange(1, 1001, dtype=torch.float64) / 1000
     alpha, _ = alpha_sigma(Schedule(name="linear").logsnr(t))
-    # The continuous form is an approximation, good to 0.01 in alpha.
-    torch.testing.assert_close(alpha, theirs.sqrt(), rtol=0, atol=0.01)
+    # The limit of ever more steps is theirs to 0.001 in alpha, and to 0.1 in log-SNR.
+    torch.testing.assert_close(alpha, theirs.sqrt(), rtol=0, atol=1e-3)
+    logsnr = Schedule(name="linear").logsnr(t)
+    torch.testing.assert_close(logsnr, torch.logit(theirs), rtol=0, atol=0.1)
 
 
 def test_levels_fall_to_the_clean_image():
@@ -179,3 +270,5 @@ def test_wrong_settings_are_refused():
     assert caught.value.hint == "Did you mean 'cosine'?"
     with pytest.raises(ConfigError, match="logsnr_min"):
         Schedule(logsnr_min=3, logsnr_max=1)
+    with pytest.raises(ConfigError, match="finite"):
+        Schedule(logsnr_min=-math.inf)

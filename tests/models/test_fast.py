@@ -263,7 +263,10 @@ def test_small_maps_and_large_weights_are_not_put_into_tiles():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
     "number,keys,heads,width",
-    [(1024, 1101, 2, 64), (20, 23, 3, 40), (1, 1, 1, 8), (64, 300, 2, 96), (5, 70, 1, 33)],
+    [
+        *((1024, 1101, 2, 64), (20, 23, 3, 40), (1, 1, 1, 8), (64, 300, 2, 96), (5, 70, 1, 33)),
+        (64, 80, 2, 256),
+    ],
 )
 def test_our_attention_is_the_attention(number, keys, heads, width, dtype):
     layer = TextAttention(heads * width, 8, width).to(dtype)
@@ -294,7 +297,10 @@ def test_our_attention_is_the_attention(number, keys, heads, width, dtype):
 
 @pytest.mark.parametrize(
     "number,keys,heads,width",
-    [(300, 333, 2, 60), (20, 23, 3, 40), (1, 1, 1, 8), (64, 130, 2, 96), (5, 70, 1, 33)],
+    [
+        *((300, 333, 2, 60), (20, 23, 3, 40), (1, 1, 1, 8), (64, 130, 2, 96), (5, 70, 1, 33)),
+        (64, 80, 2, 256),
+    ],
 )
 def test_gradients_of_our_attention_are_those_of_attention(number, keys, heads, width):
     generator = torch.Generator().manual_seed(0)
@@ -356,6 +362,21 @@ def networks():
                 attention=("none", "both"),
                 text_width=24,
                 embedding=64,
+            )
+        ),
+    )
+    yield (
+        "Efficient, the paper's",
+        EfficientUNet(
+            EfficientUNetConfig(
+                stem=32,
+                channels=(32, 64),
+                blocks=(1, 2),
+                attention=("none", "both"),
+                text_width=24,
+                embedding=64,
+                conv_shortcut=True,
+                attention_multiplier=2,
             )
         ),
     )

@@ -7,6 +7,7 @@ import torch
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.models import PRESETS, build, names
 from open_imagen.models.efficient_unet import EfficientUNetConfig
+from open_imagen.models.layers import ResBlock, TextAttention
 from open_imagen.models.unet import UNetConfig
 from open_imagen.types import LowRes, TextEmbedding
 
@@ -138,6 +139,48 @@ def test_every_way_of_listening_to_text_hears_it_and_learns(change):
     asleep = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert asleep == []
     assert not torch.allclose(network(z, level, text.null(), lowres), found, atol=1e-5)
+
+
+PAPER_SR = {"conv_shortcut": True, "attention_multiplier": 2}
+
+
+def test_attention_of_twice_the_width_hears_and_learns_with_convolutions_on_shortcuts():
+    network = awake(build("tiny-sr-256", **PAPER_SR))
+    given = inputs(network)
+    found = network(*given)
+    found.square().sum().backward()
+    asleep = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert asleep == []
+    z, level, text, lowres = given
+    assert not torch.allclose(network(z, level, text.null(), lowres), found, atol=1e-5)
+    read = network.read(text)
+    torch.testing.assert_close(network(z, level, read, lowres), found, rtol=1e-4, atol=1e-5)
+    layer = network.down[1].level.attention
+    assert layer.query.weight.shape == (64, 32)
+    assert layer.text_keys_values.weight.shape == (128, 384)
+    assert layer.out.weight.shape == (32, 64)
+    assert layer.heads == network.config.heads
+    with pytest.raises(ConfigError, match="attention_multiplier = 0"):
+        EfficientUNetConfig(attention_multiplier=0)
+
+
+def test_a_convolution_on_a_shortcut_begins_as_the_shortcut():
+    plain = awake(build("tiny-sr-256"))
+    other = build("tiny-sr-256", conv_shortcut=True)
+    missing, unknown = other.load_state_dict(plain.state_dict(), strict=False)
+    assert unknown == []
+    blocks = [name for name, m in other.named_modules() if isinstance(m, ResBlock)]
+    wanted = [f"{name}.shortcut.{kind}" for name in blocks for kind in ("weight", "bias")]
+    assert missing == wanted
+    torch.testing.assert_close(other(*inputs(other)), plain(*inputs(plain)), rtol=1e-5, atol=1e-5)
+
+
+def test_heads_of_the_paper_s_bases_have_64_channels():
+    for name in names():
+        if name.startswith("imagen-base"):
+            network = build(name, device="meta")
+            layers = [m for m in network.modules() if isinstance(m, TextAttention)]
+            assert {m.query.out_features / m.heads for m in layers} == {64}
 
 
 @pytest.mark.parametrize("name", ["none", ""])

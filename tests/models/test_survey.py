@@ -7,7 +7,8 @@ import torch
 
 from open_imagen.cli.models import page
 from open_imagen.models import build, names
-from open_imagen.models.survey import survey
+from open_imagen.models.efficient_unet import EfficientUNetConfig
+from open_imagen.models.survey import count, survey
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,6 +62,19 @@ def test_the_page_is_up_to_date():
 )
 def test_sizes_are_the_paper_s(name, low, high):
     assert low < survey(name).parameters / 1e6 < high
+
+
+def test_the_paper_s_super_resolution_has_its_wider_attention_and_shortcuts():
+    # Of each level's width w: w^2 + w on 2 x blocks shortcuts; the attention of the deepest level,
+    # on both ways, 4 w^2 + 3 w more of pixels' queries, keys, values and result, and of the text's
+    # keys and values 2 w x 4096 + 2 w.
+    widths, blocks = (128, 256, 512, 1024), (2, 4, 8, 8)
+    shortcuts = sum(2 * n * (w * w + w) for w, n in zip(widths, blocks, strict=True))
+    attention = 2 * (4 * 1024**2 + 3 * 1024 + 2 * 1024 * 4096 + 2 * 1024)
+    plain = EfficientUNetConfig()
+    found = survey("imagen-sr-256").parameters
+    assert found == count("efficient_unet", plain, 256).parameters + shortcuts + attention
+    assert found == pytest.approx(0.554e9, rel=1e-3)
 
 
 def test_the_efficient_unet_takes_a_fraction_of_the_plain_ones_operations():

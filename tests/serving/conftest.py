@@ -29,7 +29,7 @@ def serve(tiny, tmp_path):
         service = Service(
             cascades=cascades,
             worker=Worker(cascades, batch_size, queue_size, counters),
-            gallery=Gallery(tmp_path / "gallery"),
+            gallery=Gallery(tmp_path / f"gallery-{len(opened)}"),
             counters=counters,
             keys=Keys(keys) if keys else None,
             **settings,

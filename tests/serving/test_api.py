@@ -19,7 +19,6 @@ from PIL import Image
 
 from open_imagen.errors import ConfigError, DataError
 from open_imagen.serving.access import Keys, read_keys
-from open_imagen.serving.gallery import Gallery
 
 KEY = "sk-a-key-that-is-long-enough"
 
@@ -356,28 +355,6 @@ def test_keys_come_from_a_file(tmp_path):
         Keys(["# nothing"])
     with pytest.raises(DataError, match="Cannot read"):
         read_keys(tmp_path / "nowhere")
-
-
-def test_the_gallery_opens_after_a_crash_with_nothing_half_written(tmp_path):
-    gallery = Gallery(tmp_path / "g", keep=3)
-    record = {"size": "8x8", "prompt": "x"}
-    kept = [gallery.add(bytes([k]), "png", record, "me") for k in range(5)]
-    assert [gallery.data(one) for one in kept] == [None, None, b"\x02", b"\x03", b"\x04"]
-    assert [one.id for one in gallery.latest("me", 9)] == [one.id for one in kept[:1:-1]]
-    gallery.close()
-    # What a kill between file and row, or in the middle of a file, leaves behind:
-    folder = tmp_path / "g" / "pictures"
-    (folder / "AAAAAAAAAAAAAAAAAAAAAA.png").write_bytes(b"no row")
-    (folder / f".{kept[0].id}.png.x1").write_bytes(b"half")
-    again = Gallery(tmp_path / "g")
-    assert len(list(folder.iterdir())) == 3
-    assert len(again.latest("me", 9)) == 3
-    assert again.get("../../etc/passwd") is None
-    again.close()
-    (tmp_path / "h").mkdir()
-    (tmp_path / "h" / "gallery.db").write_text("no database, but long enough for one " * 30)
-    with pytest.raises(DataError, match="is not a gallery"):
-        Gallery(tmp_path / "h")
 
 
 def instantly(stage, orders, watch=None):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import httpx2 as httpx
 import pytest
 
 from open_imagen.cli import main as door
+from open_imagen.serving.gallery import Gallery
 
 
 class Running:
@@ -120,6 +122,20 @@ def test_after_sigkill_the_gallery_opens_with_whole_pictures_only(running, tmp_p
     names = {one["id"] for one in found}
     assert first["id"] in names
     assert {p.name.split(".")[0] for p in (tmp_path / "gallery" / "pictures").iterdir()} == names
+
+
+def test_a_gallery_in_use_is_refused_before_a_model_is_loaded(monkeypatch, capsys, tmp_path):
+    gallery = Gallery(tmp_path)
+    words = ["imagen", "serve", "--port", "0", "--model", "none", "--gallery", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as end:
+        door.main()
+    gallery.close()
+    said = capsys.readouterr().err
+    assert end.value.code == 1
+    assert f"The gallery {tmp_path} is in use by process {os.getpid()} on " in said
+    assert "choose another folder with --gallery" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from open_imagen.cascade.pipeline import load
+from open_imagen.errors import OutputError
+from open_imagen.serving.gallery import Gallery
 from serving.browser import chromium
 
 EVIL = '<img src=x onerror="document.title=1"> a red circle'
@@ -170,3 +172,61 @@ def test_the_studio_by_keyboard_on_a_phone_in_the_dark_with_a_key(serve, shots):
             )
             assert name, element.evaluate("e => e.outerHTML")
         assert errors == []
+
+
+@pytest.mark.slow
+def test_the_studio_shows_what_is_not_kept_and_what_is_not_removed(
+    serve, shots, tmp_path, monkeypatch
+):
+    folder = tmp_path / "gallery-0" / "pictures"
+    folder.mkdir(parents=True)
+    url, service = serve(cascades={"scenes": load("scenes", "cpu")})
+    made = httpx.post(
+        f"{url}/v1/images/generations", json={"prompt": "a red ring", "stages": 1}, timeout=60
+    ).json()["data"][0]
+    service.gallery.close()
+    (tmp_path / "gallery-0" / "gallery.entries" / f"{made['id']}.json").unlink()
+    (tmp_path / "gallery-0" / "gallery.db").unlink()
+    object.__setattr__(service, "gallery", Gallery(tmp_path / "gallery-0"))
+    plain = service.gallery.add
+    numbers = iter(range(9))
+
+    def add(*arguments):
+        if next(numbers) == 0:
+            return plain(*arguments)
+        raise OutputError("No space left on device.")
+
+    monkeypatch.setattr(service.gallery, "add", add)
+    with chromium() as browser:
+        page, errors = browser.new_page(viewport={"width": 1280, "height": 900}), []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        page.goto(url)
+        expect(page.locator(".tile")).to_have_count(1)
+        page.locator(".tile").click()
+        expect(page.locator("#forget")).to_be_disabled()
+        expect(page.locator("#facts")).to_contain_text("not written by this server")
+        page.screenshot(path=shots / "studio-foreign.png")
+        page.keyboard.press("Escape")
+        page.fill("#prompt", "a blue star")
+        page.select_option("#count", "2")
+        page.select_option("#size", "1")
+        make(page, 2)
+        expect(page.locator("#status")).to_contain_text("could not keep 1 of them")
+        expect(page.locator(".tile")).to_have_count(2)
+        page.screenshot(path=shots / "studio-not-kept.png")
+        expect(page.locator(".frame .note")).to_have_text("not kept")
+        page.locator('.frame[data-id="not kept"] button').click()
+        expect(page.locator("#forget")).to_be_disabled()
+        assert page.locator("#large").evaluate("image => image.naturalWidth") == 64
+        with page.expect_download() as download:
+            page.locator("#download").click()
+        assert download.value.suggested_filename.endswith("a-blue-star.png")
+        assert b"open_imagen" in Path(download.value.path()).read_bytes()
+        page.get_by_role("button", name="Upscale").click()
+        done(page, 1)
+        expect(page.locator("#status")).to_contain_text("could not keep it")
+        page.locator(".tile").first.click()
+        page.get_by_role("button", name="Delete").click()
+        expect(page.locator(".tile")).to_have_count(1)
+    assert errors == []

@@ -1,18 +1,25 @@
-"""Kill runs at random moments, and see whether they end as if nothing had happened.
+"""Kill runs at random moments, damage checkpoints, and see whether runs end as if nothing happened.
 
     python tests/training/crashes.py --runs 30
 
 A run embeds the captions of tar shards, then trains on them. Each is killed by SIGKILL again and
 again: twice at moments drawn at random, once while embeddings are being written, once inside a
-save, once where a shard of pictures ends. After every kill the newest checkpoint must load, and in
-the end the weights must be those of a run that was never killed, bit by bit.
+save, once where a shard of pictures ends. After every kill the newest checkpoint must be good, and
+in the end the weights must be those of a run that was never killed, bit by bit, and every step must
+stand once in the log.
+
+After some kills the newest checkpoint is damaged on purpose (truncated, flipped bits, emptied ...).
+The run must say so and go on from the one before; what is printed says which runs did.
 """
 
 import argparse
 import hashlib
 import io
+import json
+import logging
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -29,9 +36,10 @@ import torch
 from PIL import Image
 
 from open_imagen.data import open_source
-from open_imagen.storage import load_tensors
 from open_imagen.text.store import Store, embed, shards
 from open_imagen.training.checkpoint import Checkpoints
+from open_imagen.training.integrity import find_damage
+from open_imagen.training.reporting import Log
 from open_imagen.training.run import Recipe, read_recipe
 from open_imagen.training.trainer import Trainer
 from standins import WordEncoder
@@ -48,6 +56,7 @@ def main() -> int:
     options = parser.parse_args()
     rng = random.Random(options.seed)
     kills: Counter[str] = Counter()
+    harms: Counter[str] = Counter()
     failures = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -58,22 +67,38 @@ def main() -> int:
         wanted = result(folder / "whole")
         for number in range(options.runs):
             run = f"run{number:02d}"
-            problems = tortured(folder, run, rng, length, kills)
-            found = result(folder / run)
-            if found != wanted:
+            before = kills.total()
+            problems, restarts = tortured(folder, run, rng, length, kills)
+            if result(folder / run) != wanted:
                 problems.append("other weights")
+            if logged(folder / run) != list(range(8, 200, 8)):
+                problems.append("the log is not of every step once")
             failures += bool(problems)
-            print(f"{run}: {', '.join(problems) or 'the same bits'}", flush=True)
+            harms.update(what for _, what in restarts)
+            how = "; ".join(f"from the one before {name} ({what})" for name, what in restarts)
+            print(
+                f"{run}: {kills.total() - before} kills, {', '.join(problems) or 'the same bits'}"
+                + (f", restarted {how}" if how else ", no checkpoint damaged"),
+                flush=True,
+            )
             shutil.rmtree(folder / run)
-    told = ", ".join(f"{count} {where}" for where, count in sorted(kills.items()))
+    told, harmed = (
+        ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+        for counts in (kills, harms)
+    )
+    print(f"{harms.total()} checkpoints damaged ({harmed})")
     print(f"{options.runs} runs, {kills.total()} kills ({told}): {failures} failed")
     return int(failures > 0)
 
 
 def tortured(
     folder: Path, run: str, rng: random.Random, length: float, kills: Counter[str]
-) -> list[str]:
-    """Kill a run in every way, then let it finish; what went wrong."""
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Kill a run in every way, then let it finish.
+
+    Returns:
+        What went wrong, and which checkpoints were damaged, in what way.
+    """
     checkpoints = Checkpoints(folder / run / "checkpoints")
     after = rng.randint(1, 3)
     moments: dict[str, Callable[[], bool]] = {
@@ -83,19 +108,68 @@ def tortured(
         "at random": moment(rng.uniform(0, length)),
         "at random again": moment(rng.uniform(0, length)),
     }
-    problems = []
+    problems: list[str] = []
+    restarts: list[tuple[str, str]] = []
     for where, due in moments.items():
         had = bool(checkpoints.all())
         if attempt(folder, run, due):
             kills[where.removesuffix(" again")] += 1
+        if len(passed_over(folder / run)) < len(restarts):
+            continue  # killed before it came to look at its checkpoints
         whole = checkpoints.all()
         if had and not whole:
             problems.append(f"no checkpoint after a kill {where}")
-        if whole:
-            for file in whole[-1].glob("*.safetensors"):
-                load_tensors(file)  # raises if it is damaged
+        if whole and (damage := find_damage(whole[-1])):
+            problems.append(f"{whole[-1].name} is damaged after a kill {where}: {damage}")
+        if len(whole) > 1 and rng.random() < 0.5:
+            what = rng.choice(sorted(DAMAGE))
+            DAMAGE[what](whole[-1])
+            restarts.append((whole[-1].name, what))
     attempt(folder, run)
-    return problems
+    if passed_over(folder / run) != [name for name, _ in restarts]:
+        problems.append("not every damaged checkpoint was told of")
+    return problems, restarts
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) * 2 // 3] ^= 16
+    path.write_bytes(data)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def _tensors(folder: Path) -> Path:
+    return next(folder.glob("*.safetensors"))
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "truncated": lambda folder: _cut(_tensors(folder)),
+    "a flipped bit": lambda folder: _flip(_tensors(folder)),
+    "an empty file": lambda folder: _tensors(folder).write_bytes(b""),
+    "an emptied folder": _empty,
+    "no state.json": lambda folder: (folder / "state.json").unlink(),
+    "a flipped bit in state.json": lambda folder: _flip(folder / "state.json"),
+}
+
+
+def passed_over(folder: Path) -> list[str]:
+    """The checkpoints of which a run has said that it cannot use them."""
+    file = folder / "messages"
+    said = file.read_text() if file.is_file() else ""
+    return re.findall(r"/(\d+) cannot be used .* Going on from the one before", said)
+
+
+def logged(folder: Path) -> list[int]:
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return [json.loads(line)["images"] for line in lines]
 
 
 def moment(delay: float) -> Callable[[], bool]:
@@ -138,6 +212,7 @@ def attempt(folder: Path, run: str, due: Callable[[], bool] = lambda: False) -> 
 def job(folder: Path, run: str) -> None:
     """What is killed: embed, then train."""
     torch.set_num_threads(1)
+    logging.getLogger("open_imagen").addHandler(logging.FileHandler(folder / run / "messages"))
     recipe = recipe_of(folder, run)
     source = open_source(recipe.data)
     embed(source.captions(), WordEncoder(), folder / run / "store", per_shard=8)
@@ -152,7 +227,9 @@ def job(folder: Path, run: str) -> None:
                 file.write("x")
         before.update(places)
 
-    Trainer(recipe, source, Store(folder / run / "store"), [note_ends]).fit()
+    log = Log(folder / run)
+    log.board = False  # importing TensorBoard takes longer than the run
+    Trainer(recipe, source, Store(folder / run / "store"), [note_ends, log]).fit()
 
 
 def shard_ends(folder: Path) -> str:
@@ -169,6 +246,7 @@ def recipe_of(folder: Path, run: str) -> Recipe:
             "train.images=192",
             "train.batch_size=8",
             "train.save_every=32",
+            "train.log_every=8",
             "train.sample_every=0",
             "train.precision=fp32",
             "ema.half_life=50",

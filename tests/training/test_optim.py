@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from open_imagen.errors import ConfigError, UnknownName
@@ -16,6 +17,7 @@ from open_imagen.training.optim import (
     directions,
     make_optimizer,
     orthogonalized,
+    state_numbers,
 )
 from standins import needs_cuda
 
@@ -36,49 +38,88 @@ def test_the_rate_can_fall_like_a_cosine():
         OptimConfig(curve="cosin")
 
 
-def test_adafactor_of_matrices_and_vectors_is_torch_s():
-    torch.manual_seed(0)
-    ours, theirs = nn.Linear(5, 3), nn.Linear(5, 3)
-    theirs.load_state_dict(ours.state_dict())
-    optimizers = [
-        make_optimizer(ours, OptimConfig(name="adafactor", lr=1e-2, weight_decay=0.1)),
-        torch.optim.Adafactor(theirs.parameters(), lr=1e-2, weight_decay=0.1),
-    ]
-    for _ in range(5):
-        x = torch.randn(7, 5)
-        for layer, optimizer in zip((ours, theirs), optimizers, strict=True):
-            layer(x).square().sum().backward()
-            optimizer.step()
-            optimizer.zero_grad()
-    torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-6, atol=1e-7)
-    torch.testing.assert_close(ours.bias, theirs.bias, rtol=1e-6, atol=1e-7)
+def adafactor_as_written(weight, gradients, lr, relative_step=False):
+    """Shazeer and Stern 2018: algorithm 4 for matrices, 5 for vectors, step sizes of 6. In float64;
+    a convolution [out, in, height, width] is a matrix for each place of its kernel."""
+    weight, row, column = weight.detach().double(), 0.0, 0.0
+    for t, gradient in enumerate(gradients, start=1):
+        rho, beta2 = (min(lr, t**-0.5) if relative_step else lr), 1 - t**-0.8
+        alpha = max(1e-3, weight.square().mean().sqrt()) * rho
+        square = gradient.double() ** 2 + 1e-30
+        if weight.ndim == 1:
+            row = beta2 * row + (1 - beta2) * square
+            variance = row
+        else:
+            row = beta2 * row + (1 - beta2) * square.sum(1)
+            column = beta2 * column + (1 - beta2) * square.sum(0)
+            variance = torch.einsum("o...,i...->oi...", row, column) / row.sum(0)
+        update = gradient.double() / variance.sqrt()
+        weight = weight - alpha * update / max(1, update.square().mean().sqrt())
+    return weight
 
 
-def test_adafactor_factors_a_convolution_over_out_and_in_for_each_place_of_its_kernel():
-    # Algorithm 4 of Shazeer and Stern 2018 on each of the kernel's nine matrices, written out.
-    torch.manual_seed(0)
-    layer = nn.Conv2d(8, 6, 3, bias=False)
-    optimizer = make_optimizer(layer, OptimConfig(name="adafactor", lr=1e-2))
-    sizes = {name: v.numel() for name, v in optimizer.state[layer.weight].items()}
-    assert sizes == {"step": 1, "row": 6 * 9, "column": 8 * 9}
-    wanted = layer.weight.detach().double()
-    row, column = torch.zeros(3, 3, 6), torch.zeros(3, 3, 8)
-    for step in range(1, 5):
-        layer.weight.grad = gradient = torch.randn(6, 8, 3, 3)
+RMS = [1.0, 1e-2, 2e-4, 2e-6, 1e-8]
+SHAPES = [(5,), (7, 5), (6, 8, 3, 3), (3, 16, 3, 3), (2, 2, 3, 3)]
+
+
+def adafactor_steps(weight, gradients, **settings):
+    layer = nn.Module()
+    layer.weight = nn.Parameter(weight.clone())
+    optimizer = make_optimizer(layer, OptimConfig(name="adafactor", **settings))
+    for gradient in gradients:
+        layer.weight.grad = gradient.clone()
         optimizer.step()
-        beta2 = 1 - step**-0.8
-        update = torch.empty(6, 8, 3, 3)
-        for i in range(3):
-            for j in range(3):
-                square = gradient[:, :, i, j] ** 2
-                row[i, j] = beta2 * row[i, j] + (1 - beta2) * square.mean(1)
-                column[i, j] = beta2 * column[i, j] + (1 - beta2) * square.mean(0)
-                variance = torch.outer(row[i, j], column[i, j]) / row[i, j].mean()
-                update[:, :, i, j] = gradient[:, :, i, j] / variance.sqrt()
-        update /= max(1, update.square().mean().sqrt())
-        size = max(1e-3, wanted.square().mean().sqrt())
-        wanted = wanted - min(1e-2, step**-0.5) * size * update
-    torch.testing.assert_close(layer.weight.double(), wanted, rtol=1e-5, atol=1e-6)
+    return layer.weight.detach()
+
+
+@pytest.mark.parametrize("rms", RMS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("relative_step", [False, True])
+def test_adafactor_is_its_authors_at_any_size_of_gradients(shape, rms, relative_step):
+    torch.manual_seed(0)
+    weight = torch.randn(shape)
+    gradients = [rms * torch.randn(shape) * torch.rand(shape) for _ in range(6)]
+    settings = {"lr": 0.6, "relative_step": relative_step}  # larger than 1 / sqrt(3)
+    found = adafactor_steps(weight, gradients, **settings)
+    wanted = adafactor_as_written(weight, gradients, **settings)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rms", RMS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_adafactor_is_that_of_transformers(shape, rms):
+    torch.manual_seed(0)
+    weight = 0.02 * torch.randn(shape)
+    gradients = [rms * torch.randn(shape) for _ in range(6)]
+    # Theirs factors the last two axes: out and in, as in JAX's layout of convolutions.
+    to_last = [*range(2, len(shape)), *range(min(2, len(shape)))]
+    theirs = nn.Parameter(weight.permute(to_last).clone())
+    optimizer = transformers.Adafactor([theirs], lr=1e-2, relative_step=False, warmup_init=False)
+    for gradient in gradients:
+        theirs.grad = gradient.permute(to_last).clone()
+        optimizer.step()
+    wanted = torch.empty_like(weight)
+    wanted.permute(to_last).copy_(theirs.detach())
+    found = adafactor_steps(weight, gradients, lr=1e-2)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-8)
+
+
+def test_adafactor_makes_no_step_without_a_gradient_and_decays_weights():
+    weight = torch.ones(4, 3)
+    nothing = [torch.zeros(4, 3)] * 3
+    assert torch.equal(adafactor_steps(weight, nothing, lr=0.1), weight)
+    found = adafactor_steps(weight, nothing, lr=0.1, weight_decay=0.5)
+    torch.testing.assert_close(found, weight * 0.95**3)
+
+
+def test_adafactor_keeps_rows_and_columns_for_each_place_of_a_kernel():
+    layer = nn.Conv2d(8, 6, 3)
+    optimizer = make_optimizer(layer, OptimConfig(name="adafactor"))
+    sizes = {name: tuple(v.shape) for name, v in optimizer.state[layer.weight].items()}
+    assert sizes == {"step": (), "row": (6, 1, 3, 3), "column": (1, 8, 3, 3)}
+    sizes = {name: tuple(v.shape) for name, v in optimizer.state[layer.bias].items()}
+    assert sizes == {"step": (), "variance": (6,)}
+    assert state_numbers(layer, OptimConfig(name="adafactor")) == 6 * 9 + 8 * 9 + 6
 
 
 def test_orthogonalized_keeps_the_directions_and_levels_the_singular_values():

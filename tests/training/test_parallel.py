@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from open_imagen.data.loader import Loader
 from open_imagen.errors import ConfigError, UnknownName
@@ -69,6 +71,46 @@ def test_two_processes_learn_what_one_learns(tmp_path, alone, kind):
     assert_alike(found, alone)
 
 
+LOOKING = (
+    "train.images=96",
+    "train.sample_every=32",
+    "train.validate_every=32",
+    "stage.sampling.steps=3",
+    "ema.lengths=[0.05]",
+    "ema.snapshot_every=48",
+)
+
+
+@pytest.fixture(scope="module")
+def looked_alone(tmp_path_factory):
+    out = tmp_path_factory.mktemp("looked")
+    return out, run(out, 1, *LOOKING)
+
+
+@pytest.mark.parametrize("kind", [pytest.param("ddp", marks=pytest.mark.slow), "fsdp"])
+def test_two_processes_sample_validate_and_export_what_one_does(tmp_path, looked_alone, kind):
+    out, wanted = looked_alone
+    # What follows a sample trains on: the exchange of weights must be undone to the bit.
+    assert_alike(run(tmp_path, 2, *LOOKING, f"train.parallel={kind}"), wanted)
+    names = [f"samples/{seen:012d}.png" for seen in (32, 64, 96)]
+    for name in names:
+        one, other = (np.asarray(Image.open(f / name)).astype(int) for f in (out, tmp_path))
+        assert one.std() > 1
+        assert np.abs(one - other).max() <= 1
+    lines, others = (
+        [json.loads(line) for line in (f / "validation.jsonl").read_text().splitlines()]
+        for f in (out, tmp_path)
+    )
+    assert [line["images"] for line in others] == [32, 64, 96]
+    for line, other in zip(lines, others, strict=True):
+        assert other["loss"] == pytest.approx(line["loss"], abs=1e-4)
+        assert other["by_time"] == pytest.approx(line["by_time"], abs=1e-4)
+    for path in (out / "averages").iterdir():
+        one, other = load_tensors(path), load_tensors(tmp_path / "averages" / path.name)
+        for name, tensor in one.items():
+            torch.testing.assert_close(other[name], tensor, rtol=0, atol=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_muon_learns_the_same_in_two_processes(tmp_path, kind):
@@ -83,7 +125,10 @@ def test_muon_learns_the_same_in_two_processes(tmp_path, kind):
 def test_adafactor_learns_the_same_in_shards(tmp_path):
     settings = ("optim.name=adafactor", "optim.lr=1e-2")
     wanted = run(tmp_path / "one", 1, *settings)
-    assert_alike(run(tmp_path / "two", 2, *settings, "train.parallel=fsdp"), wanted)
+    found = run(tmp_path / "two", 2, *settings, "train.parallel=fsdp")
+    # Steps are as long where the gradient is nothing but rounding: of weights without an effect,
+    # as the bias before a norm. Such weights part, and the losses do not.
+    assert_alike(found, wanted, loss=1e-4, weight=5e-2)
 
 
 @pytest.mark.parametrize("first, second", [(2, 1), (1, 2)])
@@ -96,6 +141,25 @@ def test_a_checkpoint_of_shards_is_resumed_by_another_number(tmp_path, alone, fi
     assert list(losses) == list(range(176, 336, 16))
     wanted = ({seen: alone[0][seen] for seen in losses}, alone[1])
     assert_alike((losses, weights), wanted)
+
+
+@pytest.mark.slow
+def test_all_processes_pass_over_the_same_damaged_checkpoint(tmp_path, alone):
+    settings = ("train.parallel=fsdp", "train.save_every=80")
+    run(tmp_path, 2, *settings, "train.images=240")
+    shards = sorted((tmp_path / "checkpoints" / "000000000240").glob("*.safetensors"))
+    # Of a checkpoint in two shards one, which only the second process reads whole.
+    data = bytearray(shards[1].read_bytes())
+    data[-5] ^= 1
+    shards[1].write_bytes(data)
+    code, printed = launched(tmp_path, 2, *settings)
+    assert code == 0, printed[-3000:]
+    assert printed.count("cannot be used") == 1
+    assert f"{shards[1].name} is not what was written" in printed
+    losses = dict(json.loads((tmp_path / "losses.json").read_text()))
+    assert list(losses) == list(range(176, 336, 16))
+    weights = load_tensors(tmp_path / "model" / "base" / "model.safetensors")
+    assert_alike((losses, weights), ({seen: alone[0][seen] for seen in losses}, alone[1]))
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import torch
 from open_imagen.cascade.pipeline import Cascade, load
 from open_imagen.cascade.stage import Stage
 from open_imagen.data import open_source
-from open_imagen.errors import CheckpointError, ConfigError, OutputError, TrainingError, UnknownName
+from open_imagen.errors import CheckpointError, ConfigError, TrainingError, UnknownName
 from open_imagen.models import kernels
 from open_imagen.models.layers import Conv
 from open_imagen.models.narrow import narrowed
@@ -68,7 +67,8 @@ def test_every_recipe_parses_and_its_data_fit_its_stage(path):
         side = config.data.get("crop", 0) or config.data["size"]
         assert config.data["size"] == config.stage.resolution
         assert config.data.get("lowres", 0) == config.stage.lowres
-        assert side == min(256, config.stage.resolution)
+        if config.data["kind"] != "things":  # 256 pixels, the paper's crops of 1024
+            assert side == min(256, config.stage.resolution)
         return
     batch = open_source(config.data).batch(0, 1)
     side = config.data.get("crop") or config.stage.resolution
@@ -386,78 +386,21 @@ def test_sigterm_ends_a_run_with_a_checkpoint_after_its_step(tmp_path):
     assert rest.seen == 96
 
 
-def test_a_run_of_another_network_is_not_resumed(tmp_path):
-    trainer(tmp_path, "train.images=32").fit()
-    with pytest.raises(ConfigError, match="another network"):
-        trainer(tmp_path, "stage.network.channels=64").fit()
-
-
-def test_a_damaged_checkpoint_is_named(tmp_path):
-    made = trainer(tmp_path, "train.images=32")
-    made.fit()
-    [newest] = made.checkpoints.all()
-    [file] = newest.glob("*.safetensors")
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(CheckpointError, match="damaged or made for another network") as caught:
-        trainer(tmp_path).fit()
-    assert "Remove it to resume from the one before" in caught.value.hint
-
-
-def test_half_written_checkpoints_are_not_seen(tmp_path):
-    (tmp_path / ".000000000064.partial").mkdir()
-    assert Checkpoints(tmp_path).all() == []
-    assert Checkpoints(tmp_path / "none").all() == []
-
-
-def test_a_failing_save_leaves_earlier_checkpoints(tmp_path, monkeypatch):
-    checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(1, {"a": torch.zeros(2)}, {})
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("open_imagen.training.checkpoint.write_json", full)
-    with pytest.raises(OutputError, match="No space left") as caught:
-        checkpoints.save(2, {"a": torch.ones(2)}, {})
-    assert "Earlier checkpoints are intact" in caught.value.hint
-    assert [path.name for path in tmp_path.iterdir()] == ["000000000001"]
-
-
 @pytest.mark.slow
-def test_runs_killed_at_bad_moments_end_with_the_same_bits():
+@pytest.mark.parametrize("seed", [1, 2])
+def test_runs_killed_at_bad_moments_end_with_the_same_bits(seed):
+    """A run killed up to five times, some of its checkpoints damaged; `crashes.py` does more."""
     harness = Path(__file__).with_name("crashes.py")
     done = subprocess.run(
-        [sys.executable, str(harness), "--runs", "3", "--seed", "1"],
+        [sys.executable, str(harness), "--runs", "1", "--seed", str(seed)],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 embedding, 3 in a save): 0 failed" in done.stdout
-
-
-@pytest.mark.parametrize("wait", [True, False])
-def test_a_disk_that_is_full_is_told_and_the_checkpoint_before_is_kept(tmp_path, wait):
-    checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(1, {"a": torch.zeros(10)}, {})
-    # No file may grow beyond a few kilobytes: what a full disk does, without filling one.
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-
-    def save():
-        checkpoints.save(2, {"a": torch.ones(1_000_000)}, {}, wait=wait)
-        checkpoints.settle()
-
-    try:
-        with pytest.raises(OutputError, match="Cannot save the checkpoint") as caught:
-            save()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert "File too large" in str(caught.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["000000000001"]
-    found = {"a": torch.ones(10)}
-    checkpoints.load_latest(found)
-    assert not found["a"].any()
+    assert "1 embedding, 1 in a save): 0 failed" in done.stdout
+    assert "restarted from the one before" in done.stdout
 
 
 def test_an_unknown_setting_is_met_with_a_suggestion(tmp_path):

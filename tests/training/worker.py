@@ -1,6 +1,7 @@
 """One process of a small run, for the tests of several: python worker.py OUT [SETTING ...].
 
-The first process writes the loss of every step to OUT/losses.json.
+The first process writes the loss of every step to OUT/losses.json. With train.sample_every and
+train.validate_every there are samples and validation.jsonl.
 """
 
 import gc
@@ -17,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from open_imagen.data import open_source
 from open_imagen.distributed import joined
+from open_imagen.training.reporting import Samples, Validation
 from open_imagen.training.run import read_recipe
 from open_imagen.training.trainer import Trainer
 from standins import WordEncoder
@@ -27,6 +29,7 @@ SETTINGS = (
     "train.batch_size=16",
     "train.save_every=160",
     "train.log_every=16",
+    "train.sample_every=0",
     "train.precision=fp32",
     "train.threads=1",
     "data.num_captions=20",
@@ -53,12 +56,18 @@ def main() -> None:
                 flag.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
 
+    held_out = open_source({"kind": "scenes", "num_captions": 5, "seed": 9})
     with joined(torch.device("cpu")) as world:
         trainer = Trainer(
             config,
             open_source(config.data),
             WordEncoder(),
-            [lambda trainer: losses.append([trainer.seen, trainer.told.loss]), die_once],
+            [
+                lambda trainer: losses.append([trainer.seen, trainer.told.loss]),
+                Samples(out),
+                Validation(out, held_out, images=32),
+                die_once,
+            ],
         )
         trainer.fit()
         # What holds on to the process group when it is destroyed can stop a process from ending.

@@ -1,9 +1,12 @@
-"""What a picture says of itself: records inside PNG files."""
+"""Records of how an image was made, written into PNG, JPEG and WebP files and read back."""
 
+import html
 import io
 import json
+import re
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from PIL.ExifTags import IFD
@@ -57,12 +60,21 @@ def save_png(image: Image.Image, path: Path, record: dict[str, Any]) -> None:
 
 FORMATS = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 USER_COMMENT = 0x9286
+MAX_COMMENT = 60_000
+"""Bytes of EXIF's comment at most: all EXIF of a JPEG is one segment of 64 KiB."""
+MARK = b"open_imagen record "
+"""Beginning of a JPEG comment that holds a record, or the next part of it."""
+NAMESPACE = "https://open-imagen.invalid/ns/1.0/"
+"""Of our XMP property; a name, not an address."""
 
 
 def encoded(
     image: Image.Image, record: dict[str, Any], kind: str = "png", quality: int = 95
 ) -> bytes:
-    """A picture as a file's bytes, with its record: text chunks in PNG; EXIF and XMP in the others.
+    """An image as a file's bytes, with its record.
+
+    It is in text chunks of a PNG, comments of a JPEG and XMP of a WebP; EXIF of the last two holds
+    its ``parameters``.
 
     Args:
         kind: png, jpeg or webp.
@@ -76,11 +88,92 @@ def encoded(
         chunks.add_itxt("XML:com.adobe.xmp", XMP)
         image.save(data, format="PNG", pnginfo=chunks)
     else:
+        comment = parameters(record).encode("utf-16-be", "surrogatepass")
         exif = Image.Exif()
-        comment = b"UNICODE\0" + parameters(record).encode("utf-16-be")
-        exif.get_ifd(IFD.Exif)[USER_COMMENT] = comment
-        image.save(data, format=kind.upper(), exif=exif, xmp=XMP.encode(), quality=quality)
+        exif.get_ifd(IFD.Exif)[USER_COMMENT] = b"UNICODE\0" + comment[:MAX_COMMENT]
+        place = {"extra": _segments(record)} if kind == "jpeg" else {}
+        xmp = (XMP if kind == "jpeg" else _xmp(record)).encode()
+        image.save(data, format=kind.upper(), exif=exif, xmp=xmp, quality=quality, **place)
     return data.getvalue()
+
+
+def _segments(record: dict[str, Any]) -> bytes:
+    """The record as COM segments of a JPEG; one holds at most 65,533 bytes, so several may follow.
+
+    EXIF and XMP of a JPEG are single segments: a long prompt does not fit into them.
+    """
+    text = json.dumps(record).encode()
+    room = 65_533 - len(MARK)
+    parts = [MARK + text[k : k + room] for k in range(0, len(text), room)]
+    return b"".join(b"\xff\xfe" + (len(part) + 2).to_bytes(2, "big") + part for part in parts)
+
+
+def _xmp(record: dict[str, Any]) -> str:
+    """XMP that holds the record besides IPTC's mark."""
+    text = html.escape(json.dumps(record))
+    field = f' xmlns:open_imagen="{NAMESPACE}" open_imagen:record="{text}"/>'
+    return XMP.replace("/>", field, 1)
+
+
+class ImageHeader(NamedTuple):
+    """What an image file tells without being decoded."""
+
+    kind: str
+    """png, jpeg or webp; another format's name."""
+    width: int
+    height: int
+    record: dict[str, Any] | None
+    """How it was made; None where there is no record of ours, or a damaged one."""
+
+
+def read_header(path: Path) -> ImageHeader:
+    """Format, size and record of an image. Pixels are not decoded.
+
+    Raises:
+        DataError: it is not an image, or its header is damaged.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                kind = (image.format or "").lower()
+                text = _record_text(image)
+                width, height = image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is not an image that can be read: {error}.") from error
+    try:
+        record = _parse(text) if text is not None else None
+    except ValueError:
+        record = None
+    return ImageHeader(kind, width, height, record)
+
+
+def _record_text(image: Image.Image) -> str | None:
+    """The record of an opened image as JSON text."""
+    if image.format == "PNG":
+        found: str | None = image.info.get(CHUNK)
+        return found
+    if image.format == "WEBP":
+        xmp = image.info.get("xmp", b"").decode("utf-8", "replace")
+        match = re.search(r'open_imagen:record="([^"]*)"', xmp)
+        return html.unescape(match[1]) if match else None
+    segments: list[tuple[str, bytes]] = getattr(image, "applist", [])
+    parts = [
+        data[len(MARK) :] for name, data in segments if name == "COM" and data.startswith(MARK)
+    ]
+    return b"".join(parts).decode("utf-8", "replace") if parts else None
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """A record from its JSON text.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    record = json.loads(text)
+    if not isinstance(record, dict) or "prompt" not in record or "seed" not in record:
+        raise ValueError("it has no prompt or seed")
+    return record
 
 
 def open_image(path: Path) -> Image.Image:
@@ -108,16 +201,13 @@ def read_record(path: Path) -> dict[str, Any]:
         DataError: it is no picture, or has no record of ours.
     """
     image = open_image(path)
-    text = image.info.get(CHUNK)
+    text = _record_text(image)
     if text is None:
         raise DataError(
             f"{path} carries no record of open_imagen.",
-            "Only PNG files written by open_imagen, and not edited since, have one.",
+            "Only images written by open_imagen, and not edited since, have one.",
         )
     try:
-        record = json.loads(text)
+        return _parse(text)
     except ValueError as error:
         raise DataError(f"The record in {path} is damaged: {error}.") from error
-    if not isinstance(record, dict) or "prompt" not in record or "seed" not in record:
-        raise DataError(f"The record in {path} is damaged: it has no prompt or seed.")
-    return record

@@ -2,10 +2,17 @@
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+NAMED = 10
+"""Problems of a kind that are told one by one."""
 
 app = typer.Typer(help="Captioned images: make scenes, check a folder.", no_args_is_help=True)
 
@@ -62,57 +69,68 @@ def check(
         ..., metavar="DATA", help="A folder of captioned pictures, or tar files."
     ),
     size: int = typer.Option(64, "--size", help="The side that training will use."),
+    caption: str = typer.Option(
+        "txt", "--caption", help='Of tar files: the member with the caption, or "json:KEY".'
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Read every picture and caption and report what training would meet."""
     folder = Path(data)
     if data.endswith(".tar") or "://" in data or any(folder.glob("*.tar")):
-        _check_shards(data, size, as_json)
+        _check_shards(data, size, caption, as_json)
     else:
         _check_folder(folder, size, as_json)
 
 
-def _check_shards(data: str, size: int, as_json: bool) -> None:
-    from collections import Counter
+class Tally:
+    """What there is of usable examples, and of others by the reason why they are not."""
 
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.usable = self.small = self.words = 0
+        self.unusable, self.sizes = Counter[str](), Counter[str]()
+        self.captions: set[str] = set()
+
+    def add(self, image: "Image", caption: str) -> None:
+        self.usable += 1
+        self.small += min(image.size) < self.size
+        self.sizes[f"{image.width}x{image.height}"] += 1
+        self.words += len(caption.split())
+        self.captions.add(caption)
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "usable": self.usable,
+            "unusable": {reason: n for reason, n in self.unusable.most_common() if n},
+            "smaller_than_asked": self.small,
+            "distinct_captions": len(self.captions),
+            "mean_words": round(self.words / self.usable, 1) if self.usable else 0,
+            "most_common_sizes": dict(self.sizes.most_common(3)),
+        }
+
+
+def _check_shards(data: str, size: int, caption: str, as_json: bool) -> None:
     from open_imagen.data.images import Unusable, decode
     from open_imagen.data.shards import expand, read_example
     from open_imagen.data.tar import Reader, scan
     from open_imagen.errors import DataError
 
-    unusable, sizes = Counter[str](), Counter[str]()
-    number = small = words = 0
-    captions = set()
+    tally = Tally(size)
     names = expand(data)
     for name in names:
         reader = Reader(name)
         shard = scan(reader)
-        unusable["truncated tar"] += not shard.whole
+        tally.unusable["truncated tar"] += not shard.whole
         for example in shard.examples:
             try:
-                caption, picture = read_example(reader, example, "txt")
-                image = decode(picture)
+                text, picture = read_example(reader, example, caption)
+                tally.add(decode(picture), text)
             except Unusable as error:
-                unusable[error.reason] += 1
-                continue
-            number += 1
-            small += min(image.size) < size
-            sizes[f"{image.width}x{image.height}"] += 1
-            words += len(caption.split())
-            captions.add(caption)
+                tally.unusable[error.reason] += 1
         if not as_json:
             print(f"{name}: {len(shard.examples):,} examples", file=sys.stderr)
-    report = {
-        "shards": len(names),
-        "usable": number,
-        "unusable": {reason: count for reason, count in unusable.most_common() if count},
-        "smaller_than_asked": small,
-        "distinct_captions": len(captions),
-        "mean_words": round(words / number, 1) if number else 0,
-        "most_common_sizes": dict(sizes.most_common(3)),
-    }
-    _report(report, as_json)
-    if not number:
+    _report({"shards": len(names), **tally.report()}, as_json)
+    if not tally.usable:
         raise DataError(f"There is no usable example in {data}.")
 
 
@@ -125,43 +143,36 @@ def _report(report: dict[str, Any], as_json: bool) -> None:
 
 
 def _check_folder(data: Path, size: int, as_json: bool) -> None:
-    from collections import Counter
-
-    from open_imagen.cascade.records import open_image
     from open_imagen.data.folder import scan
+    from open_imagen.data.images import Unusable, decode, read_file
     from open_imagen.errors import DataError
 
-    found = scan(data)
-    unreadable, small, sizes = [], 0, Counter[str]()
+    found, tally, left_out = scan(data), Tally(size), []
     for entry in found.entries:
         try:
-            image = open_image(entry.image)
-        except DataError as error:
-            unreadable.append(str(error))
-            continue
-        small += min(image.size) < size
-        sizes[f"{image.width}x{image.height}"] += 1
-    words = [len(entry.caption.split()) for entry in found.entries]
+            tally.add(decode(read_file(entry.image)), entry.caption)
+        except Unusable as error:
+            tally.unusable[error.reason] += 1
+            left_out.append(f"{entry.image}: {error}")
     report = {
-        "pictures": len(found.entries) + len(found.without_caption),
-        "usable": len(found.entries) - len(unreadable),
+        "pictures": len(found.images),
         "without_caption": len(found.without_caption),
-        "unreadable": len(unreadable),
-        "smaller_than_asked": small,
-        "distinct_captions": len({entry.caption for entry in found.entries}),
-        "mean_words": round(sum(words) / len(words), 1) if words else 0,
-        "most_common_sizes": dict(sizes.most_common(3)),
+        "wrong_caption": len(found.problems),
+        **tally.report(),
     }
     _report(report, as_json)
-    for problem in unreadable[:10]:
+    for problem in [*(one.message for one in found.problems[:NAMED]), *left_out[:NAMED]]:
         print(problem, file=sys.stderr)
+    if found.problems:
+        raise DataError(
+            f"{len(found.problems)} captions cannot be used: {found.problems[0].message}"
+        )
     if found.without_caption:
         examples = ", ".join(str(path) for path in found.without_caption[:3])
         raise DataError(
             f"{len(found.without_caption)} pictures have no caption: {examples}.",
-            "Write a .txt beside each, or list all in metadata.jsonl.",
+            "Write a .txt beside each, list all in metadata.jsonl, or give them all one in "
+            "data.caption.",
         )
-    if unreadable:
-        raise DataError(f"{len(unreadable)} pictures cannot be read.")
-    if not found.entries:
-        raise DataError(f"There is no captioned picture in {data}.")
+    if not tally.usable:
+        raise DataError(f"There is no usable captioned picture in {data}.")

@@ -67,7 +67,7 @@ def generate(
         None, "--prompts", metavar="FILE", help="Prompts from a file, one a line, or JSONL."
     ),
     repeat: Path = typer.Option(
-        None, "--from", metavar="FILE.png", help="Repeat the picture in this file."
+        None, "--from", metavar="FILE", help="Repeat the image in this file."
     ),
     model: str = Model,
     adapters: list[Path] = Adapters,
@@ -177,7 +177,7 @@ def upscale(
 
 
 def show(
-    file: Path = typer.Argument(..., metavar="FILE.png", help="A picture of ours."),
+    file: Path = typer.Argument(..., metavar="FILE", help="An image of ours."),
     as_json: bool = Json,
 ) -> None:
     """Print how a picture was made."""

@@ -132,12 +132,15 @@ NOTES = """
 - **Base, "2B".** Its listing (appendix F.1), with the text at 4,096 channels in every attention
   and in the pooling, counts 2.44 billion; with the text projected to 2,048 first, 2.31.
 - **Super-resolution, "600M" and "400M".** The two listings (F.2, F.3) differ in one word, the
-  deepest level's attention, and so count nearly the same: 0.51 and 0.50 billion here, with skips
-  added as its figures have them. Neither headline can be had from them.
+  deepest level's attention, and so count nearly the same: 0.55 billion each here, with skips added,
+  a 1x1 convolution on every shortcut (figure A.27, `conv_shortcut`) and attention of twice the
+  channels (figure A.28, `attention_multiplier = 2`; others read its "hidden size" as that of a
+  feed-forward after attention). Neither headline can be had from them.
 - **The plain U-Net** that the Efficient one is two to three times as fast as is not listed;
   `imagen-sr-256-unet` is ours: ADM blocks, three a level, of about the same size.
-- **Sizes of the base** (300M, 500M, 1B in appendix D.3) come without widths: ours are the nearest
-  with whole attention heads.
+- **Sizes of the base** (300M, 500M, 1B in appendix D.3) come without widths. Heads of 64 channels
+  at 1, 2, 3 and 4 times a width need a multiple of 64, and three blocks a level then give 254M
+  (128), 454M (192) and 720M (256): ours have four at 128, and a fourth at the deepest level of 192.
 """
 
 

@@ -27,9 +27,11 @@ def serve(
         None, "--api-key-file", metavar="F", help="API keys, one a line, perhaps NAME:KEY."
     ),
     gallery: Path = typer.Option(
-        None, "--gallery", metavar="DIR", help="Keep pictures there; without it, until the end."
+        None, "--gallery", metavar="DIR", help="Keep images there; without it, until the end."
     ),
-    keep: int = typer.Option(10_000, "--keep", help="Pictures kept; the oldest go first."),
+    keep: int = typer.Option(
+        10_000, "--keep", help="Images kept of those made here; the oldest go first."
+    ),
     batch_size: int = typer.Option(8, "--batch-size", help="Pictures drawn together at most."),
     queue_size: int = typer.Option(64, "--queue", help="Pictures waiting at most; then 429."),
     deadline: float = typer.Option(600, "--deadline", help="Seconds until a request is given up."),
@@ -79,6 +81,10 @@ def serve(
     logging.getLogger("open_imagen").setLevel(logging.INFO)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listen(host, port))
+        if gallery is None:
+            temporary = tempfile.TemporaryDirectory(prefix="imagen-gallery-")
+            gallery = Path(stack.enter_context(temporary))
+        kept = stack.enter_context(contextlib.closing(Gallery(gallery, keep)))
         cascades: dict[str, Cascade] = {}
         for name in models:
             cascades[name if name not in cascades else f"{name}-{len(cascades)}"] = load(
@@ -86,13 +92,10 @@ def serve(
             )
         for cascade in cascades.values():
             cascade.text(["warm"])  # the first caller shall not wait for the language model
-        if gallery is None:
-            temporary = tempfile.TemporaryDirectory(prefix="imagen-gallery-")
-            gallery = Path(stack.enter_context(temporary))
         counters = Counters()
         service = Service(
             cascades=cascades,
-            gallery=Gallery(gallery, keep),
+            gallery=kept,
             worker=Worker(cascades, batch_size, queue_size, counters),
             counters=counters,
             keys=keys,

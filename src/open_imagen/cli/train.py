@@ -1,7 +1,10 @@
 """imagen train: one recipe, one stage; run it again to resume."""
 
+import contextlib
 import functools
+import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     import torch
+    from rich.console import Console
 
     from open_imagen.training.run import Recipe
 
@@ -28,22 +32,13 @@ def train(
 
     config = read_recipe(recipe, tuple(assignments))
 
-    from open_imagen.cascade.stage import Stage
     from open_imagen.distributed import joined, own_device
     from open_imagen.planning import check_fits
 
     device = own_device(config.train.device)
     if dry_run:
-        import torch
-
-        from open_imagen.worlds.sources import open_source
-
-        open_source(config.data, str(device))
-        with torch.device("meta"):
-            stage = Stage(config.stage)
-        parameters = sum(p.numel() for p in stage.parameters())
+        _check(config, device)
         print(to_toml(plain(config)), end="")
-        print(f"{parameters:,} parameters; {config.train.images:,} images", file=sys.stderr)
         check_fits(config, device)
         return
     with joined(device) as world:
@@ -51,15 +46,96 @@ def train(
         _run(config, device, world.first)
 
 
+def _check(config: "Recipe", device: "torch.device") -> None:
+    """All that can be checked without weights: the stage, the data and the text encoder."""
+    import torch
+
+    from open_imagen.cascade.stage import Stage
+    from open_imagen.training.data_check import check_data, check_examples
+    from open_imagen.worlds.sources import open_source
+
+    _check_encoder(config)
+    for section, settings in (("data", config.data), ("validation", config.validation)):
+        if settings:
+            source = open_source(settings, str(device))
+            check_data(config.stage, source, section)
+            check_examples(config.stage, source, section)
+    with torch.device("meta"):
+        stage = Stage(config.stage)
+    parameters = sum(p.numel() for p in stage.parameters())
+    print(f"{parameters:,} parameters; {config.train.images:,} images", file=sys.stderr)
+
+
+def _check_encoder(config: "Recipe") -> None:
+    from open_imagen.text.encoders import ENCODERS
+    from open_imagen.text.files import find_local
+    from open_imagen.text.store import Store
+    from open_imagen.training.data_check import check_text, check_text_width
+
+    if config.embeddings:
+        check_text(config.stage, Store(Path(config.embeddings)).check(config.encoder))
+        return
+    spec = ENCODERS[config.encoder]
+    check_text_width(config.stage, config.encoder, spec.width)
+    if find_local(config.encoder, spec) is None:
+        print(
+            f"The text encoder {config.encoder} is not on this machine: the run will download "
+            f"{spec.repository}.",
+            file=sys.stderr,
+        )
+
+
 def _run(config: "Recipe", device: "torch.device", first: bool) -> None:
     from rich.console import Console
 
+    console = Console(stderr=True, quiet=not first)
+    try:
+        with _messages_on(console, first):
+            _train(config, device, first, console)
+    except KeyboardInterrupt:
+        if first:
+            again = "run the same command again to go on from the newest checkpoint"
+            print(f"Interrupted; {again}.", file=sys.stderr)
+        sys.exit(130)
+
+
+@contextlib.contextmanager
+def _messages_on(console: "Console", first: bool) -> Iterator[None]:
+    """Show what the trainer says: above the bar on a terminal, else as dated lines on stderr.
+
+    The first process speaks for all.
+    """
+
+    class AboveBar(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
+
+    handler: logging.Handler = logging.NullHandler()
+    if first:
+        handler = AboveBar() if console.is_terminal else logging.StreamHandler(sys.stderr)
+    if not console.is_terminal:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    log = logging.getLogger("open_imagen.training")
+    before, level = log.propagate, log.level
+    log.addHandler(handler)
+    log.propagate = False
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = before
+        log.setLevel(level)
+
+
+def _train(config: "Recipe", device: "torch.device", first: bool, console: "Console") -> None:
     from open_imagen.text.encoders import load_encoder
+    from open_imagen.training.data_check import check_data
+    from open_imagen.training.progress import ProgressLines, describe_run
     from open_imagen.training.reporting import Alignment, Bar, Log, Samples, Validation
     from open_imagen.training.trainer import Trainer
     from open_imagen.worlds.sources import open_source
 
-    console = Console(stderr=True, quiet=not first)
     source = open_source(config.data, str(device))
     if config.embeddings:
         from open_imagen.text.store import Store
@@ -67,8 +143,13 @@ def _run(config: "Recipe", device: "torch.device", first: bool) -> None:
         trainer = Trainer(config, source, Store(Path(config.embeddings)).check(config.encoder))
     else:
         trainer = Trainer(config, source, load_encoder(config.encoder, device))
+    trainer.begin()
+    log = logging.getLogger("open_imagen.training")
+    log.info("%s", describe_run(trainer))
     asking = f"asking the language model about {config.reading.strange:,} strange words"
     first_of_all = asking if config.reading.kinds else "embedding the captions"
+    if not console.is_terminal:
+        log.info("%s", first_of_all)
     with console.status(first_of_all) as status:
 
         def embedded(done: int, of: int) -> None:
@@ -77,15 +158,20 @@ def _run(config: "Recipe", device: "torch.device", first: bool) -> None:
         trainer.warm(embedded)
     if config.train.validate_every and config.validation:
         held_out = open_source(config.validation, str(device))
+        check_data(config.stage, held_out, "validation")
         trainer.callbacks.append(Validation(config.folder, held_out))
     if config.train.align_every:
         from open_imagen.evaluation.scene_runner import scene_scores
 
         score = functools.partial(scene_scores, count=config.train.align_prompts)
         trainer.callbacks.append(Alignment(config.folder, score))
-    bar = Bar(console, config.train.images)
-    trainer.callbacks += [Log(config.folder), Samples(config.folder), bar]
-    with bar:
+    trainer.callbacks += [Log(config.folder), Samples(config.folder)]
+    if console.is_terminal:
+        with Bar(console, config.train.images) as bar:
+            trainer.callbacks.append(bar)
+            complete = trainer.fit()
+    else:
+        trainer.callbacks.append(ProgressLines())
         complete = trainer.fit()
     if not first:
         return

@@ -32,6 +32,9 @@ class DreamBooth(Several):
         super().__init__((config.instance, config.prior), device)
         self.config = config
 
+    def parts(self) -> list[tuple[str, Any]]:
+        return list(zip(("instance", "prior"), self.sources, strict=True))
+
     def turn(self, index: int) -> tuple[int, int, float]:
         return index % 2, index // 2, (1.0, self.config.prior_weight)[index % 2]
 

@@ -6,21 +6,27 @@ run resumes at the very next example; a stream gets there by leaving rows out un
 """
 
 import random
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from open_imagen.config import plain
-from open_imagen.data.images import MAX_PIXELS, Square, Unusable, decode, to_square
+from open_imagen.data.caption_text import caption_of
+from open_imagen.data.images import Square, Unusable, decode, read_file, to_square
 from open_imagen.data.order import Order, Permutation
 from open_imagen.data.registry import SOURCES
-from open_imagen.data.tolerant import Tolerant, check_squares
+from open_imagen.data.tolerant import Tolerant, TolerantConfig
 from open_imagen.errors import ConfigError, DataError, MissingDependency
+
+OWN_WINDOW = 20
+"""Stand-ins that a stream takes from an example's own window before it looks in the one before."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuggingFaceConfig:
+class HuggingFaceConfig(TolerantConfig):
     """A data set with a column of pictures and one of captions."""
 
     path: str
@@ -39,19 +45,9 @@ class HuggingFaceConfig:
     """Read over the network while training, rather than download first."""
     window: int = 1000
     """Rows shuffled at a time, when streaming."""
-    size: int = 64
-    """Side of the pictures: the short side is scaled to it, then the centre is cut out."""
-    crop: int = 0
-    """Learn from random square crops of this side; 0 for whole pictures."""
-    lowres: int = 0
-    """Side of the low-resolution input; 0 for base models."""
-    seed: int = 0
-    """Of the order, which differs in every epoch."""
-    max_bad: float = 0.1
-    """Largest share of unusable examples before the run stops."""
 
     def __post_init__(self) -> None:
-        check_squares(self.size, self.crop, self.lowres)
+        super().__post_init__()
         if self.window < 1:
             raise ConfigError(f"data.window = {self.window} must be at least 1.")
 
@@ -65,7 +61,7 @@ class HuggingFace(Tolerant):
             MissingDependency: the package datasets is not installed.
             DataError: there is no such data set, or it lacks one of the columns.
         """
-        super().__init__(config.path, config.seed, config.max_bad)
+        super().__init__(config.path, config)
         self.config = config
         rows = _open(config)
         self.rows: _Rows = _Streamed(rows, config) if config.streaming else _Stored(rows, config)
@@ -78,7 +74,7 @@ class HuggingFace(Tolerant):
         config = self.config
         row = self.rows[index] if not attempt else self.rows.near(index, attempt)
         caption = caption_of(row.get(config.caption))
-        image = decode(picture_of(row.get(config.image)), config.size, MAX_PIXELS)
+        image = decode(picture_of(row.get(config.image)), config.size, config.max_pixels)
         return to_square(image, config.size, config.lowres, config.crop, rng), caption
 
     def captions(self) -> Iterator[str]:
@@ -128,7 +124,10 @@ class _Stored(_Rows):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        row: Mapping[str, Any] = self.rows[self.order[index][1]]
+        try:
+            row: Mapping[str, Any] = self.rows[self.order[index][1]]
+        except Exception as error:  # of the formats that `datasets` reads, each has its own
+            raise Unusable("unreadable row", str(error)) from error
         return row
 
     def near(self, index: int, attempt: int) -> Mapping[str, Any]:
@@ -149,38 +148,52 @@ class _Streamed(_Rows):
         """Rows of an epoch: what the data set says of itself, or counted once."""
         self._stream: Iterator[Mapping[str, Any]] = iter(())
         self._next = -1
-        self._window: tuple[int, int, list[Mapping[str, Any]]] = (-1, -1, [])
+        self._windows: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
+        self._lock = threading.RLock()
+        """`datasets` cannot be read by several threads at once."""
 
     def __len__(self) -> int:
-        if not self.length:
-            known = (self.rows.info.splits or {}).get(self.config.split)
-            counted = known.num_examples if known and known.num_examples else 0
-            self.length = counted or sum(1 for _ in self.column(self.config.caption))
+        with self._lock:
             if not self.length:
-                raise DataError(f"There is no row in {self.config.path}.")
+                known = (self.rows.info.splits or {}).get(self.config.split)
+                counted = known.num_examples if known and known.num_examples else 0
+                self.length = counted or sum(1 for _ in self.column(self.config.caption))
+                if not self.length:
+                    raise DataError(f"There is no row in {self.config.path}.")
         return self.length
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        epoch, place = divmod(index, len(self))
-        number, inside = divmod(place, self.config.window)
+        epoch, number, inside = self._place(index)
         rows = self._read(epoch, number)
         return rows[Permutation(len(rows), f"window {self.config.seed} {epoch} {number}")[inside]]
 
     def near(self, index: int, attempt: int) -> Mapping[str, Any]:
-        rows = self._window[2]
+        epoch, number, _ = self._place(index)
+        if attempt > OWN_WINDOW and number:  # the last window of an epoch may have few rows
+            number -= 1
+        rows = self._read(epoch, number)
         return rows[random.Random(f"{self.config.seed} {index} {attempt}").randrange(len(rows))]
+
+    def _place(self, index: int) -> tuple[int, int, int]:
+        """Epoch, window and position in it of example ``index``."""
+        epoch, place = divmod(index, len(self))
+        return epoch, *divmod(place, self.config.window)
 
     def column(self, name: str) -> Iterator[Any]:
         return (row[name] for row in self.rows.select_columns([name]))
 
     def _read(self, epoch: int, number: int) -> list[Mapping[str, Any]]:
         """A window of rows, read on from the last one or from the beginning."""
-        if self._window[:2] != (epoch, number):
-            if self._next != number or not number:
-                self._stream = iter(self.rows.skip(number * self.config.window))
-            self._window = (epoch, number, list(islice(self._stream, self.config.window)))
-            self._next = number + 1
-        return self._window[2]
+        with self._lock:
+            if (epoch, number) not in self._windows:
+                if self._next != number or not number:
+                    self._stream = iter(self.rows.skip(number * self.config.window))
+                read = list(islice(self._stream, self.config.window))
+                # Threads at a window's end take rows of two of them in turn.
+                last = list(self._windows.items())[-1:]
+                self._windows = {**dict(last), (epoch, number): read}
+                self._next = number + 1
+            return self._windows[epoch, number]
 
 
 def _open(config: HuggingFaceConfig) -> Any:
@@ -212,8 +225,17 @@ def _open(config: HuggingFaceConfig) -> Any:
                 f"The data set {config.path!r} has no column {getattr(config, setting)!r}.",
                 f"Set data.{setting} to one of: {', '.join(columns)}.",
             )
-    # Bytes, which we decode ourselves: a damaged picture is then one example, not the whole run.
-    return rows.cast_column(config.image, datasets.Image(decode=False))
+    # Other columns may hold pictures, too, which `datasets` would decode with every row.
+    rows = rows.select_columns([config.image, config.caption])
+    try:
+        # Bytes, which we decode ourselves: a damaged picture is then one example, not the run.
+        return rows.cast_column(config.image, datasets.Image(decode=False))
+    except Exception as error:
+        raise DataError(
+            f"data.image = {config.image!r} is no column of pictures in {config.path!r}: "
+            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            f"Set data.image to one of: {', '.join(columns)}.",
+        ) from error
 
 
 def picture_of(value: Any) -> bytes:
@@ -222,27 +244,8 @@ def picture_of(value: Any) -> bytes:
     Raises:
         Unusable: there is none.
     """
-    if isinstance(value, dict) and value.get("bytes"):
+    if isinstance(value, dict) and value.get("bytes") is not None:
         return bytes(value["bytes"])
     if isinstance(value, dict) and value.get("path"):
-        try:
-            with open(value["path"], "rb") as file:
-                return file.read()
-        except OSError as error:
-            raise Unusable("no picture", str(error)) from error
+        return read_file(Path(value["path"]))
     raise Unusable("no picture")
-
-
-def caption_of(value: Any) -> str:
-    """A caption; of several, the first.
-
-    Raises:
-        Unusable: there is none, or it is empty.
-    """
-    if isinstance(value, list | tuple):
-        value = value[0] if value else None
-    if not isinstance(value, str):
-        raise Unusable("no caption")
-    if not value.strip():
-        raise Unusable("empty caption")
-    return value.strip()

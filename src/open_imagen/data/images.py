@@ -2,6 +2,7 @@
 
 import random
 from io import BytesIO
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -42,13 +43,38 @@ def decode(data: bytes, near: int = 0, max_pixels: int = MAX_PIXELS) -> Image.Im
             raise Unusable("too many pixels", f"{image.width}x{image.height}")
         if near:
             image.draft(None, (2 * near, 2 * near))
-        return as_rgb(ImageOps.exif_transpose(image))
+        image.load()
+        return as_rgb(upright(image))
+    except Unusable:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Unusable("too many pixels", str(error)) from error
     except UnidentifiedImageError as error:
         raise Unusable("not a picture") from error
-    except (OSError, SyntaxError, ValueError, EOFError, TypeError) as error:
-        raise Unusable("damaged picture", str(error)) from error
+    except Exception as error:  # each decoder has errors of its own: struct, zlib, IndexError ...
+        raise Unusable("damaged picture", str(error) or type(error).__name__) from error
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF says, or as it is where the EXIF is damaged."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a parser of bytes that anyone may have written; the pixels are good
+        return image
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a picture.
+
+    Raises:
+        Unusable: the file is not there, or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise Unusable("missing file", str(path)) from error
+    except OSError as error:
+        raise Unusable("unreadable file", f"{path}: {error.strerror}") from error
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

@@ -37,6 +37,10 @@ class Several:
     def __init__(self, settings: Sequence[dict[str, Any]], device: str) -> None:
         self.sources = [open_source(one, device) for one in settings]
 
+    def parts(self) -> list[tuple[str, Any]]:
+        """Each source with the name of the setting that describes it."""
+        return [(f"sources[{number}]", source) for number, source in enumerate(self.sources)]
+
     def turn(self, index: int) -> tuple[int, int, float]:
         """Whose turn example ``index`` is, its position there, and how much it counts."""
         raise NotImplementedError

@@ -16,46 +16,31 @@ from pathlib import Path
 from typing import Any
 
 from open_imagen.config import plain
-from open_imagen.data.images import MAX_PIXELS, Square, Unusable, decode, to_square
+from open_imagen.data.caption_text import caption_of
+from open_imagen.data.images import Square, Unusable, decode, to_square
 from open_imagen.data.order import Order
 from open_imagen.data.registry import SOURCES
 from open_imagen.data.tar import PICTURES, Example, Reader, Shard, scan
-from open_imagen.data.tolerant import Tolerant, check_squares
+from open_imagen.data.tolerant import Tolerant, TolerantConfig
 from open_imagen.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardsConfig:
+class ShardsConfig(TolerantConfig):
     """Pictures and captions in tar files."""
 
     path: str
     """Tar files: one, a pattern with * or {00000..00099}, a folder; or URLs in the same way."""
     kind: str = "shards"
-    size: int = 64
-    """Side of the pictures: the short side is scaled to it, then the centre is cut out."""
-    crop: int = 0
-    """Learn from random square crops of this side; 0 for whole pictures."""
-    lowres: int = 0
-    """Side of the low-resolution input of the whole picture; 0 for base models."""
     caption: str = "txt"
     """Member that holds the caption; "json:KEY" for a key of the JSON member."""
-    seed: int = 0
-    """Of the order, which differs in every epoch."""
     window: int = 0
     """Shuffle so many shards at a time, for slow disks and networks; 0 shuffles them all."""
-    workers: int = 2
-    """Threads that decode a batch."""
-    max_bad: float = 0.1
-    """Largest share of unusable examples before the run stops."""
-    max_pixels: int = MAX_PIXELS
-    """Larger pictures are refused as decompression bombs."""
 
     def __post_init__(self) -> None:
-        check_squares(self.size, self.crop, self.lowres)
-        if not 0 <= self.max_bad <= 1:
-            raise ConfigError(f"data.max_bad = {self.max_bad} must be between 0 and 1.")
-        if self.workers < 1 or self.window < 0:
-            raise ConfigError("data.workers must be at least 1 and data.window at least 0.")
+        super().__post_init__()
+        if self.window < 0:
+            raise ConfigError(f"data.window = {self.window} must be at least 0.")
 
 
 class Shards(Tolerant):
@@ -66,7 +51,7 @@ class Shards(Tolerant):
         Raises:
             DataError: there are no such files, or no captioned picture in them.
         """
-        super().__init__(config.path, config.seed, config.max_bad, config.workers)
+        super().__init__(config.path, config)
         self.config = config
         self.readers = [Reader(name) for name in expand(config.path)]
         with ThreadPoolExecutor(8) as pool:
@@ -127,22 +112,18 @@ def read_caption(reader: Reader, example: Example, which: str) -> str:
     """The caption of an example.
 
     Raises:
-        Unusable: there is none, it is empty, or not in UTF-8.
+        Unusable: there is none, it is empty, no text, or not in UTF-8.
     """
     suffix, _, key = which.partition(":")
     if suffix not in example.members:
         raise Unusable("no caption", example.key)
     try:
         text = reader.read(*example.members[suffix]).decode("utf-8")
-        caption = str(json.loads(text)[key] or "") if key else text
+        return caption_of(json.loads(text)[key] if key else text)
     except UnicodeDecodeError as error:
         raise Unusable("caption not UTF-8", example.key) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Unusable("no caption", f"{example.key}: {error}") from error
-    caption = caption.strip()
-    if not caption:
-        raise Unusable("empty caption", example.key)
-    return caption
 
 
 def expand(pattern: str) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from open_imagen.data.images import Unusable
 from open_imagen.errors import DataError
 
 BLOCK = 512
@@ -54,15 +55,24 @@ class Reader:
             raise DataError(f"The shard {name} cannot be read: {error}.") from error
 
     def read(self, offset: int, size: int) -> bytes:
-        """``size`` bytes from ``offset`` on, fewer at the end of the file."""
-        if self.remote is not None:
-            found: bytes = self.remote.cat_file(self.path, start=offset, end=offset + size)
-            return found
-        handle = os.open(self.name, os.O_RDONLY)
+        """``size`` bytes from ``offset`` on, fewer at the end of the file.
+
+        Raises:
+            Unusable: the file is gone, or cannot be read.
+        """
         try:
-            return os.pread(handle, size, offset)
-        finally:
-            os.close(handle)
+            if self.remote is not None:
+                found: bytes = self.remote.cat_file(self.path, start=offset, end=offset + size)
+                return found
+            handle = os.open(self.name, os.O_RDONLY)
+            try:
+                return os.pread(handle, size, offset)
+            finally:
+                os.close(handle)
+        except FileNotFoundError as error:
+            raise Unusable("missing file", self.name) from error
+        except Exception as error:  # of a network, whatever its library raises
+            raise Unusable("unreadable file", f"{self.name}: {error}") from error
 
 
 def scan(reader: Reader) -> Shard:
@@ -106,7 +116,8 @@ def _members(reader: Reader, piece: int = 1 << 16) -> Iterator[tuple[str, int, i
             return
         try:
             size = _number(header[124:136])
-            if sum(header[:148]) + 8 * 32 + sum(header[156:]) != _number(header[148:156]):
+            total = sum(header[:148]) + 8 * 32 + sum(header[156:])
+            if size < 0 or total != _number(header[148:156]):
                 raise _Truncated
         except ValueError as error:
             raise _Truncated from error
@@ -139,7 +150,12 @@ def _long_name(data: bytes) -> str:
 def _pax_path(data: bytes) -> str:
     """The path of a pax header: lines of "length key=value"."""
     while data:
-        length = int(data.split(b" ", 1)[0])
+        try:
+            length = int(data.split(b" ", 1)[0])
+        except ValueError as error:
+            raise _Truncated from error
+        if length < 1:
+            raise _Truncated
         key, _, value = data[:length].split(b" ", 1)[1].rstrip(b"\n").partition(b"=")
         if key == b"path":
             return value.decode("utf-8", "replace")

@@ -5,10 +5,11 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import torch
 
-from open_imagen.data.images import Square, Unusable
+from open_imagen.data.images import MAX_PIXELS, Square, Unusable
 from open_imagen.errors import ConfigError, DataError
 from open_imagen.types import Batch
 
@@ -18,6 +19,34 @@ ENOUGH = 200
 """Examples seen before the share of unusable ones means something."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TolerantConfig:
+    """The settings that all sources of found pictures have."""
+
+    size: int = 64
+    """Side of the pictures: the short side is scaled to it, then the centre is cut out."""
+    crop: int = 0
+    """Learn from random square crops of this side; 0 for whole pictures."""
+    lowres: int = 0
+    """Side of the low-resolution input of the whole picture; 0 for base models."""
+    seed: int = 0
+    """Of the order, which differs in every epoch."""
+    workers: int = 2
+    """Threads that decode a batch."""
+    max_bad: float = 0.1
+    """Largest share of unusable examples before the run stops."""
+    max_pixels: int = MAX_PIXELS
+    """Larger pictures are refused as decompression bombs."""
+
+    def __post_init__(self) -> None:
+        check_squares(self.size, self.crop, self.lowres)
+        if not 0 <= self.max_bad <= 1:
+            raise ConfigError(f"data.max_bad = {self.max_bad} must be between 0 and 1.")
+        for name in ("workers", "max_pixels"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"data.{name} = {getattr(self, name)} must be at least 1.")
+
+
 class Tolerant:
     """A Source whose unusable examples are replaced, counted by reason, and too many if they are.
 
@@ -25,12 +54,13 @@ class Tolerant:
         unusable: reason -> how many examples were left out for it, since this source was opened.
     """
 
-    def __init__(self, path: str, seed: int, max_bad: float, workers: int = 1) -> None:
-        self.path, self.seed, self.max_bad, self.workers = path, seed, max_bad, workers
+    def __init__(self, path: str, config: TolerantConfig) -> None:
+        self.path, self.seed = path, config.seed
+        self.max_bad, self.workers = config.max_bad, config.workers
         self.unusable: Counter[str] = Counter()
         self._seen = 0
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
+        self._pool = ThreadPoolExecutor(self.workers) if self.workers > 1 else None
 
     def read(self, index: int, attempt: int, rng: random.Random) -> tuple[Square, str]:
         """The square and caption of example ``index``, or of a stand-in for it, found from these
@@ -94,6 +124,8 @@ def check_squares(size: int, crop: int, lowres: int) -> None:
     """
     if size < 8:
         raise ConfigError(f"data.size = {size} must be at least 8.")
+    if crop < 0 or lowres < 0:
+        raise ConfigError(f"data.crop = {crop} and data.lowres = {lowres} must be at least 0.")
     if lowres and size % lowres:
         raise ConfigError(f"data.lowres = {lowres} must divide data.size = {size}.")
     factor = size // lowres if lowres else 1

@@ -8,6 +8,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -51,6 +52,12 @@ class Schedule:
                 f"schedule.logsnr_min = {self.logsnr_min} must be below "
                 f"schedule.logsnr_max = {self.logsnr_max}."
             )
+        if not math.isfinite(self.logsnr_min) or not math.isfinite(self.logsnr_max):
+            raise ConfigError(
+                f"schedule.logsnr_min = {self.logsnr_min} and schedule.logsnr_max = "
+                f"{self.logsnr_max} must be finite.",
+                "For pure noise at t = 1 set schedule.zero_snr = true.",
+            )
 
     @property
     def discrete(self) -> bool:
@@ -73,9 +80,13 @@ class Schedule:
         logsnr_start: float = -math.inf,
         chosen: Sequence[int] = (),
     ) -> list[float]:
-        """Noise levels for sampling, noisiest first, steps + 1 of them.
+        """Noise levels for sampling, noisiest first, steps + 1 of them, no two equal.
 
         The last is +inf, the clean image itself, so that no residue of noise stays in it.
+
+        Where the bounds of the log-SNR would make levels equal, all times are taken between the
+        bounds. A discrete schedule, and ``chosen`` steps, have each level once: there may be fewer
+        than asked for. So may there be where ``logsnr_start`` leaves a single level.
 
         Args:
             spacing: of the others. even: times from 1 down to 1 / steps (appendix A; "trailing" to
@@ -98,16 +109,49 @@ class Schedule:
         latest = self.time(logsnr_start)
         if chosen:
             t = torch.tensor(_checked(chosen), dtype=torch.float64) / (STEPS - 1)
-            t = t[t <= latest]
+            if float(t.min()) > latest:
+                raise ConfigError(
+                    f"logsnr_start = {logsnr_start} leaves none of the timesteps.",
+                    "Lower it, or give earlier timesteps.",
+                )
+            levels = self.logsnr(t[t <= latest]).tolist()
         elif spacing == "logsnr":
-            ends = self.logsnr(torch.tensor([latest, 0.0], dtype=torch.float64))
-            first = max(float(ends[0]), self.logsnr_min)
-            return [*torch.linspace(first, float(ends[1]), steps).double().tolist(), math.inf]
+            levels = self._even_levels(steps, latest)
         elif self.discrete:
             t = _whole_steps(steps, spacing, round(latest * (STEPS - 1)) + 1) / (STEPS - 1)
+            levels = self.logsnr(t).tolist()
         else:
-            t = latest * _fractions(steps, spacing)
-        return [*self.logsnr(t).tolist(), math.inf]
+            levels = self._levels_at(_fractions(steps, spacing), latest)
+        return _each_once(levels)
+
+    def _even_levels(self, steps: int, latest: float) -> list[float]:
+        """Levels even in log-SNR, from that at ``latest`` to that at t = 0."""
+        ends = self.logsnr(torch.tensor([latest, 0.0], dtype=torch.float64))
+        first, last = max(float(ends[0]), self.logsnr_min), float(ends[1])
+        levels: list[float] = torch.linspace(first, last, steps).double().tolist()
+        if not _are_apart(levels):
+            levels = torch.linspace(first, last, steps, dtype=torch.float64).tolist()
+        return levels
+
+    def _levels_at(self, fractions: Tensor, latest: float) -> list[float]:
+        """Levels at these fractions of the time up to ``latest``; or, where the bounds make some of
+        them equal, of the part of it in which the log-SNR falls."""
+        levels: list[float] = self.logsnr(latest * fractions).tolist()
+        if not _are_apart(levels):
+            early, late = self._falling_times()
+            late = min(late, latest)
+            levels = self.logsnr(early + (late - early) * fractions).tolist()
+        return levels
+
+    def _falling_times(self) -> tuple[float, float]:
+        """The times between which the log-SNR falls: before and after it rests at a bound."""
+        top, bottom = self._level(0.0), self._level(1.0)
+        early, _ = _last_time(lambda t: self._level(t) >= top)
+        _, late = _last_time(lambda t: self._level(t) > bottom)
+        return min(early, late), late
+
+    def _level(self, t: float) -> float:
+        return float(self.logsnr(torch.tensor(t, dtype=torch.float64)))
 
     def step_of(self, logsnr: Tensor) -> Tensor:
         """The step of the 1,000 with the nearest log-SNR, as a float tensor; discrete only."""
@@ -122,12 +166,32 @@ class Schedule:
         """The latest time at which the log-SNR is at least this; of a level, its time."""
         if logsnr <= self.logsnr_min:
             return 1.0
-        below, above = 0.0, 1.0
-        for _ in range(60):
-            middle = (below + above) / 2
-            enough = float(self.logsnr(torch.tensor(middle, dtype=torch.float64))) >= logsnr
-            below, above = (middle, above) if enough else (below, middle)
-        return math.floor(below * (STEPS - 1) + 1e-6) / (STEPS - 1) if self.discrete else below
+        found, _ = _last_time(lambda t: self._level(t) >= logsnr)
+        return math.floor(found * (STEPS - 1) + 1e-6) / (STEPS - 1) if self.discrete else found
+
+
+def _last_time(holds: Callable[[float], bool]) -> tuple[float, float]:
+    """Bisection of [0, 1]: the last time at which this holds, and the next at which it does not."""
+    below, above = 0.0, 1.0
+    for _ in range(60):
+        middle = (below + above) / 2
+        below, above = (middle, above) if holds(middle) else (below, middle)
+    return below, above
+
+
+def _are_apart(levels: Sequence[float]) -> bool:
+    """Whether each is so far above the one before that a network, in float32, sees two."""
+    least = torch.finfo(torch.float32).eps
+    return all(above - below > least * abs(above) for below, above in pairwise(levels))
+
+
+def _each_once(levels: Sequence[float]) -> list[float]:
+    """Rising levels, +inf last, without those that are not above the one before."""
+    found: list[float] = []
+    for level in levels:
+        if level < math.inf and (not found or level > found[-1]):
+            found.append(level)
+    return [*found, math.inf]
 
 
 def _fractions(steps: int, spacing: str) -> Tensor:
@@ -141,19 +205,15 @@ def _fractions(steps: int, spacing: str) -> Tensor:
 
 
 def _whole_steps(steps: int, spacing: str, total: int) -> Tensor:
-    """Numbers of steps from late to early, as everyone's discrete samplers space them."""
+    """Numbers of steps from late to early, as everyone's discrete samplers space them; of ``total``
+    at most that many."""
+    steps = min(steps, total)
     if spacing == "leading":
         return torch.arange(steps, dtype=torch.float64).flip(0) * (total // steps)
     if spacing == "linspace":
         return torch.linspace(total - 1, 0, steps, dtype=torch.float64).round()
     if spacing == "late":
-        found = (total * _fractions(steps, spacing)).round().clamp(min=1) - 1
-        if len(set(found.tolist())) < steps:
-            raise ConfigError(
-                f"steps = {steps} are too many for spacing = 'late' on {total:,} whole steps.",
-                "Use spacing = 'even', or fewer.",
-            )
-        return found
+        return (total * _fractions(steps, spacing)).round().clamp(min=1) - 1
     return (total - torch.arange(steps, dtype=torch.float64) * total / steps).round() - 1
 
 
@@ -183,11 +243,12 @@ def cosine(schedule: Schedule, t: Tensor) -> Tensor:
 
 @CURVES.register("linear")
 def linear(schedule: Schedule, t: Tensor) -> Tensor:
-    """The 1,000-step linear schedule (beta 1e-4 to 0.02) in continuous time.
+    """The limit of the linear schedule of 1,000 steps (beta 1e-4 to 0.02, Ho et al. 2020).
 
-    alpha^2 = exp(-(1e-4 + 10 t^2)), hence logsnr = -log(expm1(1e-4 + 10 t^2)).
+    With beta(t) = 0.1 + 19.9 t per unit of time, alpha^2 = exp(-(0.1 t + 9.95 t^2)), hence
+    logsnr = -log(expm1(0.1 t + 9.95 t^2)).
     """
-    return -torch.log(torch.expm1(1e-4 + 10 * t**2))
+    return -torch.log(torch.expm1(0.1 * t + 9.95 * t**2))
 
 
 @CURVES.register("shifted")

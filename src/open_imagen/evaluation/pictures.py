@@ -83,10 +83,10 @@ def open_pictures(folder: Path) -> PictureSet:
     if (folder / RUN).is_file():
         return _open_run(folder)
     found = scan(folder)
-    if found.entries and not found.without_caption:
+    if found.entries and not (found.without_caption or found.problems):
         files, captions = zip(*found.entries, strict=True)
         return PictureSet(folder, files, captions)
-    files = tuple(sorted([e.image for e in found.entries] + found.without_caption))
+    files = tuple(found.images)
     if not files:
         raise DataError(
             f"There is no picture in {folder}.", f"Known are {', '.join(sorted(SUFFIXES))}."

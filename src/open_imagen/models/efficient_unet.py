@@ -6,6 +6,7 @@ down and after them on the way up, and skips are scaled by 1 / sqrt(2).
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +48,12 @@ class EfficientUNetConfig:
     """After a level's blocks: none, text (cross-attention alone), or both pixels and text."""
     heads: int = 8
     """Attention heads."""
+    attention_multiplier: int = 1
+    """Width of attention's queries, keys and values, in units of the level's; 2 in the paper
+    (figure A.28: hidden size 2 x channels)."""
+    conv_shortcut: bool = False
+    """Whether every residual block has a 1x1 convolution on its shortcut, as in the paper (figure
+    A.27); without it the shortcut is the input itself."""
     text_width: int = 4096
     """Width of the text encoder's tokens."""
     embedding: int = 512
@@ -78,6 +85,10 @@ class EfficientUNetConfig:
         if self.norm not in NORMS:
             raise UnknownName("norm", self.norm, NORMS)
         check_image_channels(self.image_channels)
+        if self.attention_multiplier < 1:
+            raise ConfigError(
+                f"attention_multiplier = {self.attention_multiplier} must be at least 1."
+            )
 
     @property
     def divisor(self) -> int:
@@ -158,12 +169,21 @@ class Blocks(nn.Module):
         super().__init__()
         width = config.channels[level]
         self.blocks = nn.ModuleList(
-            ResBlock(width, width, config.embedding, dropout=config.dropout, norm=config.norm)
+            ResBlock(
+                *(width, width, config.embedding),
+                dropout=config.dropout,
+                norm=config.norm,
+                conv_shortcut=config.conv_shortcut,
+            )
             for _ in range(config.blocks[level])
         )
-        kind = config.attention[level]
+        kind, inner = config.attention[level], width * config.attention_multiplier
         self.attention = (
-            TextAttention(width, config.text_width, width // config.heads, kind, norm=config.norm)
+            TextAttention(
+                *(width, config.text_width, inner // config.heads, kind),
+                norm=config.norm,
+                inner=inner,
+            )
             if kind != "none"
             else None
         )
@@ -200,12 +220,15 @@ class UBlock(nn.Module):
         return out
 
 
+PAPER: dict[str, Any] = {"conv_shortcut": True, "attention_multiplier": 2}
+"""What the paper's own networks have beyond the defaults (figures A.27 and A.28)."""
+
 NETWORKS.register("efficient_unet")((EfficientUNetConfig, EfficientUNet))
 
 PRESETS.register("imagen-sr-256")(
     Preset(
         "efficient_unet",
-        EfficientUNetConfig(),
+        EfficientUNetConfig(**PAPER),
         resolution=256,
         about="the paper's first super-resolution model, 64x64 -> 256x256 (appendix F.2)",
     )
@@ -213,7 +236,7 @@ PRESETS.register("imagen-sr-256")(
 PRESETS.register("imagen-sr-1024")(
     Preset(
         "efficient_unet",
-        EfficientUNetConfig(attention=("none", "none", "none", "text")),
+        EfficientUNetConfig(**PAPER, attention=("none", "none", "none", "text")),
         resolution=1024,
         about="the paper's second super-resolution model, 256x256 -> 1024x1024 (appendix F.3)",
     )

@@ -80,6 +80,17 @@ def zeroed(layer: M) -> M:
     return layer
 
 
+@torch.no_grad()
+def identity(conv: Conv) -> Conv:
+    """The same 1x1 convolution, whose result is at first its input: torch's own random weights
+    would weaken by a thousand what goes through a dozen of them."""
+    width = conv.weight.shape[0]
+    conv.weight.copy_(torch.eye(width).view(width, width, 1, 1))
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
 def conv3x3(inside: int, outside: int, stride: int = 1) -> Conv:
     return Conv(inside, outside, 3, stride)
 
@@ -223,23 +234,25 @@ class TextAttention(nn.Module):
         over: str = "both",
         text_norm: str = "layer",
         norm: str = "groups",
+        inner: int = 0,
     ) -> None:
         super().__init__()
-        self.heads = max(1, channels // head_width)
+        inner = inner or channels  # the width of queries, keys and values
+        self.heads = max(1, inner // head_width)
         self.over = over
         self.norm = NormAct(channels, over=norm)
-        self.query = nn.Linear(channels, channels)
+        self.query = nn.Linear(channels, inner)
         if over != "text":
-            self.keys_values = nn.Linear(channels, 2 * channels)
+            self.keys_values = nn.Linear(channels, 2 * inner)
         if over != "pixels":
             self.norm_text = (nn.LayerNorm if text_norm == "layer" else TokenGroupNorm)(text_width)
-            self.text_keys_values = nn.Linear(text_width, 2 * channels)
-        self.out = zeroed(nn.Linear(channels, channels))
+            self.text_keys_values = nn.Linear(text_width, 2 * inner)
+        self.out = zeroed(nn.Linear(inner, channels))
         self.number = 0
         """Which of the network's attentions over the text this is."""
 
     def read(self, text: TextEmbedding) -> Tensor:
-        """Keys and values of the text, [B, L, 2C]."""
+        """Keys and values of the text, [B, L, 2 * inner]."""
         seen: Tensor = self.text_keys_values(self.norm_text(text.tokens))
         return seen
 
@@ -361,7 +374,8 @@ class ResBlock(nn.Module):
     """BigGAN residual block with scale-shift norm; ``resample`` doubles or halves the side.
 
     norm, act, [resample], conv, norm * (1 + scale) + shift, act, conv; plus the shortcut, and the
-    sum divided by ``divide``. The embedding comes with its activation already applied.
+    sum divided by ``divide``. The shortcut is a 1x1 convolution where the width changes, or always.
+    The embedding comes with its activation already applied.
     """
 
     def __init__(
@@ -374,6 +388,7 @@ class ResBlock(nn.Module):
         activation: str = "silu",
         divide: float = 1.0,
         norm: str = "groups",
+        conv_shortcut: bool = False,
     ) -> None:
         super().__init__()
         self.resample, self.divide = resample, divide
@@ -383,7 +398,11 @@ class ResBlock(nn.Module):
         self.norm_out = NormAct(outside, activation, norm)
         self.dropout = nn.Dropout(dropout)
         self.conv_out = zeroed(conv3x3(outside, outside))
-        self.shortcut = Conv(inside, outside, 1) if inside != outside else nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
+        if inside != outside:
+            self.shortcut = Conv(inside, outside, 1)
+        elif conv_shortcut:
+            self.shortcut = identity(Conv(inside, outside, 1))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.norm_in(x)

@@ -289,14 +289,18 @@ PRESETS.register("imagen-base-64")(
         about="the paper's base model, text -> 64x64 (appendix F.1)",
     )
 )
-for _size, _channels, _head_width in (("300m", 144, 48), ("500m", 200, 40), ("1b", 320, 64)):
+for _size, _channels, _blocks in (
+    ("300m", 128, (4, 4, 4, 4)),
+    ("500m", 192, (3, 3, 3, 4)),
+    ("1b", 320, (3, 3, 3, 3)),
+):
     PRESETS.register(f"imagen-base-64-{_size}")(
         Preset(
             "unet",
-            UNetConfig(channels=_channels, head_width=_head_width),
+            UNetConfig(channels=_channels, blocks=_blocks),
             resolution=64,
             about="a smaller base for the paper's comparison of sizes (appendix D.3); it gives no "
-            "widths, these come near its size",
+            "widths, these come near its size with heads of 64 channels",
         )
     )
 PRESETS.register("imagen-sr-256-unet")(

@@ -18,7 +18,7 @@ from open_imagen.cascade.alpha import parse_background, to_image
 from open_imagen.cascade.records import encoded
 from open_imagen.errors import OutputError
 from open_imagen.serving.access import ANYONE
-from open_imagen.serving.gallery import Kept
+from open_imagen.serving.gallery_files import GalleryImage
 from open_imagen.serving.ordering import Wanted
 from open_imagen.serving.refusals import Refusal, failure
 from open_imagen.serving.schema import Ask, ImagesReply, PictureReply, Usage
@@ -82,7 +82,11 @@ async def answer(
             media_type="text/event-stream",
             headers={**headers, "Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
-    return JSONResponse(await reply.whole(), headers=headers)
+    content = await reply.whole()
+    not_kept = sum(not image["kept"] for image in content["data"])
+    if not_kept:
+        headers["x-imagen-not-kept"] = str(not_kept)
+    return JSONResponse(content, headers=headers)
 
 
 def _address(request: Request) -> str:
@@ -225,10 +229,12 @@ class _Answer:
         }
 
     async def _finish(self, event: Finished, bytes_too: bool = False) -> PictureReply:
-        """Filter, encode and keep a finished picture.
+        """Filter, encode and keep a finished image.
+
+        One that cannot be kept is answered as bytes, whatever was asked for: it has been drawn.
 
         Raises:
-            Refusal: the filter does not let it pass, or it cannot be kept.
+            Refusal: the filter does not let it pass.
         """
         service = self.service
         if service.filter is not None:
@@ -237,26 +243,23 @@ class _Answer:
         data = await asyncio.to_thread(
             encoded, event.image, event.record, self.kind, 95 if quality is None else quality
         )
+        kept: GalleryImage | None = None
         try:
             kept = await asyncio.to_thread(
                 service.gallery.add, data, self.kind, event.record, self.who
             )
         except OutputError as error:
-            log.exception("a picture cannot be kept")
-            raise Refusal(500, "The picture cannot be kept.", kind="server_error") from error
+            log.warning("an image cannot be kept", extra={"reason": str(error)})
+            service.counters.not_kept.inc()
         service.counters.images.inc()
-        wanted = self.body.response_format == "b64_json" or bytes_too
-        url = (
-            picture_url(self.request, kept)
-            if self.body.response_format == "url" or bytes_too
-            else None
-        )
-        if self.body.response_format is None:
-            wanted = True  # as the current models of the API answer
+        by_url = self.body.response_format == "url"  # else bytes, as the API's current models do
+        wanted = not by_url or bytes_too or kept is None
+        url = picture_url(self.request, kept) if kept and (by_url or bytes_too) else None
         return PictureReply(
             b64_json=base64.b64encode(data).decode() if wanted else None,
             url=url,
-            id=kept.id,
+            id=kept.id if kept else None,
+            kept=kept is not None,
             seed=event.record["seed"],
             record=event.record,
         )
@@ -273,6 +276,6 @@ def _sent(event: dict[str, Any]) -> bytes:
     return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
 
 
-def picture_url(request: Request, kept: Kept) -> str:
+def picture_url(request: Request, kept: GalleryImage) -> str:
     """Where a picture of the gallery is to be had."""
     return f"{str(request.base_url).rstrip('/')}/v1/images/files/{kept.id}.{kept.kind}"

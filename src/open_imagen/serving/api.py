@@ -12,7 +12,7 @@ from open_imagen.cascade.pipeline import Cascade
 from open_imagen.cascade.records import FORMATS
 from open_imagen.serving.access import ANYONE
 from open_imagen.serving.answers import answer, picture_url
-from open_imagen.serving.gallery import Kept
+from open_imagen.serving.gallery_files import GalleryImage
 from open_imagen.serving.operation import guard
 from open_imagen.serving.ordering import enlargement_wanted, pictures_wanted
 from open_imagen.serving.refusals import Refusal, show_errors
@@ -34,6 +34,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     for status, text in (
         (400, "The request is wrong; the message says how."),
         (401, "No key, or a wrong one."),
+        (403, "The image was not written by this server; it does not remove it."),
         (404, "There is no such thing."),
         (405, "No such method here."),
         (413, "The request is too large."),
@@ -151,7 +152,11 @@ def make_app(service: Service) -> FastAPI:
         kept = service.gallery.get(name)
         if kept is None or kept.owner != who:
             raise Refusal(404, "There is no such picture.", "name", "not_found")
-        service.gallery.delete(kept)
+        if not service.gallery.delete(kept):
+            raise Refusal(
+                403, f"The gallery did not write {kept.file} and never removes it. To remove it, "
+                "delete the file in the gallery's folder.", "name", "not_removable",
+            )  # fmt: skip
         return {"deleted": True}
 
     guard(app, service.counters, service.body_limit, service.origins, _too_large)
@@ -194,12 +199,13 @@ def _model(name: str, cascade: Cascade) -> ModelReply:
                       stages=stages, default_stages=len(cascade.chosen(None)))  # fmt: skip
 
 
-def _shown(request: Request, kept: Kept) -> KeptReply:
+def _shown(request: Request, kept: GalleryImage) -> KeptReply:
     return KeptReply(
         id=kept.id,
         url=picture_url(request, kept),
         created=kept.created,
         width=kept.width,
         height=kept.height,
+        removable=kept.written,
         record=kept.record,
     )

@@ -46,6 +46,11 @@ class Counters(Observer):
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60), registry=self.registry,
         )  # fmt: skip
         self.images = Counter("imagen_images", "Pictures finished.", registry=self.registry)
+        self.not_kept = Counter(
+            "imagen_images_not_kept",
+            "Images that were answered but could not be written into the gallery.",
+            registry=self.registry,
+        )
 
     def batch(self, stage: str, size: int, seconds: float) -> None:
         self.sizes.labels(stage).observe(size)

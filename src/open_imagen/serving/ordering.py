@@ -13,7 +13,7 @@ from open_imagen.cascade.sampling import Sampling, parse_sampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.data.images import Unusable, decode
 from open_imagen.errors import ConfigError
-from open_imagen.serving.gallery import ID
+from open_imagen.serving.gallery_files import ID
 from open_imagen.serving.refusals import Refusal
 from open_imagen.serving.schema import Ask, Generation, Upscaling
 from open_imagen.serving.service import Service

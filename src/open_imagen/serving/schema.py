@@ -170,6 +170,8 @@ class PictureReply(BaseModel):
     b64_json: str | None = None
     url: str | None = None
     id: str | None = None
+    kept: bool = True
+    """Whether the gallery has it. If not, as on a full disk, it is here in b64_json only."""
     seed: int
     record: dict[str, Any]
 
@@ -212,6 +214,8 @@ class KeptReply(BaseModel):
     created: float
     width: int
     height: int
+    removable: bool
+    """False of a file that the gallery did not write: it is listed, and never removed."""
     record: dict[str, Any]
 
 

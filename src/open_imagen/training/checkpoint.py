@@ -1,8 +1,9 @@
 """Save, prune and resume the training state.
 
 A checkpoint is a folder named after the images seen. It is written beside its place and renamed,
-so that it is whole or not there at all. Tensors go through torch.distributed.checkpoint into
-safetensors files; nothing in it needs unpickling.
+so that it is whole or not there at all; SHA256SUMS tells later whether it still is what was
+written. Tensors go through torch.distributed.checkpoint into safetensors files; nothing in it needs
+unpickling.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +30,24 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save, save
 from torch.distributed.tensor import DTensor
 
-from open_imagen.distributed import world
-from open_imagen.errors import CheckpointError, OutputError
+from open_imagen.distributed import gathered, world
+from open_imagen.errors import CheckpointError, OpenImagenError, OutputError
 from open_imagen.storage import read_json, write_json
 from open_imagen.training.ema import Ema
+from open_imagen.training.integrity import (
+    checksums,
+    find_damage,
+    find_nonfinite,
+    write_checksums,
+)
 from open_imagen.training.optim import Mixed
+
+log = logging.getLogger("open_imagen.training")
+
+FORMAT = 2
+"""Of state.json: from 2 on there are checksums. Checkpoints without a format are read, too."""
+Check = Callable[[dict[str, Any], dict[str, tuple[int, ...]]], None]
+"""(what a checkpoint says of itself, shapes of its tensors by name): raises if it does not fit."""
 
 
 class Checkpoints:
@@ -43,6 +58,8 @@ class Checkpoints:
         self.keep = keep
         self._pending: Future[Path] | None = None
         self._group: Any = None
+        self._written: set[Path] = set()
+        """Those that this process has written, or gone on from."""
         _hush()
 
     def all(self) -> list[Path]:
@@ -71,9 +88,10 @@ class Checkpoints:
         """
         self.settle()
         sharded = any(isinstance(tensor, DTensor) for tensor in tensors.values())
-        if not sharded and not world().first:
-            return
         final = self.folder / f"{seen:012d}"
+        if final in self._written or not (sharded or world().first):
+            return
+        self._written.add(final)
         partial = self.folder / f".{final.name}.partial"
         with self._told(final, partial):
             if world().first:
@@ -84,45 +102,72 @@ class Checkpoints:
             write = self._sharded if sharded else self._whole
             finish = write(partial, tensors)
         thread = ThreadPoolExecutor(1, "checkpoint")
-        facts = {"seen": seen, **facts}
+        facts = {"format": FORMAT, "seen": seen, **facts}
         self._pending = thread.submit(self._finish, finish, final, partial, facts)
         thread.shutdown(wait=False)
         if wait:
             self.settle()
 
-    def _whole(self, folder: Path, tensors: Mapping[str, Tensor]) -> Callable[[], object]:
-        """Copy; what is returned writes the copy."""
+    def _whole(self, folder: Path, tensors: Mapping[str, Tensor]) -> Callable[[], dict[str, str]]:
+        """Copy; what is returned writes the copy, and returns checksums of its files by name."""
         packed = torch.contiguous_format
         copies = {
             name: tensor.detach().to("cpu", copy=True, memory_format=packed)
             for name, tensor in tensors.items()
         }
         writer = HuggingFaceStorageWriter(str(folder))
-        return lambda: save(copies, storage_writer=writer, no_dist=True)
 
-    def _sharded(self, folder: Path, tensors: Mapping[str, Tensor]) -> Callable[[], object]:
-        """Copy and begin to write; what is returned waits for all processes."""
+        def finish() -> dict[str, str]:
+            save(copies, storage_writer=writer, no_dist=True)
+            return checksums(folder.glob("*.safetensors"))
+
+        return finish
+
+    def _sharded(self, folder: Path, tensors: Mapping[str, Tensor]) -> Callable[[], dict[str, str]]:
+        """Copy and begin to write; what is returned waits for all processes, of which each reads
+        its own files for the checksums."""
         # Collectives of a save beside those of training need a group of their own.
         if self._group is None:
             self._group = dist.new_group(backend="gloo")
         ready = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
         writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
         writing: Any = async_save(ready, storage_writer=writer, process_group=self._group)
-        return writing.result  # type: ignore[no-any-return]
+
+        def finish() -> dict[str, str]:
+            writing.result()
+            own: dict[str, str] | OSError
+            try:
+                own = checksums(folder.glob(f"shard-{world().rank + 1:05d}-*.safetensors"))
+            except OSError as error:  # the others wait for an answer
+                own = error
+            found: list[Any] = [None] * world().size
+            dist.all_gather_object(found, own, group=self._group)
+            for one in found:
+                if isinstance(one, OSError):
+                    raise one
+            return {name: digest for one in found for name, digest in one.items()}
+
+        return finish
 
     def _finish(
-        self, finish: Callable[[], object], final: Path, partial: Path, facts: dict[str, Any]
+        self,
+        finish: Callable[[], dict[str, str]],
+        final: Path,
+        partial: Path,
+        facts: dict[str, Any],
     ) -> Path:
         with self._told(final, partial):
-            finish()
+            known = finish()
             if world().first:  # whose part of a save ends when every process has written its own
                 write_json(partial / "state.json", facts)
+                write_checksums(partial, known)
                 _flush(partial)
-                shutil.rmtree(final, ignore_errors=True)
+                if final.exists():
+                    self._set_aside(final)
                 partial.rename(final)
                 _flush(self.folder)
                 for old in self.all()[: -self.keep]:
-                    shutil.rmtree(old, ignore_errors=True)
+                    _remove(old)
         return final
 
     def settle(self, wait: bool = True) -> None:
@@ -135,45 +180,130 @@ class Checkpoints:
             pending, self._pending = self._pending, None
             pending.result()
 
+    def finish_writing(self) -> None:
+        """Wait for a save of this process alone, if the run ends by an error: the folder is
+        another's afterwards."""
+        if self._group is None and self._pending is not None:
+            wait_for([self._pending])
+
     @contextlib.contextmanager
     def _told(self, final: Path, partial: Path) -> Iterator[None]:
         try:
             yield
         except (OSError, SafetensorError, CheckpointException) as error:
+            self._written.discard(final)
             shutil.rmtree(partial, ignore_errors=True)
             raise OutputError(
                 f"Cannot save the checkpoint {final}: {_reason(error)}.",
                 "Earlier checkpoints are intact. Make room, then run the same command again.",
             ) from error
 
-    def latest_facts(self) -> dict[str, Any] | None:
-        """What the newest checkpoint says of itself; None if there is none."""
-        found = self.all()
-        return read_json(found[-1] / "state.json") if found else None
+    def newest_good(self) -> Path | None:
+        """The newest checkpoint whose files are what was written."""
+        return next((path for path in reversed(self.all()) if not find_damage(path)), None)
 
-    def load_latest(self, tensors: Mapping[str, Tensor]) -> None:
-        """Fill ``tensors`` from the newest checkpoint, whatever number of processes wrote it.
+    def load_newest(self, tensors: Mapping[str, Tensor], check: Check) -> dict[str, Any] | None:
+        """Fill ``tensors`` from the newest good checkpoint, whatever number of processes wrote it.
+
+        Damaged ones, and those with numbers that are not finite, are passed over and set aside.
+        Every process must call it: all load the same one.
+
+        Returns:
+            What it says of itself; None if there is no checkpoint at all.
 
         Raises:
-            CheckpointError: it is damaged, or belongs to another network.
+            CheckpointError: there are some, but none is good.
+            OpenImagenError: of ``check``.
         """
-        found = self.all()
+        found = gathered(self.all())[0]  # other machines may see a file system of a moment ago
+        passed: dict[Path, str] = {}
+        for path in reversed(found):
+            problem = _agreed(find_damage(path, world().rank, world().size))
+            facts, problem = (None, problem) if problem else self._load(path, tensors, check)
+            if facts is not None:
+                self._pass_over(passed, path)
+                self._written.add(path)
+                return facts
+            passed[path] = problem
+        if not passed:
+            return None
+        listed = "\n".join(f"  {path.name}: {problem}" for path, problem in passed.items())
+        raise CheckpointError(
+            f"No checkpoint in {self.folder} can be gone on from:\n{listed}",
+            "Bring one back from a copy, or begin again under another name (or out).",
+        )
+
+    def _load(
+        self, path: Path, tensors: Mapping[str, Tensor], check: Check
+    ) -> tuple[dict[str, Any] | None, str]:
+        """What a checkpoint says of itself, when ``tensors`` are filled from it; or why not."""
         target = {name: tensor.detach() for name, tensor in tensors.items()}
+        reader = HuggingFaceStorageReader(str(path))
+        facts: dict[str, Any] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
+        problem = ""
+        try:
+            facts = read_json(path / "state.json")
+            stored: Any = reader.read_metadata().state_dict_metadata
+            shapes = {name: tuple(one.size) for name, one in stored.items()}
+            int(facts["seen"])
+        except (OSError, SafetensorError, OpenImagenError, *_MALFORMED) as error:
+            problem = _reason(error)
+        if problem := _agreed(problem):
+            return None, problem
+        check(facts, shapes)
         packed = {name: torch.empty_like(t).contiguous() for name, t in target.items()}
         try:
             load(
                 packed,
-                storage_reader=HuggingFaceStorageReader(str(found[-1])),
+                storage_reader=reader,
                 no_dist=not any(isinstance(tensor, DTensor) for tensor in tensors.values()),
             )
+            if name := find_nonfinite(packed):
+                problem = f"{name} is not finite"
         except (Exception, CheckpointException) as error:
-            raise CheckpointError(
-                f"The checkpoint {found[-1]} is damaged or made for another network.",
-                f"Remove it to resume from the one before, or start in another folder. ({error})",
-            ) from error
+            problem = _reason(error)
+        if problem := _agreed(problem):
+            return None, problem
         with torch.no_grad():
             for name, tensor in target.items():
                 tensor.copy_(packed[name])
+        return facts, ""
+
+    def _pass_over(self, passed: Mapping[Path, str], chosen: Path) -> None:
+        if not world().first:
+            return
+        for path, problem in passed.items():
+            aside = self._set_aside(path)
+            log.warning(
+                "The checkpoint %s cannot be used (%s); it is kept as %s. Going on from the one "
+                "before, %s.",
+                *(path, problem, aside.name, chosen.name),
+            )
+
+    def _set_aside(self, path: Path) -> Path:
+        """Rename a damaged checkpoint, so that it neither counts as one nor is in the way."""
+        aside = path.with_name(f"{path.name}.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+        return aside
+
+
+_MALFORMED = (ValueError, KeyError, TypeError, IndexError)
+"""What readers raise of a header that is not one."""
+
+
+def _agreed(problem: str) -> str:
+    """The first problem that any process has."""
+    return next(filter(None, gathered(problem)), "")
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint: out of sight at once, so that no half of it is ever seen."""
+    hidden = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(hidden, ignore_errors=True)
+    path.rename(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _reason(error: BaseException) -> str:
@@ -181,7 +311,8 @@ def _reason(error: BaseException) -> str:
     failures = getattr(error, "failures", {})
     for failure in failures.values():
         error = failure[0]
-    return getattr(error, "strerror", None) or str(error).splitlines()[0]
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).splitlines()[0]
 
 
 def training_tensors(network: nn.Module, ema: Ema, optimizer: Mixed) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from open_imagen.errors import ConfigError
 from open_imagen.training.averages import gamma_of, keep
+from open_imagen.training.parallel import local_tensor, reshard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +66,17 @@ class Ema:
 
     @torch.no_grad()
     def exchange(self, network: nn.Module) -> None:
-        """Swap the network's weights with the average; call it again to swap back."""
+        """Swap the network's weights with the average; call it again to swap back.
+
+        Of weights in shards each process swaps its own, without any communication.
+        """
+        reshard(network)
         current = dict(network.named_parameters())
         for name, average in self.weights.items():
-            own = current[name].detach().clone()
-            current[name].copy_(average)
-            average.copy_(own)
+            weight, mean = local_tensor(current[name]), local_tensor(average)
+            kept = weight.clone()
+            weight.copy_(mean)
+            mean.copy_(kept)
 
     def state(self) -> Iterator[tuple[str, Tensor]]:
         """Everything that a checkpoint must hold, under stable names."""

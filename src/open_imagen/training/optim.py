@@ -38,6 +38,8 @@ class OptimConfig:
     weight_decay: float = 0.0
     momentum: float = 0.95
     """Of Muon."""
+    relative_step: bool = False
+    """Of Adafactor: learn no faster than 1 / sqrt(step), as where its authors set no rate."""
     clip: float = 1.0
     """Largest norm of the whole gradient."""
 
@@ -177,29 +179,44 @@ def _iterated_small(x: Tensor, steps: int) -> Tensor:
     return product @ x
 
 
-class Adafactor(torch.optim.Optimizer):
-    """Shazeer and Stern 2018: no momentum, and a second moment kept as its rows and columns.
+EPS_SQUARE = 1e-30
+"""Added to squared gradients: the regularisation constant epsilon_1 of Adafactor's authors. In the
+place of any larger one, small gradients would lose their second moment."""
+EPS_SCALE = 1e-3
+"""The size of a weight is taken to be no smaller than this: their epsilon_2."""
+DECAY = 0.8
+"""Second moments decay by 1 - step^-0.8."""
 
-    Of a convolution these are its two largest axes, out and in, for each place of the kernel, as
-    the authors' own code has it; torch's factors the kernel instead, which saves little.
-    Steps are scaled by the size of a weight (at least 1e-3) and at most 1 in root mean square.
+
+class Adafactor(torch.optim.Optimizer):
+    """Shazeer and Stern 2018, algorithms 4 to 6: no momentum, second moments as rows and columns.
+
+    Updates are at most 1 in root mean square, then scaled by that of the weight (at least 1e-3) and
+    the learning rate; with ``relative_step`` that is at most 1 / sqrt(step).
+
+    Matrices are factored, and convolutions for each place of their kernel: over the axes out and
+    in, which are the last two of JAX's convolutions, where the authors' code, T5X and optax factor.
+    In torch's layout the last two would be the kernel's, which saves little.
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float,
+        weight_decay: float = 0.0,
+        relative_step: bool = False,
     ) -> None:
-        super().__init__(list(parameters), {"lr": lr, "weight_decay": weight_decay})
+        defaults = {"lr": lr, "weight_decay": weight_decay, "relative_step": relative_step}
+        super().__init__(list(parameters), defaults)
         for group in self.param_groups:
             for parameter in group["params"]:
                 state = self.state[parameter]
                 device = parameter.device
                 state["step"] = torch.zeros((), dtype=torch.float32, device=device)
                 if parameter.ndim > 1:
-                    rows, columns = largest_axes(parameter.shape)
-                    shape = list(parameter.shape)
-                    for name, axis in (("row", columns), ("column", rows)):
-                        short = [1 if k == axis else n for k, n in enumerate(shape)]
-                        state[name] = torch.zeros(short, device=device)
+                    outside, inside, *kernel = parameter.shape
+                    state["row"] = torch.zeros((outside, 1, *kernel), device=device)
+                    state["column"] = torch.zeros((1, inside, *kernel), device=device)
                 else:
                     state["variance"] = torch.zeros(parameter.shape, device=device)
 
@@ -208,40 +225,31 @@ class Adafactor(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._step(parameter, group["lr"], group["weight_decay"])
+                    self._step(parameter, group)
 
-    def _step(self, parameter: nn.Parameter, lr: float, weight_decay: float) -> None:
-        state = self.state[parameter]
+    def _step(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
+        state, lr = self.state[parameter], group["lr"]
         gradient = whole(parameter.grad).float()  # type: ignore[arg-type]
         state["step"] += 1
-        fresh = state["step"] ** -0.8  # 1 - beta2 of this step
-        tiny = torch.finfo(torch.float32).eps
+        fresh = state["step"] ** -DECAY  # 1 - beta2 of this step
+        square = gradient.square().add_(EPS_SQUARE)
         if parameter.ndim > 1:
-            rows, columns = largest_axes(parameter.shape)
-            square = gradient.square()
-            row, column = state["row"], state["column"]
-            row.lerp_(square.mean(columns, keepdim=True), fresh)
-            column.lerp_(square.mean(rows, keepdim=True), fresh)
-            variance = row * column / row.mean(rows, keepdim=True).clamp(min=tiny)
+            row = state["row"].lerp_(square.mean(1, keepdim=True), fresh)
+            column = state["column"].lerp_(square.mean(0, keepdim=True), fresh)
+            # Roots before products: row * column of small gradients is beyond float32.
+            update = gradient * (row / row.mean(0, keepdim=True)).rsqrt() * column.rsqrt()
         else:
-            variance = state["variance"].lerp_(gradient.square(), fresh)
-        update = gradient * variance.clamp(min=tiny**2).rsqrt()
+            update = gradient * state["variance"].lerp_(square, fresh).rsqrt()
         update /= _rms(update).clamp(min=1)
-        size = _rms(whole(parameter)).clamp(min=1e-3)
-        update *= size * state["step"].rsqrt().clamp(max=lr)
-        parameter.mul_(1 - lr * weight_decay)
+        update *= _rms(whole(parameter).float()).clamp(min=EPS_SCALE)
+        update *= state["step"].rsqrt().clamp(max=lr) if group["relative_step"] else lr
+        parameter.mul_(1 - lr * group["weight_decay"])
         parameter.sub_(shared_out(update.to(parameter.dtype), parameter))
 
 
 def _rms(tensor: Tensor) -> Tensor:
     out: Tensor = tensor.norm() / tensor.numel() ** 0.5
     return out
-
-
-def largest_axes(shape: Sequence[int]) -> tuple[int, int]:
-    """The two longest axes in their order; the first ones among equals."""
-    longest = sorted(range(len(shape)), key=lambda axis: -shape[axis])[:2]
-    return min(longest), max(longest)
 
 
 class Mixed:
@@ -275,7 +283,8 @@ def make_optimizer(network: nn.Module, config: OptimConfig) -> Mixed:
     """The optimiser with its state allocated, so that a checkpoint always has the same tensors."""
     learning = [p for p in network.parameters() if p.requires_grad]
     if config.name == "adafactor":
-        return Mixed(Adafactor(learning, config.lr, config.weight_decay))
+        how = (config.lr, config.weight_decay, config.relative_step)
+        return Mixed(Adafactor(learning, *how))
     matrices = _matrices(network) if config.name == "muon" else []
     inner = {id(parameter) for parameter in matrices}
     others = [p for p in learning if id(p) not in inner]
@@ -308,8 +317,7 @@ def state_numbers(network: nn.Module, config: OptimConfig) -> int:
     for parameter in network.parameters():
         size = parameter.numel()
         if config.name == "adafactor" and parameter.ndim > 1:
-            rows, columns = largest_axes(parameter.shape)
-            total += size // parameter.shape[rows] + size // parameter.shape[columns]
+            total += size // parameter.shape[0] + size // parameter.shape[1]
         elif config.name == "adafactor" or id(parameter) in inner:
             total += size
         else:

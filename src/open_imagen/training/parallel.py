@@ -4,7 +4,8 @@ Applied from outside, here and nowhere else: networks, optimisers and averages d
 """
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -35,7 +36,49 @@ def spread(network: nn.Module, kind: str) -> nn.Module:
     for block in blocks(network):
         fully_shard(block, mesh=mesh)
     fully_shard(network, mesh=mesh)
+    _unshard_for_read(network)
     return network
+
+
+def _unshard_for_read(network: nn.Module) -> None:
+    """Have every `read` method all-gather the weights that it uses.
+
+    FSDP does so before `forward` alone, but sampling reads the text once, outside of it.
+    """
+    for block in blocks(network):
+        for module in block.modules():
+            if (read := _read_of(module)) is not None:
+                gathered = functools.partial(_read_in_block, block, module, read)
+                module.__dict__["read"] = gathered
+    if (read := _read_of(network)) is not None:
+        network.__dict__["read"] = functools.partial(_read_in_root, network, read)
+
+
+def _read_of(module: Any) -> Callable[..., Any] | None:
+    return getattr(module, "read", None)
+
+
+def _read_in_block(block: Any, module: nn.Module, read: Callable[..., Any], text: Any) -> Any:
+    if not any(is_shared(weight) for weight in module.parameters()):
+        return read(text)  # called within the block's forward, which has gathered them
+    block.unshard()
+    try:
+        return read(text)
+    finally:
+        block.reshard()
+
+
+def _read_in_root(network: Any, read: Callable[..., Any], text: Any) -> Any:
+    # The root's own weights stay gathered, as they do after its forward; see `reshard`.
+    network.unshard()
+    return read(text)
+
+
+def reshard(network: nn.Module) -> None:
+    """Leave every weight in shards: the root's stay gathered after a forward without backward."""
+    for module in network.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def blocks(network: nn.Module) -> list[nn.Module]:
@@ -68,8 +111,9 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def own(tensor: Tensor) -> Tensor:
-    """The share of this process, in place."""
+def local_tensor(tensor: Tensor) -> Tensor:
+    """This process's shard of a tensor, or all of one that is not sharded; it shares its memory."""
+    tensor = tensor.detach()
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 

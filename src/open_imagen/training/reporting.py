@@ -54,18 +54,20 @@ class Log:
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         for name, value in values.items():
-            self._scalar(name, value, trainer.seen)
+            self._scalar(name, value, trainer)
 
-    def _scalar(self, name: str, value: float, seen: int) -> None:
+    def _scalar(self, name: str, value: float, trainer: Trainer) -> None:
         if self.board is None:
             if importlib.util.find_spec("tensorboard") is None:
                 self.board = False
             else:
                 from torch.utils.tensorboard import SummaryWriter
 
-                self.board = SummaryWriter(str(self.folder / "tensorboard"))
+                # What was shown of steps that are made again after a kill is hidden.
+                folder = str(self.folder / "tensorboard")
+                self.board = SummaryWriter(folder, purge_step=trainer.seen)
         if self.board and math.isfinite(value):
-            self.board.add_scalar(name, value, seen)
+            self.board.add_scalar(name, value, trainer.seen)
             self.board.flush()
 
 

@@ -2,9 +2,8 @@
 
 import contextlib
 import functools
+import logging
 import math
-import signal
-import threading
 import time
 import warnings
 from collections import Counter
@@ -39,8 +38,14 @@ from open_imagen.text.letters import with_letters
 from open_imagen.text.store import Store
 from open_imagen.training.averages import Profile, snapshot_name
 from open_imagen.training.checkpoint import Checkpoints, training_tensors
+from open_imagen.training.compatibility import check_checkpoint, settings_of
+from open_imagen.training.data_check import check_data, check_text, checked
 from open_imagen.training.distill import Distillation, load_teacher
 from open_imagen.training.ema import Ema
+from open_imagen.training.integrity import find_nonfinite
+from open_imagen.training.interrupts import stopping_on_signals
+from open_imagen.training.leftovers import remove_partial_files, set_later_aside
+from open_imagen.training.locking import RunLock
 from open_imagen.training.optim import clip, make_optimizer
 from open_imagen.training.parallel import blocks, gathering, spread, whole
 from open_imagen.training.reading import Disturbed, Reading, Vocabulary
@@ -51,8 +56,11 @@ Callback = Callable[["Trainer"], None]
 Objective = Callable[[Tensor, TextEmbedding, Draws, Tensor | None], Tensor]
 """(images, text, draws, lowres) -> the weighted error of each example."""
 
+log = logging.getLogger("open_imagen.training")
+
 MOST_FOR_TEXT = 8
 """A GPU holds all texts itself if they take no more than such a part of its free memory."""
+LOWER = "Lower optim.lr or use train.precision = 'fp32', then run the same command again."
 PACE = 20
 """Steps by which the pace is measured."""
 GROUP_OF_CAPTIONS = (16, 512)
@@ -93,6 +101,8 @@ class Trainer:
         self.callbacks = list(callbacks)
         self.world = world()
         self._check_parts()
+        check_data(recipe.stage, source)
+        check_text(recipe.stage, encoder)
         self.device = own_device(self.config.device)
         if threads := self.config.threads or int(self.device.type == "cuda"):
             torch.set_num_threads(threads)
@@ -165,27 +175,35 @@ class Trainer:
         self.stopping = False
         """Set it, and the run ends after the step with a checkpoint; several processes, after the
         next one, in which they tell each other."""
+        self.changes: list[dict[str, Any]] = []
+        """Settings that have been changed between parts of the run, and after how many images."""
+        self._lock: RunLock | None = None
         self._agreed_to_stop = False
         self._bad = 0
+        self._save_is_due = False
         self._losses: list[Tensor] = []
         self._since = (0, time.monotonic())
 
     def fit(self) -> bool:
-        """Train until `images` have been seen, or for `minutes`, or until told to stop by SIGTERM;
-        whether the run is complete. Of several processes each can do it once.
+        """Train until `images` have been seen, or for `minutes`, or until told to stop by SIGTERM
+        or SIGINT; whether the run is complete. Of several processes each can do it once.
 
         Raises:
-            TrainingError: the loss is no longer finite; the last good checkpoint is kept.
+            TrainingError: the loss or the weights are no longer finite, good checkpoints are kept;
+                or another run holds the folder.
+            ConfigError, CheckpointError: as `begin` does.
         """
         try:
             return self._fit()
         finally:
             # Let go of what joins the processes, before they part (see distributed.joined).
             self.learning = self.stage.network = self.network
+            self.checkpoints.finish_writing()
+            self._release()
 
     def _fit(self) -> bool:
         begun = time.monotonic()
-        self.resume()
+        self.begin()
         self.warm()
         loader = Loader(
             self.source,
@@ -194,21 +212,24 @@ class Trainer:
             rank=self.world.rank,
             ranks=self.world.size,
         )
-        batches = loader.after(self.seen)
-        with contextlib.closing(batches), stopping_on_sigterm(self):  # type: ignore[type-var]
+        batches = checked(loader.after(self.seen), self.recipe.stage)
+        with contextlib.closing(batches), stopping_on_signals(self.stop):  # type: ignore[type-var]
             while self.seen < self.length:
                 started = time.monotonic()
                 if self.config.minutes and started - begun > 60 * self.config.minutes:
                     self.stopping = True
                 if self._agreed_to_stop or (self.stopping and self.world.size == 1):
-                    self.save(wait=True)
+                    if not self._bad:
+                        self.save(wait=True)
                     return False
                 batch = next(batches)
                 self.step(batch)
                 self.seconds += time.monotonic() - started
                 self._keep_time()
                 self.report()
-                if self.passed(self.config.save_every) or self.seen >= self.length:
+                # Weights whose loss is not finite must not push the good ones out.
+                self._save_is_due |= self.passed(self.config.save_every)
+                if (self._save_is_due and not self._bad) or self.seen >= self.length:
                     self.save()
                 if self.passed(self.recipe.ema.snapshot_every):
                     self.snapshot()
@@ -320,20 +341,67 @@ class Trainer:
         counts: Mapping[str, int] = getattr(self.source, "unusable", {})
         return counts
 
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def stop(self) -> None:
+        """End the run after the step it is in, with a checkpoint."""
+        self.stopping = True
+
+    def begin(self) -> None:
+        """Take the run folder, and go on from its newest good checkpoint if it has one. `fit` does
+        it where it has not been done.
+
+        Raises:
+            TrainingError: another run holds the folder.
+            ConfigError: the checkpoint was made with settings that must not change.
+            CheckpointError: no checkpoint is good.
+        """
+        if self._lock is None:
+            self._lock = RunLock(self.recipe.folder)
+            try:
+                if self.world.first:
+                    remove_partial_files(self.recipe.folder)
+                self.resume()
+            except BaseException:
+                self._release()
+                raise
+
     def resume(self) -> None:
-        """Continue from the newest checkpoint, if the run folder has one."""
-        facts = self.checkpoints.latest_facts()
+        """Continue from the newest good checkpoint, if the run folder has one."""
+        tensors = training_tensors(self.network, self.ema, self.optimizer)
+        facts = self.checkpoints.load_newest(tensors, self._check_compatible)
         if facts is not None:
-            self._check_same_network(facts)
-            tensors = training_tensors(self.network, self.ema, self.optimizer)
-            self.checkpoints.load_latest(tensors)
-            self.seen, self.seconds = facts["seen"], facts["seconds"]
+            self.seen, self.seconds = facts["seen"], facts.get("seconds", 0.0)
             if self.config.within:
                 self.length = min(self.length, facts.get("length", self.length))
         self._last_seen = self.seen
         self._since = (self.seen, time.monotonic())
         if self.world.first:
+            set_later_aside(self.recipe.folder, self.seen)
             write_text(self.recipe.folder / "recipe.toml", to_toml(plain(self.recipe)))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a checkpoint records of how it was made, to be compared on resume."""
+        network, data = self.stage.saved_network, self.source.describe()
+        return settings_of(plain(self.recipe), network, data)
+
+    def _check_compatible(self, facts: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> None:
+        """Whether this run can go on from a checkpoint.
+
+        Raises:
+            ConfigError: it cannot; what differs is named setting by setting.
+        """
+        tensors = training_tensors(self.network, self.ema, self.optimizer)
+        own = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        new = check_checkpoint(facts, shapes, self.settings, own, self.recipe.folder)
+        self.changes = list(facts.get("changes", ()))
+        self.changes += [{"images": facts["seen"], **change._asdict()} for change in new]
+        for change in new if self.world.first else ():
+            log.warning("Since image %s %s.", f"{facts['seen']:,}", change)
 
     def _compile(self) -> None:
         # What a recorded call has put out, gradients included, is written over by the next one:
@@ -365,13 +433,29 @@ class Trainer:
             )
 
     def save(self, wait: bool = False) -> None:
-        """Write a checkpoint; unless ``wait``, while training goes on."""
+        """Write a checkpoint; unless ``wait``, while training goes on.
+
+        Raises:
+            TrainingError: some numbers are not finite. Nothing is written then.
+        """
+        self._save_is_due = False
         tensors = training_tensors(self.network, self.ema, self.optimizer)
-        facts = {"seconds": self.seconds, "network": self.stage.saved_network}
-        facts["length"] = self.length
-        if self.recipe.adapter.rank:
-            facts["adapter"] = plain(self.recipe.adapter)
+        bad = next(filter(None, gathered(find_nonfinite(tensors))), "")
+        if bad:
+            raise TrainingError(
+                f"{bad} is no longer finite after {self.seen:,} images; no checkpoint was made of "
+                f"that. {self._last_good()}",
+                LOWER,
+            )
+        facts = {"seconds": self.seconds, "length": self.length, "settings": self.settings}
+        if self.changes:
+            facts["changes"] = self.changes
         self.checkpoints.save(self.seen, tensors, facts, wait or not self.config.async_save)
+
+    def _last_good(self) -> str:
+        self.checkpoints.settle()
+        good = self.checkpoints.newest_good()
+        return f"The last good checkpoint is {good}." if good else "There is no good checkpoint."
 
     def export(self) -> None:
         """Write the averaged weights as a model of one stage, RUN/model; of an adapter, what it
@@ -388,6 +472,8 @@ class Trainer:
             facts["fresh"] = list(self.config.fresh)
         if self.config.narrow:
             facts["narrow"] = True
+        if self.changes:
+            facts["changes"] = self.changes
         if self.recipe.distill.teacher:
             facts["distill"] = plain(self.recipe.distill)
         if self.recipe.reading.layers:  # all else is what it was, and so is what it learned from
@@ -458,14 +544,11 @@ class Trainer:
         self._bad += 1
         if self._bad < self.config.patience:
             return False
-        self.checkpoints.settle()
-        found = self.checkpoints.all()
-        kept = f"The last good checkpoint is {found[-1]}." if found else "There is no checkpoint."
         raise TrainingError(
             f"The loss is {float(loss)} and the gradient's norm {float(norm)} after "
             f"{self.seen:,} images, and neither was finite in {self._bad} steps; nothing was "
-            f"changed by them. {kept}",
-            "Lower optim.lr or use precision = 'fp32', then run the same command again.",
+            f"changed by them. {self._last_good()}",
+            LOWER,
         )
 
     def _check_parts(self) -> None:
@@ -479,14 +562,6 @@ class Trainer:
             raise ConfigError(
                 f"train.batch_size = {self.config.batch_size} must be a multiple of {parts}: "
                 f"{self.world.size} processes, train.accumulate = {self.config.accumulate}."
-            )
-
-    def _check_same_network(self, facts: dict[str, Any]) -> None:
-        adapter = plain(self.recipe.adapter) if self.recipe.adapter.rank else None
-        if (facts.get("network"), facts.get("adapter")) != (self.stage.saved_network, adapter):
-            raise ConfigError(
-                f"{self.recipe.folder} holds a run of another network or adapter.",
-                "Choose another name or out, or remove that folder.",
             )
 
 
@@ -519,20 +594,3 @@ def checkpoint_blocks(network: torch.nn.Module) -> None:
         block.forward = functools.partial(
             torch.utils.checkpoint.checkpoint, block.forward, use_reentrant=False
         )
-
-
-@contextlib.contextmanager
-def stopping_on_sigterm(trainer: Trainer) -> Any:
-    """Let SIGTERM end the run after the step it is in, with a checkpoint."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may listen
-        return
-
-    def stop(*_: object) -> None:
-        trainer.stopping = True
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,6 +1,7 @@
 """Atlases: what they hold, going on after a stop, and what their readers refuse."""
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -108,6 +109,17 @@ def test_processes_make_the_same(planned, atlas, tmp_path):
     assert (other.pixels(256) == atlas.pixels(256)).all()
 
 
+def die(job):
+    os._exit(9)
+
+
+def test_a_process_that_is_killed(planned, tmp_path, monkeypatch):
+    monkeypatch.setattr(build._Worker, "render", die)
+    with pytest.raises(OutputError, match="process was ended") as caught:
+        build_atlas(*planned, tmp_path / "atlas", (64,), workers=2)
+    assert "fewer --workers" in caught.value.hint
+
+
 class Stop(Exception):
     pass
 
@@ -176,6 +188,8 @@ def test_labels_change_without_rendering(planned, atlas, monkeypatch):
 def test_unknown_sizes(planned, tmp_path):
     with pytest.raises(ConfigError, match="--sizes 32: the atlas has"):
         build_atlas(*planned, tmp_path, (32,))
+    with pytest.raises(ConfigError, match="--sizes 1024 adds to an atlas"):
+        build_atlas(*planned, tmp_path, (1024,))
 
 
 def test_a_picture_that_cannot_be_drawn_is_named(planned, tmp_path):

@@ -35,11 +35,13 @@ def test_half_transparent_art_is_premultiplied():
     assert (made.pixels[..., :3] <= made.pixels[..., 3:]).all()
 
 
-def test_art_outside_of_its_view_box_is_no_part_of_it():
-    body = '<rect x="-50" y="0" width="100" height="10" fill="#f00"/>'
-    made = render_drawing(Drawing(body, 100, 100), 256)
-    assert made.width == 1.0
-    assert made.height == pytest.approx(0.2, abs=0.01)
+def test_art_outside_of_its_view_box_is_not_shown():
+    body = '<rect x="40" y="0" width="20" height="100" fill="#f00"/>'
+    hidden = '<circle cx="-15" cy="50" r="14" fill="#00f"/>'
+    wanted = render_drawing(Drawing(body, 60, 100), 256)
+    made = render_drawing(Drawing(hidden + body, 60, 100), 256)
+    assert made.width == wanted.width == pytest.approx(0.2, abs=0.01)
+    assert (made.pixels == wanted.pixels).all()
 
 
 def test_flip_mirrors():

@@ -42,6 +42,13 @@ def test_an_example_does_not_depend_on_its_batch():
         assert (one.lowres[0].int() - whole.lowres[k].int()).abs().max() <= 1
 
 
+def test_the_low_resolution_image_of_a_crop_shows_the_crop():
+    batch = things(size=64, crop=32, lowres=16).batch(0, 8)
+    assert batch.lowres.shape == (8, 4, 8, 8)
+    average = torch.nn.functional.avg_pool2d(batch.images.float(), 4)
+    assert (average - batch.lowres.float()).abs().max() <= 1
+
+
 def test_the_same_seed_gives_the_same_examples():
     first, again, other = things(), things(), things(seed=1)
     assert torch.equal(first.batch(5, 8).images, again.batch(5, 8).images)

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -67,7 +68,7 @@ def open_art(source: Source, packages: Mapping[str, Package], labels: Mapping[st
         pictures = {codes[name]: name for name in drawn if name in codes and _body(icons, name)}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{package.path} cannot be read: {error!r}.") from error
-    return Art(source, pictures, lambda name: _drawing(icons, name))
+    return Art(source, pictures, partial(_drawing, icons))
 
 
 def _codes_by_name(

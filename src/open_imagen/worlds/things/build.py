@@ -1,14 +1,18 @@
 """Making an atlas: what is drawn, by how many processes, and going on after a stop."""
 
 import hashlib
+import io
 import json
 import multiprocessing
+import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +27,8 @@ from open_imagen.worlds.things.rasterize import Rendered, need_resvg, straighten
 from open_imagen.worlds.things.sources import SOURCES, Package, Source
 
 SIZES = (64, 256, LARGE)
+RENDERING = 1
+"""Version of how pictures become pixels; raised where old and new sprites would differ."""
 FLUSH = 64
 """Sprites between two times that the state of a run goes to disk."""
 Progress = Callable[[str, int, int], None]
@@ -45,7 +51,7 @@ class Plan:
         Labels and tags are not part of it, so that they can change without rendering again.
         """
         drawn = [(s.source, code) for s, code in zip(self.sprites, self.codes, strict=True)]
-        return hashlib.sha256(json.dumps([self.sources, drawn]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([RENDERING, self.sources, drawn]).encode()).hexdigest()
 
 
 def plan_atlas(
@@ -106,6 +112,11 @@ def build_atlas(
     need_resvg()
     _same_plan(plan, out)
     small = sorted(size for size in set(sizes) if size != LARGE)
+    if not small and not (out / "atlas.json").is_file():
+        raise ConfigError(
+            f"--sizes {LARGE} adds to an atlas, and there is none in {out}.",
+            f"Try: --sizes 64,256,{LARGE}",
+        )
     if small:
         _render_arrays(plan, arts, out, small, workers, progress)
     if LARGE in sizes:
@@ -194,9 +205,11 @@ def _render_arrays(
     what = f"{' and '.join(map(str, sizes))} pixels"
     done = total - len(todo)
     progress(what, done, total)
-    for number, rendered in _rendered(plan, arts, todo, sizes, workers):
+    sprites = _pooled(_Worker.render, plan, arts, todo, sizes, workers)
+    for number, rendered in zip(todo, sprites, strict=True):
         for array, one in zip(arrays, rendered, strict=True):
-            array.put(number, one)
+            if not array.has(number):
+                array.put(number, one)
         done += 1
         if done % FLUSH == 0 or done == total:
             for array in arrays:
@@ -245,42 +258,56 @@ def _render_large(
     folder = out / f"sprites-{LARGE}"
     vector = [number for number, sprite in enumerate(plan.sprites) if sprite.vector]
     todo = [number for number in vector if not (folder / f"{number}.webp").is_file()]
+    todo.sort(key=lambda number: bool(plan.sprites[number].tone))
     done = len(vector) - len(todo)
     progress(f"{LARGE} pixels", done, len(vector))
-    for number, (rendered,) in _rendered(plan, arts, todo, (LARGE,), workers):
+    for number, data in zip(
+        todo, _pooled(_Worker.encode, plan, arts, todo, (LARGE,), workers), strict=True
+    ):
         with atomic(folder / f"{number}.webp") as path:
-            image = Image.fromarray(straighten(rendered.pixels))
-            image.save(path, "WEBP", lossless=True, quality=0, method=0)
+            path.write_bytes(data)
         done += 1
         progress(f"{LARGE} pixels", done, len(vector))
 
 
-def _rendered(
+Job = tuple[str, str, Sequence[int]]
+"""Package, Unicode sequence and sizes of a sprite."""
+T = TypeVar("T")
+
+
+def _pooled(
+    work: Callable[[Job], T],
     plan: Plan,
     arts: dict[str, Art],
     numbers: Sequence[int],
     sizes: Sequence[int],
     workers: int,
-) -> Iterator[tuple[int, list[Rendered]]]:
-    """Sprites as they are rendered, in this process or in several."""
-    jobs = [(plan.sprites[number].source, plan.codes[number], sizes) for number in numbers]
+) -> Iterator[T]:
+    """``work`` on each sprite, in order, in this process or in several.
+
+    Raises:
+        OutputError: a process was killed.
+    """
+    jobs: list[Job] = [(plan.sprites[n].source, plan.codes[n], sizes) for n in numbers]
     if workers <= 1 or len(jobs) < 2:
         _Worker.arts = arts
-        yield from zip(numbers, map(_Worker.render, jobs), strict=True)
+        yield from map(work, jobs)
         return
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
+    context = multiprocessing.get_context("spawn")  # this process may have threads
     with ProcessPoolExecutor(workers, context, _Worker.start, (arts,)) as pool:
-        waiting = iter(zip(numbers, jobs, strict=True))
-        running = [(n, pool.submit(_Worker.render, job)) for n, job in islice(waiting, 4 * workers)]
+        waiting = iter(jobs)
+        running = [pool.submit(work, job) for job in islice(waiting, 4 * workers)]
         try:
-            while running:  # in order, and never more than a few ahead of what is written
-                number, future = running.pop(0)
-                yield number, future.result()
-                running += [(n, pool.submit(_Worker.render, j)) for n, j in islice(waiting, 1)]
-        except BaseException:
+            while running:  # never more than a few ahead of what is written
+                yield running.pop(0).result()
+                running += [pool.submit(work, job) for job in islice(waiting, 1)]
+        except BrokenProcessPool as error:
+            raise OutputError(
+                "A rendering process was ended, perhaps for lack of memory.",
+                "Run the same command with fewer --workers; it goes on where it was.",
+            ) from error
+        finally:
             pool.shutdown(cancel_futures=True)
-            raise
 
 
 class _Worker:
@@ -290,9 +317,19 @@ class _Worker:
 
     @classmethod
     def start(cls, arts: dict[str, Art]) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends the pool
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # resvg prints panics, which we try again
         cls.arts = arts
 
     @classmethod
-    def render(cls, job: tuple[str, str, Sequence[int]]) -> list[Rendered]:
+    def render(cls, job: Job) -> list[Rendered]:
         source, code, sizes = job
         return cls.arts[source].render(code, sizes)
+
+    @classmethod
+    def encode(cls, job: Job) -> bytes:
+        (rendered,) = cls.render(job)
+        file = io.BytesIO()
+        image = Image.fromarray(straighten(rendered.pixels))
+        image.save(file, "WEBP", lossless=True, quality=0, method=0)
+        return file.getvalue()

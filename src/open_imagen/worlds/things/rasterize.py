@@ -1,6 +1,7 @@
 """One picture of the art to a trimmed sprite: premultiplied RGBA of a given size."""
 
 import io
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -189,7 +190,21 @@ def _resvg(drawing: Drawing, box: tuple[float, float, float, float], size: int) 
     else:
         raise DataError("resvg panics at a picture of the art.")
     with Image.open(io.BytesIO(png)) as image:
-        return premultiply(np.asarray(image.convert("RGBA")))
+        pixels = premultiply(np.asarray(image.convert("RGBA")))
+    return _clipped(pixels, drawing, wider)
+
+
+def _clipped(pixels: Pixels, drawing: Drawing, box: tuple[float, float, float]) -> Pixels:
+    """Without what lies outside of the drawing's own view box: some art hides strokes there."""
+    left, top, side = box
+    unit = side / len(pixels)
+    first = (drawing.left - left) / unit, (drawing.top - top) / unit
+    last = first[0] + drawing.width / unit, first[1] + drawing.height / unit
+    x, y = (max(0, math.floor(value + 1e-6)) for value in first)
+    right, bottom = (math.ceil(value - 1e-6) for value in last)
+    clipped = np.zeros_like(pixels)
+    clipped[y:bottom, x:right] = pixels[y:bottom, x:right]
+    return clipped
 
 
 def _rendered(pixels: Pixels) -> Rendered:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch.nn.functional as F
 
 from open_imagen.config import plain
 from open_imagen.data import captions as shapes_captions
@@ -51,7 +52,8 @@ class ThingsConfig:
     crop_at_edges: float = 0.0
     """Share of the crops whose middle lies by an object's border."""
     lowres: int = 0
-    """Side of the low-resolution input of the whole picture; 0 for base models."""
+    """Side that the low-resolution image of the whole picture has; 0 for base models. Batches hold
+    the part of it that the crop shows."""
     seed: int = 0
     """Another seed, another stream of scenes."""
     shapes: float = 0.2
@@ -80,6 +82,11 @@ class ThingsConfig:
             )
         if self.lowres and self.size % self.lowres:
             raise ConfigError(f"data.lowres = {self.lowres} must divide data.size = {self.size}.")
+        if self.lowres and self.crop % (self.size // self.lowres):
+            raise ConfigError(
+                f"data.crop = {self.crop} must be a multiple of data.size / data.lowres = "
+                f"{self.size // self.lowres}."
+            )
         for name in ("crop_at_edges", "shapes", "others", "rich"):
             if not 0 <= (share := getattr(self, name)) <= 1:
                 raise ConfigError(f"data.{name} = {share} is a share: between 0 and 1.")
@@ -119,6 +126,7 @@ class Things:
     """A PlannedSource of scenes of things: images are premultiplied RGBA."""
 
     endless_captions = True
+    channels = 4
 
     def __init__(self, config: ThingsConfig, device: str = "cpu", atlas: Any = None) -> None:
         """
@@ -223,7 +231,7 @@ class Things:
         images = composer.draw(plan.drawing, side, plan.corners, side / config.size, objects)
         lowres = None
         if config.lowres:
-            lowres = to_uint8(composer.draw(plan.drawing, config.lowres, objects=objects))
+            lowres = to_uint8(F.avg_pool2d(images, config.size // config.lowres))
         return Batch(to_uint8(images), plan.captions, plan.start, lowres)
 
     def compose(self, layouts: Sequence[Layout], size: int | None = None) -> Any:
