@@ -57,7 +57,7 @@ steaming bowl: 面条, 拉面, 碗面, 汤面 碗面条, 碗拉面, 泡面; curr
 rice ball: 饭团; cooked rice: 米饭, 白米饭, 白饭, 碗米饭, 碗饭; bento box: 便当, 盒饭, 便当盒
 dumpling: 饺子, 水饺, 煎饺; moon cake: 月饼; dango: 团子, 糯米团子; fried shrimp: 天妇罗, 炸虾
 meat on bone: 肉, 带骨肉; poultry leg: 鸡腿, 炸鸡腿, 炸鸡; cut of meat: 牛排, 牛肉, 排骨, 猪排
-bacon: 培根; popcorn: 爆米花, 桶爆米花; salt: 盐; canned food: 罐头
+bacon: 培根; popcorn: 爆米花, 桶爆米花; salt shaker: 盐; canned food: 罐头
 pot of food: 火锅, 一锅汤, 锅汤, 炖菜; green salad: 沙拉, 色拉, 蔬菜沙拉
 ice cream: 冰淇淋, 冰激凌, 雪糕, 冰激淋, 杯冰淇淋
 soft ice cream: 甜筒, 蛋筒, 蛋筒冰淇淋, 甜筒冰淇淋; shaved ice: 刨冰; doughnut: 甜甜圈, 多拿滋
@@ -124,21 +124,21 @@ ACTIVITIES = """
 balloon: 热气球, 气球; wrapped gift: 礼物, 礼品, 礼盒, 礼物盒, 生日礼物; christmas tree: 圣诞树
 jack-o-lantern: 南瓜灯, 万圣节南瓜; fireworks: 烟花, 烟火, 焰火; firecracker: 鞭炮, 爆竹
 red envelope: 红包; ribbon: 蝴蝶结, 丝带; party popper: 礼花, 派对礼花, 彩带; soccer ball: 足球
-basketball: 篮球; volleyball: 排球; baseball: 棒球; tennis: 网球, 网球拍
-ping pong: 乒乓球, 乒乓球拍; badminton: 羽毛球, 羽毛球拍; american football: 橄榄球, 美式橄榄球
-bowling: 保龄球; pool 8 ball: 台球, 桌球; boxing glove: 拳击手套; trophy: 奖杯
-1st place medal: 金牌; 2nd place medal: 银牌; 3rd place medal: 铜牌; sports medal: 奖牌, 奖章
+basketball: 篮球; volleyball: 排球; baseball: 棒球; tennis racket and ball: 网球, 网球拍
+ping pong paddle: 乒乓球, 乒乓球拍; badminton racket: 羽毛球, 羽毛球拍; american football: 橄榄球, 美式橄榄球
+bowling ball and pins: 保龄球; pool 8 ball: 台球, 桌球; boxing glove: 拳击手套; trophy: 奖杯
+medal: 金牌, 银牌, 铜牌, 奖牌, 奖章
 bullseye: 靶子, 靶心, 飞镖靶; kite: 风筝; yo-yo: 悠悠球, 溜溜球
 teddy bear: 泰迪熊, 玩具熊, 毛绒熊, 小熊玩偶, 布偶熊; puzzle piece: 拼图, 拼图块
 game die: 骰子, 色子; video game: 游戏机, 游戏手柄, 手柄; joystick: 摇杆; slot machine: 老虎机
 magic wand: 魔法棒, 魔杖; crystal ball: 水晶球; nesting dolls: 套娃, 俄罗斯套娃
 fishing pole: 鱼竿, 钓鱼竿; diving mask: 潜水镜; skis: 滑雪板; sled: 雪橇; ice skate: 冰鞋, 溜冰鞋
 roller skate: 轮滑鞋, 旱冰鞋, 四轮滑冰鞋; artist palette: 调色板, 调色盘
-framed picture: 画框, 油画, 挂画; performing arts: 面具; yarn: 毛线球, 毛线, 毛线团
+framed painting: 画框, 油画, 挂画; theater masks: 面具; yarn: 毛线球, 毛线, 毛线团
 thread: 线团, 线; sewing needle: 针, 缝衣针; knot: 绳子, 绳结; wind chime: 风铃
 carp streamer: 鲤鱼旗; ticket: 票, 车票; admission tickets: 门票, 电影票, 入场券
 flying disc: 飞盘; chess pawn: 国际象棋, 棋子; joker: 扑克牌, 扑克; mirror ball: 迪斯科球
-water pistol: 水枪; goal net: 球门; piñata: 彩罐; running shirt: 背心
+water pistol: 水枪; goal: 球门; piñata: 彩罐; running shirt: 背心
 """
 
 OBJECTS = """
@@ -166,7 +166,7 @@ package: 包裹, 纸箱, 快递; calendar: 日历; bookmark: 书签; file folder
 chart increasing: 上涨曲线; bar chart: 柱状图, 条形图; briefcase: 公文包
 wastebasket: 垃圾桶, 废纸篓; abacus: 算盘; money bag: 钱袋; coin: 硬币, 金币
 banknote: 钞票, 纸币, 钱; credit card: 信用卡, 银行卡; gem stone: 宝石, 钻石; crown: 皇冠, 王冠
-ring: 戒指, 钻戒, 指环, 圆环, 环, 环形; lipstick: 口红, 唇膏; purse: 钱包; handbag: 手提包, 包包
+engagement ring: 戒指, 钻戒, 指环; lipstick: 口红, 唇膏; purse: 钱包; handbag: 手提包, 包包
 backpack: 书包, 背包, 双肩包; shopping bags: 购物袋; shopping cart: 购物车; glasses: 眼镜, 副眼镜
 sunglasses: 墨镜, 太阳镜, 太阳眼镜; necktie: 领带; t-shirt: t恤, 衬衫, t恤衫; jeans: 牛仔裤, 裤子
 dress: 裙子, 连衣裙; coat: 外套, 大衣, 夹克; scarf: 围巾; gloves: 手套; socks: 袜子
@@ -214,14 +214,14 @@ red heart: 红心, 爱心, 心, 红色的心, 红色爱心; green heart: 绿心,
 yellow heart: 黄心, 黄色的心, 黄色爱心; broken heart: 心碎, 破碎的心, 碎心
 orange heart: 橙心, 橙色的心; black heart: 黑心, 黑色的心; white heart: 白心, 白色的心
 pink heart: 粉色的心, 粉色爱心, 粉心, 粉红色的心; heart with arrow: 一箭穿心; love letter: 情书
-kiss mark: 唇印; collision: 爆炸; speech bubble: 对话框, 气泡框, 对话气泡
+kiss mark: 唇印; explosion: 爆炸; speech bubble: 对话框, 气泡框, 对话气泡
 thought balloon: 思考气泡; monkey face: 猴脸; cat face: 猫脸, 猫头; dog face: 狗脸, 狗头
 baby angel: 天使, 小天使; man with crown: 国王; woman with crown: 女王, 王后
 """
 
 SHAPES = """
 circle: 圆, 圆形, 圆圈, 圆点, 圆球, 圆盘; square: 方块, 正方形, 方形, 四方形
-triangle: 三角形, 三角; cross: 叉, 叉叉, 十字, 十字形, 十字架; heart: 心形, 爱心形状; diamond: 菱形
+triangle: 三角形, 三角; ring: 圆环, 环, 环形; cross: 叉, 叉叉, 十字, 十字形, 十字架; heart: 心形, 爱心形状; diamond: 菱形
 hexagon: 六边形, 六角形; crescent: 月牙形, 新月形
 """
 
