@@ -24,6 +24,7 @@ FUNCTION = words(
     zero one two three four five six seven eight nine ten eleven twelve dozen pair couple several
     many few more most less least lots much couple single double another other same different
     first second third last group bunch row set kind type sort number piece bit part
+    end ends shape shapes shaped form pile heap stack way line lines size kinds thing things time
     """
 )
 QUALITIES = words(
@@ -45,8 +46,8 @@ QUALITIES = words(
     ceramic rubber young baby adult male female strong weak fast slow quick lazy high low heavy
     real fake magic magical mystical ancient medieval futuristic cyberpunk cinematic isolated wild
     male female light-skinned dark-skinned medium-skinned medium-light medium-dark skinned skin
-    american english french german italian spanish chinese japanese korean indian african european
-    classic famous strange weird unusual favorite special christmas halloween birthday
+    medium american english french german italian spanish chinese japanese korean indian african european
+    hair haired veil beard turban mrs mr classic famous strange weird unusual favorite special christmas halloween birthday
     """
 )
 ACTIONS = words(

@@ -3,12 +3,12 @@
 import gzip
 import json
 import re
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from open_imagen.errors import DataError
+from open_imagen.world import Reading
 from open_imagen.worlds.things import chinese
 from open_imagen.worlds.things.chinese_phrases import QUOTED, Lexicon
 from open_imagen.worlds.things.english_words import OTHERS
@@ -18,17 +18,6 @@ from open_imagen.worlds.things.other_languages import TOKEN, Language, covered, 
 
 FILE = Path(__file__).parent / "data" / "glossary.json.gz"
 SHAPES = words("circle square triangle star ring cross heart diamond hexagon crescent")
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a prompt became."""
-
-    prompt: str
-    """English; the prompt itself where there is nothing to translate."""
-    language: str = "en"
-    unknown: tuple[str, ...] = ()
-    """Words of the other language that the glossary does not know."""
 
 
 class Glossary:
