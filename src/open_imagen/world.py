@@ -40,6 +40,14 @@ WORLDS: Registry[Callable[[], World]] = Registry("world")
 """Filled by the module ``world`` of each world's package when it is asked for."""
 
 
+def is_world(name: str) -> bool:
+    """Whether this version has a world of that name."""
+    if not name.isidentifier() or find_spec(PLACE) is None:
+        return False
+    package = f"{PLACE}.{name}"
+    return find_spec(package) is not None and find_spec(f"{package}.world") is not None
+
+
 @cache
 def open_world(name: str) -> World:
     """A world by name.
@@ -47,11 +55,6 @@ def open_world(name: str) -> World:
     Raises:
         UnknownName: this version has no such world.
     """
-    module = f"{PLACE}.{name}.world"
-    if name.isidentifier() and find_spec(PLACE) and _exists(f"{PLACE}.{name}"):
-        import_module(module)
+    if is_world(name):
+        import_module(f"{PLACE}.{name}.world")
     return WORLDS[name]()
-
-
-def _exists(package: str) -> bool:
-    return find_spec(package) is not None and find_spec(f"{package}.world") is not None

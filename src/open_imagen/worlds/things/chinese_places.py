@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from open_imagen.worlds.things.chinese_phrases import Phrases
+from open_imagen.worlds.things.chinese_phrases import MEASURES, Phrases
 from open_imagen.worlds.things.grammar import words
 from open_imagen.worlds.things.phrases import listed, say
 
@@ -40,6 +40,8 @@ CORNERS = {
 }
 CORNER = "(?:左上|右上|左下|右下)(?:角|方|边)?|正?中(?:间|央|心)|最?(?:顶|底)(?:部|端)"
 LIST = rf"{P}(?:(?:[,、]|和|与|跟|以及|还有|同|再加|加上|加|外加)+{P})*"
+COUNTED = re.compile(rf"(?:[一二两三四五六七八九十几]|\d+)[{MEASURES}]")
+"""A number that counts something unknown."""
 WITH = words("戴着 拿着 带着 抱着 穿着 举着 有 和 跟 与 戴 拿 抱 穿 捧着 含着 叼着 背着 带有 带 吃")
 """Verbs that the English "with" says."""
 SILENT = re.compile(
@@ -93,8 +95,8 @@ class Clause:
     def pass_over(self, text: str) -> None:
         """Note the words of a text that nothing is known of."""
         for part in re.split(f"[{P[1:-1]}{M[1:-1]},、。;]", text):
-            word = SILENT.sub("", part)
-            if word and HAN.search(word):
+            part = COUNTED.sub("", part)
+            if HAN.search(SILENT.sub("", part)):
                 self.unknown.append(part.strip("的了着是在有一个和"))
 
 

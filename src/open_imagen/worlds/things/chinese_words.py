@@ -125,7 +125,8 @@ balloon: 热气球, 气球; wrapped gift: 礼物, 礼品, 礼盒, 礼物盒, 生
 jack-o-lantern: 南瓜灯, 万圣节南瓜; fireworks: 烟花, 烟火, 焰火; firecracker: 鞭炮, 爆竹
 red envelope: 红包; ribbon: 蝴蝶结, 丝带; party popper: 礼花, 派对礼花, 彩带; soccer ball: 足球
 basketball: 篮球; volleyball: 排球; baseball: 棒球; tennis racket and ball: 网球, 网球拍
-ping pong paddle: 乒乓球, 乒乓球拍; badminton racket: 羽毛球, 羽毛球拍; american football: 橄榄球, 美式橄榄球
+ping pong paddle: 乒乓球, 乒乓球拍; badminton racket: 羽毛球, 羽毛球拍
+american football: 橄榄球, 美式橄榄球
 bowling ball and pins: 保龄球; pool 8 ball: 台球, 桌球; boxing glove: 拳击手套; trophy: 奖杯
 medal: 金牌, 银牌, 铜牌, 奖牌, 奖章
 bullseye: 靶子, 靶心, 飞镖靶; kite: 风筝; yo-yo: 悠悠球, 溜溜球
@@ -221,7 +222,8 @@ baby angel: 天使, 小天使; man with crown: 国王; woman with crown: 女王,
 
 SHAPES = """
 circle: 圆, 圆形, 圆圈, 圆点, 圆球, 圆盘; square: 方块, 正方形, 方形, 四方形
-triangle: 三角形, 三角; ring: 圆环, 环, 环形; cross: 叉, 叉叉, 十字, 十字形, 十字架; heart: 心形, 爱心形状; diamond: 菱形
+triangle: 三角形, 三角; ring: 圆环, 环, 环形; cross: 叉, 叉叉, 十字, 十字形, 十字架
+heart: 心形, 爱心形状; diamond: 菱形
 hexagon: 六边形, 六角形; crescent: 月牙形, 新月形
 """
 

@@ -46,8 +46,9 @@ QUALITIES = words(
     ceramic rubber young baby adult male female strong weak fast slow quick lazy high low heavy
     real fake magic magical mystical ancient medieval futuristic cyberpunk cinematic isolated wild
     male female light-skinned dark-skinned medium-skinned medium-light medium-dark skinned skin
-    medium american english french german italian spanish chinese japanese korean indian african european
-    hair haired veil beard turban mrs mr classic famous strange weird unusual favorite special christmas halloween birthday
+    medium american english french german italian spanish chinese japanese korean indian african
+    european hair haired veil beard turban mrs mr classic famous strange weird unusual favorite
+    special christmas halloween birthday
     """
 )
 ACTIONS = words(

@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import unicodedata
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from open_imagen.worlds.things import chinese
 from open_imagen.worlds.things.chinese_phrases import QUOTED, Lexicon
 from open_imagen.worlds.things.english_words import OTHERS
 from open_imagen.worlds.things.grammar import plural, plural_word, words
-from open_imagen.worlds.things.language_words import ORDER
+from open_imagen.worlds.things.language_words import ORDER, SCRIPTS
 from open_imagen.worlds.things.other_languages import TOKEN, Language, covered, english, is_word
 
+MOST_LETTERS = 600
+"""Of a prompt that is translated: encoders read about a hundred words."""
 FILE = Path(__file__).parent / "data" / "glossary.json.gz"
 SHAPES = words("circle square triangle star ring cross heart diamond hexagon crescent")
 
@@ -79,7 +82,9 @@ class Glossary:
         return Lexicon(tables, self.english_names, people)
 
     def read(self, prompt: str) -> Reading:
-        """The English of a prompt. Text in quotes is never translated."""
+        """The English of a prompt. Text in quotes is never translated; nor is a whole essay."""
+        if len(prompt) > MOST_LETTERS:
+            return Reading(prompt)
         if chinese.is_chinese(prompt):
             found = chinese.read(prompt, self.chinese)
             return Reading(found.prompt or prompt, "zh", found.unknown)
@@ -106,8 +111,9 @@ class Glossary:
             return None
         most: float = sum(map(len, known))
         best = None
+        scripts = {unicodedata.name(one, "").split()[0] for one in set(text) if one.isalpha()}
         for code in ORDER:
-            if code not in self.names:
+            if code not in self.names or not scripts & set(SCRIPTS.get(code, "LATIN").split()):
                 continue
             language = self.language(code)
             parts = language.parts(text)

@@ -8,9 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from open_imagen.errors import DataError
 from open_imagen.storage import atomic
+from open_imagen.text.encoders import load_encoder
+from open_imagen.types import TextEncoder
+from open_imagen.worlds.things import hints
 from open_imagen.worlds.things.captions import PEOPLE
+from open_imagen.worlds.things.glossary import Glossary
+from open_imagen.worlds.things.hints import embed
 from open_imagen.worlds.things.more_names import MORE_NAMES
 from open_imagen.worlds.things.names import Thing, Variant, normal_code, read_names
 
@@ -127,5 +134,12 @@ def write(art: Path, path: Path = FILE) -> int:
     return len(data)
 
 
+def write_known_words(encoder: TextEncoder) -> None:
+    """Write the embeddings of all labels, by which hints find the nearest."""
+    labels = sorted(Glossary.open().english)
+    hints.write_table(hints.FILE, hints.table_key(encoder.name, labels), embed(labels, encoder))
+
+
 if __name__ == "__main__":
     print(write(Path(sys.argv[1])), "bytes")
+    write_known_words(load_encoder("minilm-l6", torch.device("cpu")))

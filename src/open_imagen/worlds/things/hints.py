@@ -4,12 +4,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from open_imagen.errors import CheckpointError
+from open_imagen.errors import CheckpointError, OutputError
 from open_imagen.storage import cache_directory, load_tensors, save_tensors
 from open_imagen.types import TextEncoder
 from open_imagen.worlds.things import chinese
@@ -20,9 +22,16 @@ from open_imagen.worlds.things.grammar import head, plural, plural_word
 WORD = re.compile(r"[a-zA-Z\u00c0-\u024f0-9]+(?:['-][a-zA-Z0-9]+)*|[^\w\s]")
 MOST_WORDS = 6
 """Of a name."""
+MOST_REPEATED = 80
+"""Letters of a prompt that a hint repeats."""
 NEAREST = 3
 """How many known words a hint names."""
+MOST_UNKNOWN = 5
 BATCH = 64
+FILE = Path(__file__).parent / "data" / "known-words.safetensors"
+"""Embeddings of all labels by the encoder of the shipped model."""
+SCALE = 400.0
+"""What the parts of a unit vector are multiplied by before they are rounded to 8 bits."""
 ENDS = ("ly", "ing", "ed", "ous", "ful", "less", "able")
 """Of words that are mostly no nouns."""
 
@@ -106,7 +115,7 @@ class Hints:
         reading = self.glossary.read(prompt)
         if reading.language != "en":
             if not self.known_words(reading.prompt):
-                return f"The model knows nothing in {prompt!r}."
+                return f"The model knows nothing in {shortened(prompt)!r}."
             if reading.unknown:
                 return f"The model does not know: {', '.join(reading.unknown)}."
             return None
@@ -114,19 +123,16 @@ class Hints:
         signed = plain != prompt
         if not signed and not self.known_words(plain):
             said = " ".join(w for w in _words(plain) if w not in FUNCTION | ACTIONS) or plain
-            return f"The model knows nothing in {prompt!r}: nearest known words: " + self._list(
-                [said], encoder
-            )
-        unknown = self.unknown_nouns(plain)
+            near = self._list([said], encoder)
+            return f"The model knows nothing in {shortened(prompt)!r}: nearest known words: {near}."
+        unknown = self.unknown_nouns(plain)[:MOST_UNKNOWN]
         if not unknown:
             return None
-        words = ", ".join(map(repr, unknown))
-        return f"The model does not know {words}: nearest known words: " + self._list(
-            unknown, encoder
-        )
+        words, near = ", ".join(map(repr, unknown)), self._list(unknown, encoder)
+        return f"The model does not know {words}: nearest known words: {near}."
 
     def _list(self, texts: Sequence[str], encoder: TextEncoder) -> str:
-        return ", ".join(self.nearest(texts, encoder)) + "."
+        return ", ".join(self.nearest(texts, encoder))
 
     def nearest(self, texts: Sequence[str], encoder: TextEncoder) -> list[str]:
         """The labels whose embeddings are nearest to those of some texts, by cosine."""
@@ -136,20 +142,41 @@ class Hints:
         return list(dict.fromkeys(labels[k] for k in ranks))[:NEAREST]
 
     def _table(self, labels: Sequence[str], encoder: TextEncoder) -> Tensor:
-        """Embeddings of all labels, computed once and kept in the user's cache folder."""
+        """Embeddings of all labels: those of the package, or computed once and kept on disk."""
         if encoder.name not in self._vectors:
-            key = hashlib.sha256(json.dumps([encoder.name, *labels]).encode()).hexdigest()[:16]
-            path = cache_directory() / "known-words" / f"{key}.safetensors"
-            try:
-                table = load_tensors(path)["table"]
-            except (CheckpointError, OSError, KeyError):
+            key = table_key(encoder.name, labels)
+            kept = cache_directory() / "known-words" / f"{key}.safetensors"
+            table = read_table(FILE, key)
+            if table is None:
+                table = read_table(kept, key)
+            if table is None:
                 table = embed(labels, encoder)
-                try:
-                    save_tensors(path, {"table": table})
-                except OSError:
-                    pass  # a machine without a cache folder computes it again
+                with suppress(OutputError):  # without a cache folder it is computed again
+                    write_table(kept, key, table)
             self._vectors[encoder.name] = table
         return self._vectors[encoder.name]
+
+
+def table_key(encoder: str, labels: Sequence[str]) -> str:
+    """What a table of embeddings is known by."""
+    return hashlib.sha256(json.dumps([encoder, *labels]).encode()).hexdigest()[:16]
+
+
+def write_table(path: Path, key: str, table: Tensor) -> None:
+    """Write embeddings in 8 bits.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    save_tensors(path, {key: (table * SCALE).round().clamp(-127, 127).to(torch.int8)})
+
+
+def read_table(path: Path, key: str) -> Tensor | None:
+    """The embeddings that a file keeps under a key; None if it is not there or has others."""
+    try:
+        return load_tensors(path)[key].float() / SCALE
+    except (CheckpointError, OSError, KeyError):
+        return None
 
 
 def embed(texts: Sequence[str], encoder: TextEncoder) -> Tensor:
@@ -164,6 +191,16 @@ def embed(texts: Sequence[str], encoder: TextEncoder) -> Tensor:
             rows.append(torch.nn.functional.normalize(mean, dim=-1).cpu())
     table = torch.cat(rows)
     return table[torch.tensor(order).argsort()]
+
+
+def shortened(prompt: str) -> str:
+    """A prompt as messages repeat it.
+
+    >>> shortened("a cat")
+    'a cat'
+    """
+    text = " ".join(prompt.split())
+    return text if len(text) <= MOST_REPEATED else f"{text[: MOST_REPEATED - 3]}..."
 
 
 def _words(prompt: str) -> list[str]:

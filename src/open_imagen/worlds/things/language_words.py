@@ -139,6 +139,15 @@ vi: nền
 """
 UNSPACED = frozenset({"ja", "ko", "th"})
 """Languages that are matched letter by letter: words are not, or not wholly, set apart."""
+SCRIPTS = {
+    **dict.fromkeys(("ru", "uk"), "CYRILLIC"),
+    "ja": "CJK HIRAGANA KATAKANA",
+    "ko": "HANGUL",
+    "th": "THAI",
+    "hi": "DEVANAGARI",
+    "bn": "BENGALI",
+}
+"""What the names of a language's letters begin with; LATIN for the others."""
 INFLECTED = frozenset({"ru", "uk", "pl", "lt", "fi", "et", "hu"})
 """Languages whose nouns change their ends by case."""
 ORDER = (
