@@ -111,7 +111,7 @@ class Glossary:
             return None
         most: float = sum(map(len, known))
         best = None
-        scripts = {unicodedata.name(one, "").split()[0] for one in set(text) if one.isalpha()}
+        scripts = {(unicodedata.name(one, "") or "?").split()[0] for one in set(text) if one.isalpha()}
         for code in ORDER:
             if code not in self.names or not scripts & set(SCRIPTS.get(code, "LATIN").split()):
                 continue
