@@ -82,7 +82,7 @@ WRITE = (
 )
 AFTER = "(?:这[个几两]个?)?(?:字样|文字|大字|单词|英文|字|词)?"
 SIGNS = (
-    rf"(?:{WRITE})?({Q}){AFTER}的?{SIGN}",
+    rf"(?:{WRITE})?({Q}){AFTER}的?((?:{COLOR}的?|[大小])*){SIGN}",
     rf"{SIGN}(?:上面|上|的|,)*{WRITE}({Q}){AFTER}",
     rf"(?:{WRITE}|文字|单词)({Q}){AFTER}",
     rf"({Q}){AFTER}",
@@ -92,7 +92,8 @@ UNQUOTED = (
     rf"(?:写着|写有|写了|写上)[:]?([^的,:。{chr(QUOTED)}-\ue0ff]{{1,12}})(?=的?{SIGN}|$|,)",
 )
 
-HOLDING = "[戴拿带抱穿举捧叼背]"
+DOING = "(?:[戴拿带抱穿举捧叼背骑弹踢玩吃喝看追拉吹打推开牵扛提顶含]|骑着|追赶|正在[吃玩看])"
+"""What somebody does with a thing, in a clause before them."""
 
 
 class Chinese(NamedTuple):
@@ -167,7 +168,7 @@ def _signs(text: str, quotes: list[str]) -> tuple[str, dict[str, str]]:
             said = quotes[ord(match[1]) - QUOTED]
             mark = chr(SIGNED + len(signs))
             signs[mark] = f'"{said}"'
-            return mark
+            return "".join(match.groups()[1:]) + mark
 
         text = re.sub(pattern, sign, text)
     return text, signs
@@ -211,6 +212,8 @@ def _merge(phrases: Phrases) -> None:
     def colored(match: re.Match[str]) -> str:
         extra = phrases.of(match[2])
         phrase = phrases.of(match[1])
+        if len(phrases.named) > 1:  # "a cat, a dog, these two"
+            extra = extra._replace(number=1)
         given = {key: v for key, v in extra._asdict().items() if v != getattr(Phrase(""), key)}
         return phrases.add(phrase._replace(**given))
 
@@ -236,7 +239,7 @@ def _merge(phrases: Phrases) -> None:
     text = re.sub(
         rf"({M}|[一1][{MEASURES}])((?:(?!{P})[^,、]){{0,4}}{P}[^,、]{{0,4}}?的)({P})", counted, text
     )
-    text = re.sub(rf"({HOLDING})着?了?({P})的({P})", r"\3\1着\2", text)
+    text = re.sub(rf"({DOING})[着了]?({P})的({P})", r"\3\1着\2", text)
     text = re.sub(rf"({P})[,、]+(?:在)?({P})(?=的?{SIDE})", again, text)
     while (shorter := re.sub(rf"{P}的(?={P})", "", text)) != text:
         text = shorter

@@ -64,6 +64,8 @@ FILLER = re.compile(
     r"|美味的?|好吃的?|香喷喷的?|开心的?|快乐的?|高兴的?|普通的?|简单的?|新鲜的?|胖胖的?|圆圆的?"
     r"|圆滚滚的?|毛茸茸的?|萌萌的?|呆萌的?|帅气的?|酷酷的?|的"
 )
+SUFFIX = re.compile("宝宝|们|先生|小姐|叔叔|阿姨")
+"""What may follow a name and changes nothing."""
 GENDERS = {"男": "man", "女": "woman"}
 TONES = {"浅": "light", "较浅": "light", "深": "dark", "较深": "dark", "中等": "medium"}
 NEVER = words(
@@ -223,7 +225,11 @@ class Phrases:
         return name if len(name) > 2 or (len(name) == 2 and name[0] in "束杯") else ""
 
     def _named(self, found: Phrase, place: int, name: str) -> tuple[int, Phrase]:
-        return place + len(name), found._replace(name=self.lexicon.names[name])
+        end = place + len(name)
+        after = SUFFIX.match(self._source, end)
+        if after:
+            end = after.end()
+        return end, found._replace(name=self.lexicon.names[name])
 
     def _modified(self, found: Phrase, match: re.Match[str]) -> Phrase:
         values = {key: value for key, value in match.groupdict().items() if value}

@@ -14,7 +14,7 @@ LEFT = "左(?:[上下]方|手边|边儿|边|侧|面|方|半边)?"
 RIGHT = "右(?:[上下]方|手边|边儿|边|侧|面|方|半边)?"
 ABOVE = "正?(?:头顶上?|顶上|顶部|上(?:面|方|边|头|端|空)?)"
 BELOW = "正?(?:底下|底部|脚下|脚边|下(?:面|方|边|头|端)?)"
-SIDE = rf"(?:{LEFT}|{RIGHT}|{ABOVE}|{BELOW})(?:位置|处)?"
+SIDE = rf"最?(?:{LEFT}|{RIGHT}|{ABOVE}|{BELOW})(?:位置|处)?"
 BESIDE = "(?:旁边|旁|边上|身边|身旁|附近|隔壁|一旁|一边|前面|前方|面前|后面|后方|身后|背后)"
 BE = (
     "(?:就|还|也|则|分别|,|:)*(?:是|有着|有|画着|画上|画|加上|加"
@@ -42,7 +42,10 @@ CORNER = "(?:左上|右上|左下|右下)(?:角|方|边)?|正?中(?:间|央|心)
 LIST = rf"{P}(?:(?:[,、]|和|与|跟|以及|还有|同|再加|加上|加|外加)+{P})*"
 COUNTED = re.compile(rf"(?:[一二两三四五六七八九十几]|\d+)[{MEASURES}]")
 """A number that counts something unknown."""
-WITH = words("戴着 拿着 带着 抱着 穿着 举着 有 和 跟 与 戴 拿 抱 穿 捧着 含着 叼着 背着 带有 带 吃")
+WITH = words(
+    "戴着 拿着 带着 抱着 穿着 举着 有 和 跟 与 戴 拿 抱 穿 捧着 含着 叼着 背着 带有 带 吃 骑着 弹着 踢着"
+    " 玩着 吃着 喝着 看着 追着 拉着 吹着 打着 推着 开着 牵着 扛着 提着 顶着 骑 弹 踢 玩 喝 追"
+)
 """Verbs that the English "with" says."""
 SILENT = re.compile(
     r"[,、。:;.!?()~\s的和与跟有是在了着里一上下以及还同、再另外加个]|分别|一起|并排|旁边|左右|各|而且|然后"
@@ -103,7 +106,7 @@ class Clause:
 def side_of(text: str) -> tuple[str, str]:
     """The relation and the end of the picture that a word of place means."""
     for pattern, relation, end in SIDES:
-        if pattern.fullmatch(text.removesuffix("位置").removesuffix("处")):
+        if pattern.fullmatch(text.removeprefix("最").removesuffix("位置").removesuffix("处")):
             return relation, end
     raise ValueError(text)
 
@@ -160,7 +163,7 @@ def _row(clause: Clause, match: re.Match[str]) -> str:
 _A, _B, _D, _E = f"(?P<a>{LIST})", f"(?P<b>{LIST})", f"(?P<d>{SIDE})", f"(?P<e>{SIDE})"
 _ONE = f"(?P<b>{P})"
 _JOIN = r"(?:[,、]|和|而且|而|还有|然后|且|并且)*"
-_TAIL = "(?:的?(?:位置|地方|那里))?"
+_TAIL = "(?:的?(?:位置|地方|那里)|[飞跑走游站坐睡跳趴][着来]?)?"
 RELATIONS: tuple[tuple[re.Pattern[str], Callable[[Clause, re.Match[str]], str]], ...] = tuple(
     (re.compile(pattern), tell)
     for pattern, tell in (
@@ -180,7 +183,7 @@ RELATIONS: tuple[tuple[re.Pattern[str], Callable[[Clause, re.Match[str]], str]],
         (rf"^{_ONE}(?:的)?{_D}[,、]?{_A}$", _related("a", "b", "d")),
         (rf"{_A}{AT}{_ONE}的?{BESIDE}", _next_to),
         (rf"(?:{AT})?{_ONE}的?{BESIDE}(?:的|{BE}){_A}", _next_to),
-        (rf"{_ONE}[,、]+{IT}?{BESIDE}(?:的|{BE}){_A}", _next_to),
+        (rf"{_ONE}[,、]+(?:{IT})?{BESIDE}(?:的|{BE}){_A}", _next_to),
         (rf"{_A}(?:紧?挨着|紧?靠着|紧?贴着|靠近){_ONE}", _next_to),
         (rf"{_A}{AT}{FRAME}(?P<d>{CORNER})", _corner),
         (rf"(?:{AT})?{FRAME}(?P<d>{CORNER})的?{BE}{_A}", _corner),

@@ -161,7 +161,7 @@ mirror: 镜子; key: 钥匙; old key: 老钥匙, 旧钥匙, 古老的钥匙; clo
 bell: 铃铛, 铃; book: 书, 书本, 本书; books: 一摞书, 摞书, 堆书
 open book: 翻开的书, 打开的书, 打开的书本; notebook: 笔记本, 本子; newspaper: 报纸; pencil: 铅笔
 pen: 笔, 圆珠笔; fountain pen: 钢笔; crayon: 蜡笔; paintbrush: 画笔, 毛笔, 刷子
-straight ruler: 尺子, 直尺; triangular ruler: 三角尺; scissors: 剪刀, 把剪刀; paperclip: 回形针
+straight ruler: 尺, 尺子, 直尺; triangular ruler: 三角尺; scissors: 剪刀, 把剪刀; paperclip: 回形针
 pushpin: 图钉; envelope: 信封, 信, 信件; mailbox: 信箱, 邮箱; postbox: 邮筒
 package: 包裹, 纸箱, 快递; calendar: 日历; bookmark: 书签; file folder: 文件夹
 chart increasing: 上涨曲线; bar chart: 柱状图, 条形图; briefcase: 公文包
