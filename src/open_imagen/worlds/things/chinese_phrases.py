@@ -34,7 +34,7 @@ STYLES = {
     "flat": "扁平化 扁平插画 扁平 平面",
     "3d": "3d立体 立体3d 3d 三维 立体",
     "shiny": "有光泽 光泽感 光泽 亮面 亮光 闪亮亮 亮晶晶 亮闪闪 光滑 渐变",
-    "old": "旧版本 旧版 老版本 老版 旧式 老式 复古 怀旧 旧",
+    "old": "老款 旧款 旧版本 旧版 老版本 老版 旧式 老式 复古 怀旧 旧",
     "drawn": "手绘 手画 绘画 卡通 插画 素描",
 }
 STYLE_OF = {word: style for style, words in STYLES.items() for word in words.split()}
@@ -47,11 +47,12 @@ MEASURES = (
     "个只条匹头口峰张辆架艘朵棵颗枝支根块片杯碗瓶盘份本台部座栋幢家间顶件位名套面扇盏盒包袋"
     "罐滴轮枚幅道阵株把副串束粒具节列尊尾门管柄捆款种艇锅桶壶勺扎摞"
 )
+COUNT = r"(?:[一二三四五六七八九]?十[一二三四五六七八九]?|一百|[一二两三四五六七八九]|\d+)"
 NUMBER = re.compile(
     rf"(?P<some>几|许多|很多|好多|好几|一些|若干|数|一群|一堆|成群)[{MEASURES}群堆]?的?"
     rf"|(?P<pair>[一两1])(?:双|对)"
-    rf"|(?P<number>[一二两三四五六七八九十]|\d+)(?P<measure>[{MEASURES}])"
-    rf"|(?P<alone>俩|仨|[一二两三四五六七八九十]|\d+(?!d))"
+    rf"|(?P<number>{COUNT})(?P<measure>[{MEASURES}])"
+    rf"|(?P<alone>俩|仨|{COUNT}(?!d))"
 )
 MODIFIER = re.compile(
     rf"(?P<color>{COLOR})的?"
@@ -198,7 +199,7 @@ class Phrases:
             modifier = match or MODIFIER.match(text, place)
             if match and match["measure"]:
                 inner = self._counted_name(match)
-                if match.end() - 1 + len(inner) >= place + max(len(name), 2):
+                if inner and match.end() - 1 + len(inner) >= place + len(name):
                     return self._named(self._modified(found, match), match.end() - 1, inner)
             if name and (modifier is None or len(name) >= modifier.end() - place):
                 return self._named(found, place, name)
@@ -245,5 +246,20 @@ class Phrases:
             return found._replace(number=SEVERAL)
         if "pair" in values:
             return found._replace(number=2)
-        number = values.get("number") or values.get("alone") or "1"
-        return found._replace(number=DIGITS.get(number) or int(number) or 1)
+        return found._replace(number=number_of(values.get("number") or values.get("alone") or "1"))
+
+
+def number_of(text: str) -> int:
+    """A number in digits or in Chinese, up to a hundred.
+
+    >>> number_of("十二"), number_of("两"), number_of("30")
+    (12, 2, 30)
+    """
+    if text.isdecimal():
+        return int(text) or 1
+    if text == "一百":
+        return 100
+    tens, ten, ones = text.rpartition("十")
+    if not ten:
+        return DIGITS[text]
+    return 10 * DIGITS.get(tens, 1) + DIGITS.get(ones, 0)

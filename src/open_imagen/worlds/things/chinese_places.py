@@ -43,8 +43,9 @@ LIST = rf"{P}(?:(?:[,、]|和|与|跟|以及|还有|同|再加|加上|加|外加
 COUNTED = re.compile(rf"(?:[一二两三四五六七八九十几]|\d+)[{MEASURES}]")
 """A number that counts something unknown."""
 WITH = words(
-    "戴着 拿着 带着 抱着 穿着 举着 有 和 跟 与 戴 拿 抱 穿 捧着 含着 叼着 背着 带有 带 吃 骑着 弹着 踢着"
-    " 玩着 吃着 喝着 看着 追着 拉着 吹着 打着 推着 开着 牵着 扛着 提着 顶着 骑 弹 踢 玩 喝 追"
+    "戴着 拿着 带着 抱着 穿着 举着 有 和 跟 与 戴 拿 抱 穿 捧着 含着 叼着 背着 带有 带 吃"
+    " 骑着 弹着 踢着 玩着 吃着 喝着 看着 追着 拉着 吹着 打着 推着 开着 牵着 扛着 提着 顶着"
+    " 骑 弹 踢 玩 喝 追"
 )
 """Verbs that the English "with" says."""
 SILENT = re.compile(
@@ -186,7 +187,7 @@ RELATIONS: tuple[tuple[re.Pattern[str], Callable[[Clause, re.Match[str]], str]],
         (rf"{_ONE}[,、]+(?:{IT})?{BESIDE}(?:的|{BE}){_A}", _next_to),
         (rf"{_A}(?:紧?挨着|紧?靠着|紧?贴着|靠近){_ONE}", _next_to),
         (rf"{_A}{AT}{FRAME}(?P<d>{CORNER})", _corner),
-        (rf"(?:{AT})?{FRAME}(?P<d>{CORNER})的?{BE}{_A}", _corner),
+        (rf"(?<!{P})(?<!{P}的)(?:{AT})?{FRAME}(?P<d>{CORNER})的?{BE}{_A}", _corner),
         (rf"{_A}{AT}{FRAME}{_D}$", _end),
         (rf"^(?:{AT})?{FRAME}{_D}的?{BE}{_A}", _end),
     )

@@ -28,7 +28,7 @@ mosquito: 蚊子; cricket: 蟋蟀, 蛐蛐, 蚂蚱; cockroach: 蟑螂, 小强; sp
 spider web: 蜘蛛网, 蛛网; scorpion: 蝎子; worm: 蚯蚓, 虫, 蠕虫; microbe: 细菌, 病毒; feather: 羽毛
 paw prints: 爪印, 脚爪印, 猫爪印; tree: 树; deciduous tree: 绿树; evergreen tree: 松树, 杉树
 palm tree: 棕榈树, 椰子树, 椰树; cactus: 仙人掌, 仙人球; blossom: 花, 花朵, 鲜花, 花儿, 蒲公英
-rose: 玫瑰, 玫瑰花, 月季; tulip: 郁金香; sunflower: 向日葵, 太阳花; cherry blossom: 樱花
+rose: 玫瑰, 玫瑰花, 月季; tulip: 郁金香; sunflower: 向日葵, 太阳花; cherry blossom: 樱花树, 樱花
 lotus: 莲花, 荷花; hibiscus: 芙蓉, 木槿; bouquet: 花束, 一束花, 捧花, 束花, 束鲜花
 potted plant: 盆栽, 盆景, 盆花, 绿植; seedling: 幼苗, 小苗, 树苗, 嫩芽, 小芽; maple leaf: 枫叶
 fallen leaf: 落叶; leaf fluttering in wind: 叶子, 树叶, 绿叶; herb: 药草, 香草, 小草, 草
@@ -192,7 +192,8 @@ film frames: 胶卷, 胶片; clapper board: 场记板
 PEOPLE = """
 baby: 婴儿, 宝宝, 小宝宝, 小婴儿, 小宝贝; child: 小孩, 孩子, 儿童, 小朋友
 boy: 男孩, 小男孩, 男孩子, 小伙子; girl: 女孩, 小女孩, 女孩子, 小姑娘, 姑娘; person: 人, 人物
-man: 男人, 男士, 男子; woman: 女人, 女士, 女子; older person: 老人, 老年人
+man: 爸爸, 爸, 叔叔, 男人, 男士, 男子; woman: 妈妈, 妈, 阿姨, 女人, 女士, 女子
+older person: 老人, 老年人
 older man: 老爷爷, 爷爷; older woman: 老奶奶, 奶奶; health worker: 医生, 大夫, 护士
 teacher: 老师, 教师; student: 学生, 小学生, 大学生; police officer: 警察, 警官
 firefighter: 消防员; cook: 厨师, 大厨; farmer: 农民, 农夫; scientist: 科学家; artist: 画家, 艺术家

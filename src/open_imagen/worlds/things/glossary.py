@@ -19,6 +19,8 @@ from open_imagen.worlds.things.other_languages import TOKEN, Language, covered, 
 
 MOST_LETTERS = 600
 """Of a prompt that is translated: encoders read about a hundred words."""
+PRIVATE = re.compile("[\ue000-\uf8ff]")
+"""Characters that stand for quotes and phrases while a prompt is read."""
 FILE = Path(__file__).parent / "data" / "glossary.json.gz"
 SHAPES = words("circle square triangle star ring cross heart diamond hexagon crescent")
 
@@ -85,8 +87,9 @@ class Glossary:
         """The English of a prompt. Text in quotes is never translated; nor is a whole essay."""
         if len(prompt) > MOST_LETTERS:
             return Reading(prompt)
-        if chinese.is_chinese(prompt):
-            found = chinese.read(prompt, self.chinese)
+        plain = PRIVATE.sub("", prompt)
+        if chinese.is_chinese(plain):
+            found = chinese.read(plain, self.chinese)
             return Reading(found.prompt or prompt, "zh", found.unknown)
         quotes: list[str] = []
 
@@ -94,7 +97,7 @@ class Glossary:
             quotes.append(match[0])
             return f" {chr(QUOTED + len(quotes) - 1)} "
 
-        text = chinese.QUOTES.sub(hide, prompt).lower().replace("\u2019", "'")
+        text = chinese.QUOTES.sub(hide, plain).lower().replace("\u2019", "'")
         reading = self._in_other_language(text)
         if reading is None:
             return Reading(prompt)
@@ -111,7 +114,9 @@ class Glossary:
             return None
         most: float = sum(map(len, known))
         best = None
-        scripts = {(unicodedata.name(one, "") or "?").split()[0] for one in set(text) if one.isalpha()}
+        scripts = {
+            (unicodedata.name(one, "") or "?").split()[0] for one in set(text) if one.isalpha()
+        }
         for code in ORDER:
             if code not in self.names or not scripts & set(SCRIPTS.get(code, "LATIN").split()):
                 continue
