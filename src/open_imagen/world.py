@@ -44,8 +44,10 @@ def is_world(name: str) -> bool:
     """Whether this version has a world of that name."""
     if not name.isidentifier() or find_spec(PLACE) is None:
         return False
-    package = f"{PLACE}.{name}"
-    return find_spec(package) is not None and find_spec(f"{package}.world") is not None
+    try:
+        return find_spec(f"{PLACE}.{name}.world") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 @cache

@@ -15,7 +15,14 @@ from open_imagen.worlds.things.chinese_phrases import QUOTED, Lexicon
 from open_imagen.worlds.things.english_words import OTHERS
 from open_imagen.worlds.things.grammar import plural, plural_word, words
 from open_imagen.worlds.things.language_words import ORDER, SCRIPTS
-from open_imagen.worlds.things.other_languages import TOKEN, Language, covered, english, is_word
+from open_imagen.worlds.things.other_languages import (
+    TOKEN,
+    Language,
+    Part,
+    covered,
+    english,
+    is_word,
+)
 
 MOST_LETTERS = 600
 """Of a prompt that is translated: encoders read about a hundred words."""
@@ -123,14 +130,19 @@ class Glossary:
             language = self.language(code)
             parts = language.parts(text)
             named = [one for one in parts if one.sort == "name"]
-            foreign = any(set(TOKEN.findall(one.text)) - self.english_words for one in named)
-            exact = any(one.exact and one.sort not in ("", "mark") for one in parts)
+            foreign = any(self._is_foreign(one) for one in named)
+            exact = any(one.exact and self._is_foreign(one) for one in parts)
             if foreign and exact and (number := covered(parts)) > most:
                 best, most = (code, parts), number
         if best is None:
             return None
         prompt, unknown = english(best[1], self.english_words)
         return Reading(prompt, best[0], unknown)
+
+    def _is_foreign(self, part: Part) -> bool:
+        """Whether a known part holds a word that is not English."""
+        known = part.sort not in ("", "mark")
+        return known and bool(set(TOKEN.findall(part.text)) - self.english_words)
 
     def language(self, code: str) -> Language:
         """The names of one language."""

@@ -15,7 +15,7 @@ from open_imagen.storage import atomic
 from open_imagen.text.encoders import load_encoder
 from open_imagen.types import TextEncoder
 from open_imagen.worlds.things import hints
-from open_imagen.worlds.things.captions import PEOPLE
+from open_imagen.worlds.things.captions import with_gender
 from open_imagen.worlds.things.glossary import Glossary
 from open_imagen.worlds.things.hints import embed
 from open_imagen.worlds.things.more_names import MORE_NAMES
@@ -29,18 +29,6 @@ LANGUAGES = (
     *("nb", "nl", "pl", "pt", "ru", "sv", "th", "uk", "vi", "zh", "zh-hant"),
 )
 MOST_BYTES = 1_500_000
-
-
-def with_gender(label: str, gender: str) -> str:
-    """A label of people that tells a gender, as captions do.
-
-    >>> with_gender("person swimming", "woman"), with_gender("cook", "man")
-    ('woman swimming', 'man cook')
-    """
-    if not gender:
-        return label
-    named = " ".join(PEOPLE.get((word, gender), word) for word in label.split())
-    return named if named != label else f"{gender} {label}"
 
 
 def make(art: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from open_imagen.errors import CheckpointError, OutputError
 from open_imagen.storage import cache_directory, load_tensors, save_tensors
 from open_imagen.types import TextEncoder
 from open_imagen.worlds.things import chinese
+from open_imagen.worlds.things.captions import with_gender
 from open_imagen.worlds.things.english_words import ACTIONS, FUNCTION, OTHERS
 from open_imagen.worlds.things.glossary import Glossary
 from open_imagen.worlds.things.grammar import head, plural, plural_word
@@ -30,8 +31,7 @@ MOST_UNKNOWN = 5
 BATCH = 64
 FILE = Path(__file__).parent / "data" / "known-words.safetensors"
 """Embeddings of all labels by the encoder of the shipped model."""
-SCALE = 400.0
-"""What the parts of a unit vector are multiplied by before they are rounded to 8 bits."""
+
 ENDS = ("ly", "ing", "ed", "ous", "ful", "less", "able")
 """Of words that are mostly no nouns."""
 
@@ -46,9 +46,12 @@ class Hints:
     @cached_property
     def names(self) -> dict[str, str]:
         """Singular and plural forms of all names -> the name."""
-        names = {plural(name): name for name in self.glossary.english_names if plural(name)}
-        names |= {name.replace("-", " "): name for name in self.glossary.english_names}
-        return names | {name: name for name in self.glossary.english_names}
+        every = self.glossary.english_names
+        names = {plural(name): name for name in every if plural(name)}
+        names |= {name.replace("-", " "): name for name in every}
+        for gender in ("man", "woman"):
+            names |= {with_gender(k, gender): n for k, n in names.items() if k.startswith("pe")}
+        return names | {name: name for name in every}
 
     def known_words(self, prompt: str) -> tuple[str, ...]:
         """The names of things in a prompt, the longest where several begin at one place."""
@@ -150,7 +153,7 @@ class Hints:
             if table is None:
                 table = read_table(kept, key)
             if table is None:
-                table = embed(labels, encoder)
+                table = unpacked(packed(embed(labels, encoder)))  # as it is read back
                 with suppress(OutputError):  # without a cache folder it is computed again
                     write_table(kept, key, table)
             self._vectors[encoder.name] = table
@@ -162,19 +165,31 @@ def table_key(encoder: str, labels: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps([encoder, *labels]).encode()).hexdigest()[:16]
 
 
+def packed(table: Tensor) -> dict[str, Tensor]:
+    """Embeddings in 8 bits, and what they are multiplied by."""
+    scale = table.abs().max() / 127
+    return {"table": (table / scale).round().to(torch.int8), "scale": scale[None]}
+
+
+def unpacked(kept: Mapping[str, Tensor]) -> Tensor:
+    """Embeddings from 8 bits."""
+    return kept["table"].float() * kept["scale"]
+
+
 def write_table(path: Path, key: str, table: Tensor) -> None:
-    """Write embeddings in 8 bits.
+    """Write embeddings with the key of what they are of.
 
     Raises:
         OutputError: the place cannot be written.
     """
-    save_tensors(path, {key: (table * SCALE).round().clamp(-127, 127).to(torch.int8)})
+    save_tensors(path, {f"{key}.{name}": part for name, part in packed(table).items()})
 
 
 def read_table(path: Path, key: str) -> Tensor | None:
     """The embeddings that a file keeps under a key; None if it is not there or has others."""
     try:
-        return load_tensors(path)[key].float() / SCALE
+        kept = load_tensors(path)
+        return unpacked({name: kept[f"{key}.{name}"] for name in ("table", "scale")})
     except (CheckpointError, OSError, KeyError):
         return None
 
