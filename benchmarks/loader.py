@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from open_imagen.data import open_source
 from open_imagen.data.images import decode, to_square
 from open_imagen.data.loader import Loader
+from open_imagen.worlds.sources import open_source
 
 
 def picture(k: int) -> bytes:

@@ -22,7 +22,7 @@ from open_imagen.types import LowRes, TextEmbedding
 
 TOKENS = 77
 STAGES = (
-    *("scenes-base-64", "scenes-sr-256", "scenes-sr-1024"),
+    *("small-base-64", "small-sr-256", "small-sr-1024"),
     *("imagen-base-64-300m", "imagen-base-64", "imagen-sr-256", "imagen-sr-1024"),
 )
 LONGEST = 40.0

@@ -20,20 +20,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from reproduction_page import RESULTS, SECTIONS, write_page
+from reproduction_page import RESULTS, RMSE, SECTIONS, write_page
 from slices import open_trainer, train
 
 from open_imagen import Sampling, join
 from open_imagen.cascade.pipeline import load
 from open_imagen.devices import pick_device
-from open_imagen.evaluation.pictures import open_pictures
-from open_imagen.evaluation.scene_judge import judge_pictures
-from open_imagen.evaluation.scene_runner import SceneEvaluation, evaluate_scenes
-from open_imagen.evaluation.scores import Protocol, Scorer, parse_measure
-from open_imagen.evaluation.suites import open_suite
-from open_imagen.evaluation.sweep import Sweep, parse_axis, run_sweep
+from open_imagen.evaluation.image_set import open_images
+from open_imagen.evaluation.judges.judge import judge_images
+from open_imagen.evaluation.metrics.scores import Protocol, Scorer, parse_measure
+from open_imagen.evaluation.sweeps.sweep import Sweep, parse_axis, run_sweep
 from open_imagen.models.survey import size_of
 from open_imagen.storage import read_json, write_json
+from open_imagen.worlds.shapes.evaluate import ShapesEvaluation, evaluate_shapes
+from open_imagen.worlds.suites import open_suite
 
 BASE, SR = "miniature-base", "miniature-sr256"
 MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -73,8 +73,8 @@ def main() -> int:
     sections = options.sections or list(SECTIONS)
     if unknown := [name for name in sections if name not in SECTIONS]:
         parser.error(f"no section called {unknown[0]}: {', '.join(SECTIONS)}")
-    wanted = dict.fromkeys(name for section in sections for name in SECTIONS[section].models)
-    for name in () if options.report else wanted:
+    requested = dict.fromkeys(name for section in sections for name in SECTIONS[section].models)
+    for name in () if options.report else requested:
         folder = options.runs / name
         recipe, differs = MODELS[name]
         if first := BEGINS_FROM.get(name):
@@ -111,14 +111,14 @@ def measure(name: str, folder: Path, device: str, count: int) -> dict[str, Any]:
     """What a base understands, by the scene suite; what super-resolution makes of the shipped
     base's pictures, as the difference to exact drawings at several noise levels."""
     if MODELS[name][0] == BASE:
-        config = SceneEvaluation(count=count, categories=CATEGORIES)
-        report = evaluate_scenes(load(folder / "model", device), config, out=folder / "scenes")
-        return {"scenes": report["categories"]}
+        config = ShapesEvaluation(count=count, categories=CATEGORIES)
+        report = evaluate_shapes(load(folder / "model", device), config, out=folder / "shapes")
+        return {"shapes": report["categories"]}
     cascade = join(name, ["scenes-teacher", folder / "model"], device)
-    suite = open_suite("scenes:single,two_objects,position", max(1, count // 6))
+    suite = open_suite("shapes:single,two_objects,position", max(1, count // 6))
     sweep = Sweep(
         axes=(parse_axis(NOISE_LEVELS),),
-        measures=(parse_measure("alignment"), parse_measure("residue")),
+        measures=(parse_measure("alignment"), parse_measure(RMSE)),
     )
     scorer = Scorer(Protocol(), device=torch.device(device))
     results = run_sweep(
@@ -127,9 +127,9 @@ def measure(name: str, folder: Path, device: str, count: int) -> dict[str, Any]:
     levels = []
     for point in results["points"]:
         scores = {m: {k: s[k] for k in ("value", "error")} for m, s in point["scores"].items()}
-        verdicts = judge_pictures(open_pictures(folder / "sweep" / point["folder"]))
-        residues = {"residues": [round(verdict.residue, 2) for verdict in verdicts]}
-        levels.append({"level": point["values"]["sr256.noise_level"]} | scores | residues)
+        verdicts = judge_images(open_images(folder / "sweep" / point["folder"]))
+        rmses = {"rmse_by_image": [round(verdict.reconstruction_rmse, 2) for verdict in verdicts]}
+        levels.append({"level": point["values"]["sr256.noise_level"]} | scores | rmses)
     return {"noise_levels": levels}
 
 

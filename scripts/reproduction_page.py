@@ -9,16 +9,18 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from open_imagen.evaluation.plots import COLORS, MARKS
+from open_imagen.evaluation.sweeps.plots import COLORS, MARKS
 from open_imagen.storage import atomic, read_json, write_text
 
 DOCS = Path(__file__).parents[1] / "docs"
 RESULTS, PAGE, PLOTS = DOCS / "reproduction.json", DOCS / "reproduction.md", DOCS / "images"
+RMSE = "reconstruction_rmse"
+"""The measure of super-resolution."""
 Results = Mapping[str, Any]
 
 HEAD = """# The paper's findings in miniature
 
-Small models of the [scene world](scenes.md) that differ in one thing, trained on the same examples
+Small models of the [shapes world](shapes.md) that differ in one thing, trained on the same examples
 with the same noise, and measured alike: `scripts/reproduce.py` trains and measures them, and writes
 this page; no figure here is written by hand. What a model is, is its recipe
 (`recipes/miniature-base.toml`, `recipes/miniature-sr256.toml`) and what the table says differs.
@@ -74,9 +76,9 @@ class Section:
     """Results that it wants beside the models'."""
 
 
-def scene_table(section: Section, results: Results, plot: str = "") -> list[str]:
+def shapes_table(section: Section, results: Results, plot: str = "") -> list[str]:
     """A row for each base, a column for each category; then the plot of them by this name."""
-    first = results[next(iter(section.models))]["scenes"]
+    first = results[next(iter(section.models))]["shapes"]
     lines = [
         "| | parameters | " + " | ".join(name.replace("_", " ") for name in first) + " |",
         "|---|---:|" + "---:|" * len(first),
@@ -84,12 +86,12 @@ def scene_table(section: Section, results: Results, plot: str = "") -> list[str]
     for name, about in section.models.items():
         facts = results[name]
         cells = [
-            f"{s['share']:.1%} [{s['low']:.0%}, {s['high']:.0%}]" for s in facts["scenes"].values()
+            f"{s['share']:.1%} [{s['low']:.0%}, {s['high']:.0%}]" for s in facts["shapes"].values()
         ]
         millions = f"{facts['parameters'] / 1e6:.1f}M"
         lines.append(f"| {about} | {millions} | " + " | ".join(cells) + " |")
     if plot:
-        plot_scenes(section, results, plot)
+        plot_shapes(section, results, plot)
         lines += ["", f"![Shares right](images/reproduction-{plot}.png)"]
     return [*lines, ""]
 
@@ -98,7 +100,7 @@ def compare(results: Results, first: str, second: str, categories: Sequence[str]
     """Whether the first model is better, by category."""
     lines = []
     for category in categories:
-        gap = share_gap(results[first]["scenes"][category], results[second]["scenes"][category])
+        gap = share_gap(results[first]["shapes"][category], results[second]["shapes"][category])
         found = f"**{gap.verdict}**, {gap.value:+.1f} +- {gap.half:.1f} points"
         lines.append(f"- {category.replace('_', ' ')}: {found}")
     return lines
@@ -106,7 +108,7 @@ def compare(results: Results, first: str, second: str, categories: Sequence[str]
 
 def pooling(section: Section, results: Results) -> list[str]:
     return [
-        *scene_table(section, results, "pooling"),
+        *shapes_table(section, results, "pooling"),
         "Sequence better than pooled:",
         "",
         *compare(results, "sequence", "pooled", ("two_objects", "position", "counting")),
@@ -115,7 +117,7 @@ def pooling(section: Section, results: Results) -> list[str]:
 
 def encoder(section: Section, results: Results) -> list[str]:
     return [
-        *scene_table(section, results, "encoder"),
+        *shapes_table(section, results, "encoder"),
         "The frozen language model better than the one learned from scratch:",
         "",
         *compare(results, "sequence", "untrained", ("two_objects", "unseen_pairs", "unseen_words")),
@@ -127,11 +129,11 @@ def encoder(section: Section, results: Results) -> list[str]:
 
 
 def sizes(section: Section, results: Results) -> list[str]:
-    lines = scene_table(section, results, "size")
+    lines = shapes_table(section, results, "size")
     lines.append("What the encoder's size gains above what the network's size gains:")
     lines.append("")
     for category in ("two_objects", "position", "unseen_words"):
-        parts = (results[name]["scenes"][category] for name in ("sequence", "words", "narrow"))
+        parts = (results[name]["shapes"][category] for name in ("sequence", "words", "narrow"))
         whole, words, narrow = parts
         by_encoder, by_network = share_gap(whole, words), share_gap(whole, narrow)
         # Both share the large model, so the difference of gains is that of the two small ones.
@@ -155,32 +157,32 @@ def augmentation(section: Section, results: Results) -> list[str]:
     lines.append("|---:|" + "---:|" * len(levels))
     for points in zip(*levels.values(), strict=True):
         cells = [
-            f"residue {p['residue']['value']:.2f} +- {p['residue']['error']:.2f}, "
+            f"reconstruction RMSE {p[RMSE]['value']:.2f} +- {p[RMSE]['error']:.2f}, "
             f"right {p['alignment']['value']:.0f} %"
             for p in points
         ]
         lines.append(f"| {points[0]['level']:g} | " + " | ".join(cells) + " |")
-    best = {n: min(ps, key=lambda point: point["residue"]["value"]) for n, ps in levels.items()}
-    gap = paired_gap(best["clean"]["residues"], best["augmented"]["residues"])
+    best = {n: min(ps, key=lambda point: point[RMSE]["value"]) for n, ps in levels.items()}
+    gap = paired_gap(best["clean"]["rmse_by_image"], best["augmented"]["rmse_by_image"])
     plot = Figure(figsize=(6.4, 4.0), dpi=150, layout="constrained")
     axes = plot.add_subplot()
     for k, (name, points) in enumerate(levels.items()):
         axes.errorbar(
             [p["level"] for p in points],
-            [p["residue"]["value"] for p in points],
-            yerr=[1.96 * p["residue"]["error"] for p in points],
+            [p[RMSE]["value"] for p in points],
+            yerr=[1.96 * p[RMSE]["error"] for p in points],
             color=COLORS[k], marker=MARKS[k], capsize=2, label=section.models[name],
         )  # fmt: skip
     axes.set_xlabel("noise level at sampling")
-    axes.set_ylabel("residue (lower is better)")
+    axes.set_ylabel("reconstruction RMSE (lower is better)")
     finish(plot, "augmentation")
     return [
         *lines,
         "",
-        "![Residue over noise level](images/reproduction-augmentation.png)",
+        "![Reconstruction RMSE over noise level](images/reproduction-augmentation.png)",
         "",
-        f"Trained with augmentation better, each at its best level: **{gap.verdict}**, residue "
-        f"lower by {gap.value:.2f} +- {gap.half:.2f}.",
+        f"Trained with augmentation better, each at its best level: **{gap.verdict}**, "
+        f"reconstruction RMSE lower by {gap.value:.2f} +- {gap.half:.2f}.",
     ]
 
 
@@ -189,21 +191,21 @@ def efficient(section: Section, results: Results) -> list[str]:
     axes = plot.add_subplot()
     lines = [
         "| | parameters | images | step, ms an image | minutes | held-out loss | "
-        "residue at noise level 0.1 |",
+        "reconstruction RMSE at noise level 0.1 |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
-    curves, residues = {}, {}
+    curves, rmses = {}, {}
     for k, (name, about) in enumerate(section.models.items()):
         facts = results[name]
         seconds = results["image_seconds"][name]
         curves[name] = [(seconds * images / 60, loss) for images, loss in facts["validation"]]
-        residues[name] = next(p["residue"] for p in facts["noise_levels"] if p["level"] == 0.1)
+        rmses[name] = next(p[RMSE] for p in facts["noise_levels"] if p["level"] == 0.1)
         axes.plot(*zip(*curves[name], strict=True), color=COLORS[k], marker=MARKS[k], label=about)
         lines.append(
             f"| {about} | {facts['parameters'] / 1e6:.2f}M | {facts['images']:,} | "
             f"{1000 * seconds:.1f} | {seconds * facts['images'] / 60:.1f} | "
             f"{curves[name][-1][1]:.5f} | "
-            f"{residues[name]['value']:.2f} +- {residues[name]['error']:.2f} |"
+            f"{rmses[name]['value']:.2f} +- {rmses[name]['error']:.2f} |"
         )
     axes.set_xlabel("minutes of training")
     axes.set_ylabel("loss on held-out scenes")
@@ -233,13 +235,13 @@ def efficient(section: Section, results: Results) -> list[str]:
     ]
 
 
-def plot_scenes(section: Section, results: Results, name: str) -> None:
+def plot_shapes(section: Section, results: Results, name: str) -> None:
     """Shares right by category with their intervals."""
     plot = Figure(figsize=(7.2, 4.0), dpi=150, layout="constrained")
     axes = plot.add_subplot()
-    categories = list(results[next(iter(section.models))]["scenes"])
+    categories = list(results[next(iter(section.models))]["shapes"])
     for k, (model, about) in enumerate(section.models.items()):
-        shares = [results[model]["scenes"][category] for category in categories]
+        shares = [results[model]["shapes"][category] for category in categories]
         axes.errorbar(
             [place + 0.14 * (k - (len(section.models) - 1) / 2) for place in range(len(shares))],
             [100 * s["share"] for s in shares],
@@ -338,6 +340,6 @@ THRESHOLDS = """## Dynamic thresholding over guidance weights
 figure A.8).
 
 **Here:** on the teacher that was shipped then it **does not hold**: see
-[the sweep](evaluation.md#dynamic-thresholding-in-the-scene-world) of eight weights and three
+[the sweep](evaluation.md#dynamic-thresholding-in-the-shapes-world) of eight weights and three
 thresholds, and a likely reason.
 """

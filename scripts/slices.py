@@ -4,10 +4,10 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from open_imagen.data import open_source
 from open_imagen.text import load_encoder
 from open_imagen.training import Trainer, read_recipe
 from open_imagen.training.reporting import Log, Samples, Validation
+from open_imagen.worlds.sources import open_source
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 

@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "open_imagen"
 FLOORS = [
     {
-        *("errors", "registry", "config", "types", "storage", "devices", "recording"),
+        *("errors", "registry", "config", "types", "storage", "locks", "devices", "recording"),
         *("distributed", "version", "world"),
     },
     {"diffusion", "text", "models", "data"},
@@ -85,6 +85,24 @@ def test_no_import_circles():
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+WORLDS = {path.name for path in (PACKAGE / "worlds").iterdir() if (path / "__init__.py").exists()}
+BELOW_WORLDS = [name for name in PATHS if FLOOR[name.split(".")[0]] < FLOOR["worlds"]]
+
+
+@pytest.mark.parametrize("module", BELOW_WORLDS)
+def test_no_file_below_the_worlds_names_one(module):
+    docs = {
+        id(node.body[0].value)
+        for node in ast.walk(TREES[module])
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+            assert node.value.split(":")[0] not in WORLDS, f"line {node.lineno}: {node.value!r}"
 
 
 @pytest.mark.parametrize("module", MODULES)

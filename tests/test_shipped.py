@@ -7,9 +7,9 @@ from PIL import Image
 from open_imagen.cascade.folder import locate, read_header, shipped
 from open_imagen.cascade.pipeline import load
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.evaluation.checker import look
-from open_imagen.evaluation.enlarging import color_shift, edge_width
-from open_imagen.evaluation.scene_suite import make_items
+from open_imagen.worlds.shapes.checker import detect
+from open_imagen.worlds.shapes.suite import make_items
+from open_imagen.worlds.shapes.super_resolution import color_shift, edge_width
 
 PROMPTS = [
     "a large red circle on a white background",
@@ -72,7 +72,7 @@ def test_its_denoiser_leaves_captions_of_known_words_alone():
 
 
 def test_it_listens(made):
-    found = [look(picture) for picture in made.stages["sr256"]]
+    found = [detect(image) for image in made.stages["sr256"]]
     right = [
         any(thing.color == color for thing in seen.objects)
         for seen, color in zip(found, COLORS, strict=True)

@@ -1,13 +1,9 @@
 """Files: atomic writes, safetensors with clear errors, content hashes, the cache directory."""
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import socket
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,51 +63,6 @@ def atomic(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-
-
-class FileLock:
-    """Exclusive use of a place by one process, with a file that names the holder.
-
-    The system releases the lock when the process ends, however it ends. The file stays: removing
-    it would let two processes lock two files of the same name.
-    """
-
-    def __init__(self, path: Path, place: str, hint: str = "") -> None:
-        """
-        Args:
-            path: the lock file; it is created if missing.
-            place: what is locked, as the message of a refusal names it.
-            hint: the way out that a refusal shows.
-
-        Raises:
-            OutputError: another process holds the lock, or the file cannot be opened.
-        """
-        try:
-            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise OutputError(f"Cannot write to {path.parent}: {error.strerror}.", hint) from error
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(self._handle, 500).decode("utf-8", "replace").strip()
-            os.close(self._handle)
-            raise OutputError(
-                f"{place} is in use by {holder or 'another process'}.", hint
-            ) from error
-        except OSError as error:
-            os.close(self._handle)
-            raise OutputError(f"Cannot lock {path}: {error.strerror}.", hint) from error
-        now = time.strftime("%Y-%m-%d %H:%M:%S")
-        text = f"process {os.getpid()} on {socket.gethostname()} (since {now})\n"
-        with contextlib.suppress(OSError):  # a full disk: the lock holds, the name is missing
-            os.ftruncate(self._handle, 0)
-            os.pwrite(self._handle, text.encode(), 0)
-
-    def release(self) -> None:
-        """Let others have the place. Calling it again does nothing."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
 
 
 def write_text(path: Path, text: str) -> None:

@@ -20,7 +20,7 @@ def imagen(monkeypatch, capsys, model_folder, tmp_path_factory):
     def run(*words, model=model_folder):
         if words[0] in ("generate", "upscale", "sweep") and model:
             words = (*words, "--model", str(model))
-        if words[:2] == ("evaluate", "scenes") and model:
+        if words[:2] == ("evaluate", "shapes") and model:
             words = (*words, "--model", str(model))
         monkeypatch.setattr(sys, "argv", ["imagen", *(str(word) for word in words)])
         capsys.readouterr()

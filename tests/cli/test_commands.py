@@ -147,7 +147,7 @@ def test_a_run_is_planned(imagen):
 
 def test_shards_are_checked_and_told_of(imagen, tmp_path):
     folder = tmp_path / "data"
-    imagen("data", "scenes", "--count", 6, "--out", folder)
+    imagen("data", "shapes", "--count", 6, "--out", folder)
     (folder / "0000002.png").write_bytes(b"no picture")
     (tmp_path / "tars").mkdir()
     with tarfile.open(tmp_path / "tars" / "00000.tar", "w") as tar:
@@ -191,10 +191,10 @@ def test_a_folder_that_is_no_deepfloyd_model_is_refused(imagen, tmp_path):
 
 def test_scenes_are_written_checked_and_trained_on(imagen, tmp_path):
     folder = tmp_path / "data"
-    assert imagen("data", "scenes", "--count", 20, "--size", 64, "--out", folder).code == 0
+    assert imagen("data", "shapes", "--count", 20, "--size", 64, "--out", folder).code == 0
     assert len(list(folder.glob("*.png"))) == len(list(folder.glob("*.txt"))) == 20
     report = json.loads(imagen("data", "check", folder, "--json").out)
-    assert (report["pictures"], report["usable"], report["unusable"]) == (20, 20, {})
+    assert (report["images"], report["usable"], report["unusable"]) == (20, 20, {})
 
     words = ["train", RECIPES / "tiny.toml"]
     for setting in (
@@ -217,7 +217,7 @@ def test_scenes_are_written_checked_and_trained_on(imagen, tmp_path):
 
 
 def test_evaluations_in_another_precision_say_so(imagen, tmp_path):
-    words = ("evaluate", "scenes", "--count", 1, "--categories", "single", "--stages", 1)
+    words = ("evaluate", "shapes", "--count", 1, "--categories", "single", "--stages", 1)
     done = imagen(*words, "--precision", "bf16", "--out", tmp_path / "s")
     assert done.code == 0, done.err
     assert json.loads((tmp_path / "s" / "report.json").read_text())["precision"] == "bf16"
@@ -226,7 +226,7 @@ def test_evaluations_in_another_precision_say_so(imagen, tmp_path):
 
 
 def test_evaluate_scenes_prints_a_table(imagen, tmp_path):
-    words = ("evaluate", "scenes", "--count", 2, "--categories", "single,size", "--stages", 1)
+    words = ("evaluate", "shapes", "--count", 2, "--categories", "single,size", "--stages", 1)
     table = imagen(*words)
     assert table.code == 0, table.err
     assert "single" in table.out
@@ -254,8 +254,8 @@ BAD = {
     "a missing prompt file": (["generate", "--prompts", "none.txt"], 1, "Cannot read none.txt"),
     "a missing recipe": (["train", "none.toml"], 2, "Cannot read none.toml"),
     "a missing data folder": (["data", "check", "none"], 1, "There is no folder none"),
-    "an unknown category": (["evaluate", "scenes", "--categories", "x"], 2, "category called 'x'"),
-    "no pictures to render": (["data", "scenes", "--count", "0", "--out", "x"], 2, "--count 0"),
+    "an unknown category": (["evaluate", "shapes", "--categories", "x"], 2, "category called 'x'"),
+    "no pictures to render": (["data", "shapes", "--count", "0", "--out", "x"], 2, "--count 0"),
 }
 
 
@@ -320,7 +320,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(imagen, tmp
 
 @pytest.mark.parametrize("words", [["--dry-run"], []])
 def test_data_that_do_not_fit_the_stage_are_refused(imagen, tmp_path, words):
-    setting = "data={kind='scenes', size=32, num_captions=5}"
+    setting = "data={kind='shapes', size=32, num_captions=5}"
     out = f"out={tmp_path / 'run'}"
     refused = imagen("train", RECIPES / "tiny.toml", "--set", setting, "--set", out, *words)
     assert refused.code == 2
@@ -329,7 +329,7 @@ def test_data_that_do_not_fit_the_stage_are_refused(imagen, tmp_path, words):
 
 
 def test_validation_data_are_compared_with_the_stage(imagen):
-    setting = "validation={kind='scenes', size=64, lowres=16}"
+    setting = "validation={kind='shapes', size=64, lowres=16}"
     refused = imagen("train", RECIPES / "tiny.toml", "--set", setting, "--dry-run")
     assert refused.code == 2
     assert "validation.lowres = 16 does not fit stage.lowres = 0" in refused.err
@@ -349,7 +349,7 @@ def test_damage_in_a_folder_is_reported_and_wrong_captions_refused(imagen, tmp_p
     (tmp_path / "c.png").write_bytes(b"")
     checked = imagen("data", "check", tmp_path, "--json")
     report = json.loads(checked.out)
-    assert (checked.code, report["pictures"], report["usable"]) == (0, 3, 1)
+    assert (checked.code, report["images"], report["usable"]) == (0, 3, 1)
     assert report["unusable"] == {"not a picture": 1, "empty file": 1}
     assert "b.png: not a picture" in checked.err
     rows = [{"file_name": "a.png", "text": "a"}, {"file_name": "b.png", "text": {"en": "b"}}]

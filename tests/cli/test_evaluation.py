@@ -17,7 +17,7 @@ def cache(monkeypatch, tmp_path):
 @pytest.fixture
 def made(imagen, model_folder, tmp_path):
     """A finished run of the tiny model, of its base alone."""
-    words = ["--suite", "scenes:single", "--count", 4, "-n", 2, "--stages", 1, "--out"]
+    words = ["--suite", "shapes:single", "--count", 4, "-n", 2, "--stages", 1, "--out"]
     done = imagen("evaluate", "prompts", model_folder, *words, tmp_path / "run")
     assert done.code == 0, done.err
     return tmp_path / "run"
@@ -25,18 +25,22 @@ def made(imagen, model_folder, tmp_path):
 
 def test_pictures_of_a_suite_and_numbers_with_their_records(imagen, made, tmp_path):
     assert (made / "index.html").is_file()
-    words = ["--metrics", "alignment,residue,kid:pixels", "--reference", made]
+    words = ["--metrics", "alignment,reconstruction_rmse,kid:pixels", "--reference", made]
     done = imagen("evaluate", "measure", made, *words, "--out", tmp_path / "scores", "--json")
     assert done.code == 0, done.err
     answer = json.loads(done.out)
-    assert [s["measure"] for s in answer["scores"]] == ["alignment", "residue", "kid:pixels"]
+    assert [s["measure"] for s in answer["scores"]] == [
+        "alignment",
+        "reconstruction_rmse",
+        "kid:pixels",
+    ]
     for file, score in zip(answer["files"], answer["scores"], strict=True):
         with open(file, encoding="utf-8") as text:
             record = json.load(text)
         assert record["value"] == score["value"]
-        assert record["pictures"]["run"]["system"]["model_hash"]
-        assert len(record["pictures"]["run"]["prompts"]["sha256"]) == 64
-        assert record["pictures"]["run"]["seed"] == 0
+        assert record["images"]["run"]["system"]["model_hash"]
+        assert len(record["images"]["run"]["prompts"]["sha256"]) == 64
+        assert record["images"]["run"]["seed"] == 0
     kid = imagen("evaluate", "kid", made, "--reference", made, "--features", "pixels")
     assert "kernel distance (pixels)" in kid.out
     shown = imagen("evaluate", "compare", *answer["files"][2:], *answer["files"][2:])
@@ -48,7 +52,7 @@ def test_statistics_stand_in_for_the_reference(imagen, made, tmp_path):
         "evaluate", "statistics", made, "--features", "pixels", "--out", tmp_path / "s.npz"
     )
     assert "8 pictures, 192 features" in done.out
-    words = ["--features", "pixels", "--few", "--reference"]
+    words = ["--features", "pixels", "--allow-few", "--reference"]
     by_folder = imagen("evaluate", "fid", made, *words, made, "--json")
     by_file = imagen("evaluate", "fid", made, *words, tmp_path / "s.npz", "--json")
     one, two = (json.loads(done.out)["scores"][0]["value"] for done in (by_folder, by_file))
@@ -56,7 +60,8 @@ def test_statistics_stand_in_for_the_reference(imagen, made, tmp_path):
 
 
 def test_few_steps_are_chosen(imagen, model_folder):
-    words = ["--suite", "scenes:single", "--count", 2, "--steps", 2, "--against", 6, "--tries", 4]
+    words = ["--suite", "shapes:single", "--count", 2, "--steps", 2, "--reference-steps", 6]
+    words += ["--max-evaluations", 4]
     done = imagen("evaluate", "steps", "-m", model_folder, *words)
     assert done.code == 0, done.err
     assert ", base: 2 steps" in done.out
@@ -64,19 +69,24 @@ def test_few_steps_are_chosen(imagen, model_folder):
     report = json.loads(imagen("evaluate", "steps", "-m", model_folder, *words, "--json").out)
     assert str(report["timesteps"]) in done.out
     assert report["distance_after"] <= report["distance_before"]
-    refused = imagen("evaluate", "steps", "-m", model_folder, "--steps", 9, "--against", 9)
+    refused = imagen("evaluate", "steps", "-m", model_folder, "--steps", 9, "--reference-steps", 9)
     assert refused.code
     assert "against = 9 must be more" in refused.err
 
 
 def test_a_sweep_writes_table_plot_and_page(imagen, tmp_path):
-    words = ["--vary", "base.guidance=1,3", "--suite", "scenes:single", "--count", 3, "--stages", 1]
+    words = ["--vary", "base.guidance=1,3", "--suite", "shapes:single", "--count", 3, "--stages", 1]
     done = imagen("sweep", *words, "--out", tmp_path / "s")
     assert done.code == 0, done.err
     assert done.out.startswith("base.guidance,alignment")
-    assert "Pareto front of alignment and residue" in done.out
+    assert "Pareto front of alignment and reconstruction_rmse" in done.out
     names = {p.name for p in (tmp_path / "s").iterdir()}
-    assert {"table.csv", "results.json", "index.html", "pareto-residue-alignment.png"} <= names
+    assert {
+        "table.csv",
+        "results.json",
+        "index.html",
+        "pareto-reconstruction_rmse-alignment.png",
+    } <= names
 
 
 @pytest.mark.parametrize(

@@ -331,4 +331,4 @@ def test_a_mixture_takes_turns_in_exact_shares(folder, tmp_path):
     assert len(others) == 250
     assert source.batch(510, 20).captions == captions[510:530]
     with pytest.raises(ConfigError, match="weight above 0"):
-        open_source({"kind": "mixture", "sources": [{"kind": "scenes", "weight": 0.0}]})
+        open_source({**settings, "sources": [{**settings["sources"][1], "weight": 0.0}]})

@@ -11,7 +11,7 @@ from open_imagen.models.layers import ResBlock, TextAttention
 from open_imagen.models.unet import UNetConfig
 from open_imagen.types import LowRes, TextEmbedding
 
-SMALL = ["tiny-base-64", "tiny-sr-256", "scenes-base-64", "scenes-sr-256"]
+SMALL = ["tiny-base-64", "tiny-sr-256", "small-base-64", "small-sr-256"]
 
 
 def awake(network):
@@ -67,7 +67,7 @@ def test_every_condition_is_heard(name):
         )
 
 
-@pytest.mark.parametrize("name", [*SMALL, "tiny-sr-1024", "scenes-sr-1024"])
+@pytest.mark.parametrize("name", [*SMALL, "tiny-sr-1024", "small-sr-1024"])
 def test_text_that_was_read_before_says_the_same(name):
     network = awake(build(name)).eval()
     z, logsnr, text, lowres = inputs(network)
@@ -225,7 +225,7 @@ def millions(name, **overrides):
 
 def test_the_shipped_networks_fit_their_budget():
     # 40 MB in float16 for both.
-    assert millions("scenes-base-64") + millions("scenes-sr-256") < 20
+    assert millions("small-base-64") + millions("small-sr-256") < 20
 
 
 def test_presets_are_listed_and_misspelt_ones_met_with_a_suggestion():

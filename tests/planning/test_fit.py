@@ -17,7 +17,7 @@ from open_imagen.training import read_recipe
 TINY = Path(__file__).parents[2] / "recipes" / "tiny.toml"
 CPU = torch.device("cpu")
 SETTINGS = (
-    "stage.network.preset=scenes-base-64",
+    "stage.network.preset=small-base-64",
     "train.precision=fp32",
     "train.batch_size=64",
     "data.num_captions=10",
@@ -67,7 +67,7 @@ MEASURE = """
 import sys, threading, pathlib
 sys.path.insert(0, sys.argv[1])
 import torch
-from open_imagen.data import open_source
+from open_imagen.worlds.sources import open_source
 from open_imagen.training import Trainer, read_recipe
 from open_imagen.models.survey import TOKENS
 from open_imagen.types import TextEmbedding

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from open_imagen.data import open_source
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.planning import plan
 from open_imagen.planning.accelerators import ACCELERATORS
 from open_imagen.planning.plan import GIB, OVERHEAD
 from open_imagen.training import Trainer, read_recipe
+from open_imagen.worlds.sources import open_source
 from standins import WordEncoder
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -43,7 +43,7 @@ def test_what_does_not_fit_says_why_and_what_helps():
     found = plan("imagen-base-64", "rtx4090", 32, sharding="full")
     assert not found.fits
     assert any("activations" in note for note in found.notes)
-    assert plan("scenes-base-64", "rtx4090", 8).fits
+    assert plan("small-base-64", "rtx4090", 8).fits
 
 
 def test_a_recipe_is_planned_with_its_own_schedule():
@@ -56,7 +56,7 @@ def test_a_recipe_is_planned_with_its_own_schedule():
 
 @pytest.mark.parametrize("name", ["adamw", "muon", "adafactor"])
 def test_parameters_and_optimiser_state_are_what_a_run_holds(tmp_path, name):
-    settings = (f"out={tmp_path}", f"optim.name={name}", "stage.network.preset=scenes-base-64")
+    settings = (f"out={tmp_path}", f"optim.name={name}", "stage.network.preset=small-base-64")
     config = read_recipe(Path(TINY), settings)
     trainer = Trainer(config, open_source(config.data), WordEncoder())
     found = plan(TINY, "h100", 1, settings=settings)

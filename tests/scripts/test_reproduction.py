@@ -39,11 +39,14 @@ def results_of(name):
     if recipe == reproduce.BASE:
         shares = {"sequence": 90, "words": 60, "narrow": 85}
         number = shares.get(name, 40)
-        return facts | {"scenes": {c: share(number, 100) for c in reproduce.CATEGORIES}}
-    residue = {"augmented": 5.0, "clean": 9.0}.get(name, 6.0)
+        return facts | {"shapes": {c: share(number, 100) for c in reproduce.CATEGORIES}}
+    rmse = {"augmented": 5.0, "clean": 9.0}.get(name, 6.0)
     levels = [float(word) for word in reproduce.NOISE_LEVELS.partition("=")[2].split(",")]
-    score = {"residue": {"value": residue, "error": 0.1}, "alignment": {"value": 80.0, "error": 1}}
-    score["residues"] = [residue, residue + (0.2 if name == "clean" else 0.0)]
+    score = {
+        "reconstruction_rmse": {"value": rmse, "error": 0.1},
+        "alignment": {"value": 80.0, "error": 1},
+    }
+    score["rmse_by_image"] = [rmse, rmse + (0.2 if name == "clean" else 0.0)]
     return facts | {"noise_levels": [{"level": level} | score for level in levels]}
 
 
@@ -66,7 +69,7 @@ def test_every_section_says_what_was_measured_or_that_nothing_was(tmp_path, monk
     assert "two objects: **holds**, +50.0 +- 11.3 points" in text  # 90 against 40 of 100
     assert "+30.0 by the encoder, +5.0 by the network" in text
     # 4 and 4.2: 0.2 / sqrt(2) is their deviation, and half of the interval 1.96 times 0.1.
-    assert "residue lower by 4.10 +- 0.20" in text
+    assert "reconstruction RMSE lower by 4.10 +- 0.20" in text
     assert "2.50 times as fast; it reaches the plain one's last loss after 12.0 of 30.0" in text
     pictures = {path.stem for path in (tmp_path / "images").iterdir()}
     assert len(pictures) == 5

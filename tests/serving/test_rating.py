@@ -16,13 +16,13 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from open_imagen.errors import ConfigError, DataError
-from open_imagen.evaluation.rating_report import report, write_report
-from open_imagen.evaluation.ratings import Votes, mean_intervals
-from open_imagen.evaluation.runs import make_run
-from open_imagen.evaluation.study import NOISE, create, open_study, right_answer
-from open_imagen.evaluation.suites import open_suite
-from open_imagen.evaluation.votes import Store
+from open_imagen.evaluation.human.ratings import Votes, mean_intervals
+from open_imagen.evaluation.human.report import report, write_report
+from open_imagen.evaluation.human.study import NOISE, create, open_study, right_answer
+from open_imagen.evaluation.human.votes import Store
+from open_imagen.evaluation.suites.runs import make_run
 from open_imagen.serving.rating_app import make_app
+from open_imagen.worlds.suites import open_suite
 from serving.browser import chromium, served
 
 SHADES = {"alpha": (200, 40, 40), "beta": (40, 40, 200), "gamma": (40, 160, 60)}
@@ -40,8 +40,8 @@ class Flat:
     def record(self):
         return {"kind": "flat"}
 
-    def draw(self, wants):
-        return [Image.new("RGB", (24, 24), SHADES[self.name]) for _ in wants]
+    def draw(self, requests):
+        return [Image.new("RGB", (24, 24), SHADES[self.name]) for _ in requests]
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_study_has_every_pair_once_and_controls_in_each_part(study, runs, tmp_
     three = create(tmp_path / "three", list(runs.values()), "drawbench")
     assert sum(not t.control for t in three.trials.values()) == 5 * 3
     again = open_study(study.folder)
-    assert (again.trials, again.pictures) == (study.trials, study.pictures)
+    assert (again.trials, again.images) == (study.trials, study.images)
 
 
 def test_orders_and_sides_differ_between_raters_and_stay_for_each(study):
@@ -97,7 +97,7 @@ def test_the_coco_protocol_asks_of_model_and_reference(runs, tmp_path):
     assert kinds.count(("caption", ("alpha",))) == kinds.count(("caption", ("beta",))) == 5
     controls = [t for t in study.trials.values() if t.control]
     assert {right_answer(t) for t in controls} == {"beta", "no"}
-    assert study.images == 1
+    assert study.images_per_side == 1
 
 
 def judge(url, prefer, pause=None):
@@ -253,8 +253,8 @@ def test_bad_calls_get_clear_answers(store):
             ([], 422),
         ):
             assert client.post("/api/votes", json=body).status_code == status, body
-        assert client.get("/pictures/../study.json.png").status_code == 404
-        assert client.get("/pictures/" + "0" * 32 + ".png").status_code == 404
+        assert client.get("/images/../study.json.png").status_code == 404
+        assert client.get("/images/" + "0" * 32 + ".png").status_code == 404
         assert store.all() == []
 
 
@@ -264,11 +264,11 @@ def test_nothing_that_raters_get_tells_who_made_what(store):
         answer = client.get("/api/trial")
         state = answer.json()
         text = answer.text + client.get("/").text
-        picture = client.get(state["sides"][0][0]).content
+        image = client.get(state["sides"][0][0]).content
         for name in ("alpha", "beta", NOISE, "control"):
             assert name not in text
-            assert name.encode() not in picture
-        assert list(Image.open(io.BytesIO(picture)).info) == []
+            assert name.encode() not in image
+        assert list(Image.open(io.BytesIO(image)).info) == []
 
 
 def test_studies_that_cannot_be_are_refused(runs, tmp_path, store):
@@ -351,9 +351,9 @@ def test_two_raters_in_a_browser_by_mouse_and_by_keyboard(store, tmp_path):
         assert first.title() == "Rate pictures"
 
     found = report(store, 0.0)
-    for rater, told in (("r0001", expected["mouse"]), ("r0002", expected["keys"])):
+    for rater, progress in (("r0001", expected["mouse"]), ("r0002", expected["keys"])):
         votes = {(v.trial, v.question): v.choice for v in store.all() if v.rater == rater}
-        assert sorted(votes.values()) == sorted(choice for pair in told for choice in pair)
+        assert sorted(votes.values()) == sorted(choice for pair in progress for choice in pair)
     real = [
         v for v in store.all()
         if v.question == "quality" and not store.study.trials[v.trial].control
@@ -381,20 +381,20 @@ def _sides(page):
     return found
 
 
-def _answer_with_mouse(page, told):
+def _answer_with_mouse(page, progress):
     page.wait_for_selector("fieldset")
     before, sides = page.inner_text("#count"), _sides(page)
     assert len(page.locator(".set").first.locator("img").all()) == 8
     page.locator("fieldset[data-question=alignment] button[data-answer=tie]").click()
     page.locator("fieldset[data-question=quality] button[data-answer=left]").click()
     expect(page.locator("#count")).not_to_have_text(before)
-    told.append((sides[0], "tie"))
+    progress.append((sides[0], "tie"))
 
 
-def _answer_with_keys(page, told):
+def _answer_with_keys(page, progress):
     page.wait_for_selector("fieldset")
     before, sides = page.inner_text("#count"), _sides(page)
     page.keyboard.press("ArrowRight")
     page.keyboard.press("1")
     expect(page.locator("#count")).not_to_have_text(before)
-    told.append((sides[1], sides[0]))
+    progress.append((sides[1], sides[0]))

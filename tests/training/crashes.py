@@ -35,13 +35,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from PIL import Image
 
-from open_imagen.data import open_source
 from open_imagen.text.store import Store, embed, shards
 from open_imagen.training.checkpoint import Checkpoints
 from open_imagen.training.integrity import find_damage
 from open_imagen.training.reporting import Log
 from open_imagen.training.run import Recipe, read_recipe
 from open_imagen.training.trainer import Trainer
+from open_imagen.worlds.sources import open_source
 from standins import WordEncoder
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "tiny.toml"

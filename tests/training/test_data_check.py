@@ -54,8 +54,8 @@ def write_rows(path):
 
 def settings_of(kind, path, monkeypatch, **more):
     """Settings of each kind of data with the same sides, and the section that says them."""
-    if kind == "scenes":
-        return {"kind": "scenes", **more}, "data"
+    if kind == "shapes":
+        return {"kind": "shapes", **more}, "data"
     if kind == "folder":
         return {**write_folder(path), **more}, "data"
     if kind == "shards":
@@ -64,7 +64,7 @@ def settings_of(kind, path, monkeypatch, **more):
         datasets = pytest.importorskip("datasets")
         monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", path.parent / "cache")
         return {**write_rows(path), **more}, "data"
-    good = {"kind": "scenes", "size": 64}
+    good = {"kind": "shapes", "size": 64}
     if kind == "mixture":
         bad = {**write_folder(path), **more, "weight": 2.0}
         return {"kind": "mixture", "sources": [good, bad]}, "data.sources[1]"
@@ -74,7 +74,7 @@ def settings_of(kind, path, monkeypatch, **more):
 
 
 @pytest.mark.parametrize(
-    "kind", ["scenes", "folder", "shards", "huggingface", "mixture", "dreambooth"]
+    "kind", ["shapes", "folder", "shards", "huggingface", "mixture", "dreambooth"]
 )
 def test_every_kind_of_data_is_compared_with_the_stage(kind, tmp_path, monkeypatch):
     stage = read_recipe(BASE).stage
@@ -138,7 +138,7 @@ MISFITS = {
 def test_messages_name_both_settings_and_the_way_out(name, tmp_path):
     path, data, message = MISFITS[name]
     config = read_recipe(path)
-    source = open_source({"kind": "scenes", "num_captions": 5, **data})
+    source = open_source({"kind": "shapes", "num_captions": 5, **data})
     with pytest.raises(ConfigError) as caught:
         check_data(config.stage, source)
     assert message in str(caught.value)
@@ -159,14 +159,14 @@ def test_messages_name_both_settings_and_the_way_out(name, tmp_path):
 )
 def test_what_fits_is_learned_from(path, data):
     stage = read_recipe(path).stage
-    source = open_source({"kind": "scenes", "num_captions": 5, **data})
+    source = open_source({"kind": "shapes", "num_captions": 5, **data})
     check_data(stage, source)
     check_examples(stage, source)
 
 
 def leaf(settings, section):
     """A source that was never opened: its data need not be on this machine."""
-    config_class, source_class = SOURCES[settings.get("kind", "scenes")]
+    config_class, source_class = SOURCES[settings["kind"]]
     config, channels = (
         parse(config_class, settings, f"{section}."),
         getattr(source_class, "channels", 3),
@@ -186,7 +186,7 @@ def test_our_recipes_pass(path):
 
 
 def test_crops_need_a_network_that_is_not_told_positions(tmp_path):
-    network = "stage.network={preset='scenes-base-64', lowres=true, positions=4}"
+    network = "stage.network={preset='small-base-64', lowres=true, positions=4}"
     config = read_recipe(SR, (network,))
     with pytest.raises(ConfigError, match=r"data\.crop = 128 .* stage\.network\.positions = 4"):
         check_data(config.stage, open_source(config.data))

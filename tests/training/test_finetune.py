@@ -6,17 +6,17 @@ import pytest
 import torch
 
 import open_imagen as oi
-from open_imagen.data import open_source
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
 from open_imagen.storage import load_tensors
 from open_imagen.training.run import read_recipe
 from open_imagen.training.trainer import Trainer
+from open_imagen.worlds.sources import open_source
 from standins import WordEncoder
 
 TINY = """
 name = "tuned"
 [data]
-kind = "scenes"
+kind = "shapes"
 num_captions = 10
 [train]
 images = {images}
@@ -94,7 +94,7 @@ def test_an_adapter_s_run_resumes_to_the_bit(recipe, tmp_path):
 
 
 def test_a_super_resolution_stage_is_adapted_as_well(recipe, tmp_path, model_folder):
-    data = "data={kind='scenes', size=256, crop=64, lowres=64, num_captions=5}"
+    data = "data={kind='shapes', size=256, crop=64, lowres=64, num_captions=5}"
     train(recipe(*ADAPTER, "stage.name=sr256", data, images=8))
     adapter = tmp_path / "run" / "adapter"
     plain, adapted = (

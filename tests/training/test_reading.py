@@ -6,7 +6,6 @@ from torch import nn
 
 from open_imagen.cascade.draws import Draws
 from open_imagen.cascade.pipeline import load
-from open_imagen.data import open_source
 from open_imagen.errors import ConfigError
 from open_imagen.models.layers import TextLayer
 from open_imagen.storage import load_tensors
@@ -14,6 +13,7 @@ from open_imagen.training.reading import Disturbed, Reading, ReadingConfig, word
 from open_imagen.training.run import read_recipe
 from open_imagen.training.trainer import Trainer
 from open_imagen.types import TextEmbedding
+from open_imagen.worlds.sources import open_source
 from standins import WordEncoder
 
 STRANGE = ["sparrow", "ladder", "whistle", "crimson", "circle"]
@@ -181,7 +181,7 @@ name = "reading"
 [reading]
 layers = 2
 [data]
-kind = "scenes"
+kind = "shapes"
 num_captions = 50
 [data.mixture]
 sign = 1.0

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from open_imagen.config import plain
-from open_imagen.data import open_source
 from open_imagen.errors import ConfigError, TrainingError
 from open_imagen.storage import load_tensors, read_json, write_json
 from open_imagen.training.averages import snapshots
@@ -19,6 +18,7 @@ from open_imagen.training.integrity import CHECKSUMS, find_damage, find_nonfinit
 from open_imagen.training.reporting import Log
 from open_imagen.training.run import read_recipe
 from open_imagen.training.trainer import Trainer
+from open_imagen.worlds.sources import open_source
 from standins import WordEncoder
 
 TINY = Path(__file__).parents[2] / "recipes" / "tiny.toml"

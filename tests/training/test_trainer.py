@@ -15,7 +15,6 @@ import torch
 
 from open_imagen.cascade.pipeline import Cascade, load
 from open_imagen.cascade.stage import Stage
-from open_imagen.data import open_source
 from open_imagen.errors import CheckpointError, ConfigError, TrainingError, UnknownName
 from open_imagen.models import kernels
 from open_imagen.models.layers import Conv
@@ -26,6 +25,7 @@ from open_imagen.training.checkpoint import Checkpoints
 from open_imagen.training.reporting import Log, Samples, Validation, sheet
 from open_imagen.training.run import read_recipe
 from open_imagen.training.trainer import Trainer
+from open_imagen.worlds.sources import open_source
 from standins import WordEncoder
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -63,7 +63,7 @@ def test_every_recipe_parses_and_its_data_fit_its_stage(path):
     config = read_recipe(path)
     with torch.device("meta"):
         assert Stage(config.stage).config.name == config.stage.name
-    if config.data["kind"] != "scenes":  # the user's own: as described they must fit together
+    if config.data["kind"] != "shapes":  # the user's own: as described they must fit together
         side = config.data.get("crop", 0) or config.data["size"]
         assert config.data["size"] == config.stage.resolution
         assert config.data.get("lowres", 0) == config.stage.lowres
@@ -360,7 +360,7 @@ def test_embeddings_on_disk_take_the_encoder_s_place(tmp_path):
 
 
 def test_validation_is_of_the_same_examples_at_fixed_levels(tmp_path):
-    held_out = open_source({"kind": "scenes", "num_captions": 5, "seed": 9})
+    held_out = open_source({"kind": "shapes", "num_captions": 5, "seed": 9})
     lines = []
     for run in "ab":
         folder = tmp_path / run / "run"

@@ -16,11 +16,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from open_imagen.data import open_source
 from open_imagen.distributed import joined
 from open_imagen.training.reporting import Samples, Validation
 from open_imagen.training.run import read_recipe
 from open_imagen.training.trainer import Trainer
+from open_imagen.worlds.sources import open_source
 from standins import WordEncoder
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "tiny.toml"
@@ -56,7 +56,7 @@ def main() -> None:
                 flag.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    held_out = open_source({"kind": "scenes", "num_captions": 5, "seed": 9})
+    held_out = open_source({"kind": "shapes", "num_captions": 5, "seed": 9})
     with joined(torch.device("cpu")) as world:
         trainer = Trainer(
             config,

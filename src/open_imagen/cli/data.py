@@ -1,4 +1,4 @@
-"""imagen data: write scenes as pictures with captions; check a folder."""
+"""imagen data: write shapes as pictures with captions; check a folder."""
 
 import json
 import sys
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 NAMED = 10
 """Problems of a kind that are told one by one."""
 
-app = typer.Typer(help="Captioned images: make scenes, check a folder.", no_args_is_help=True)
+app = typer.Typer(help="Captioned images: draw a world, check a folder.", no_args_is_help=True)
 
 
 @app.command()
-def scenes(
+def shapes(
     count: int = typer.Option(..., "--count", help="Pictures to write."),
     out: Path = typer.Option(..., "--out", help="The folder to write to."),
     size: int = typer.Option(64, "--size", help="Side in pixels."),
     seed: int = typer.Option(0, "--seed", help="Of the scenes."),
 ) -> None:
-    """Render captioned scenes into a folder (pictures, .txt beside each, metadata.jsonl)."""
+    """Render captioned shapes into a folder (pictures, .txt beside each, metadata.jsonl)."""
     from PIL import Image
 
-    from open_imagen.data.synthetic import Scenes, ScenesConfig
     from open_imagen.errors import ConfigError
     from open_imagen.storage import atomic, write_text
+    from open_imagen.worlds.shapes.source import Shapes, ShapesConfig
 
     if count < 1:
         raise ConfigError(f"--count {count} must be at least 1.")
-    source = Scenes(ScenesConfig(size=size, seed=seed, num_captions=max(count, 1)))
+    source = Shapes(ShapesConfig(size=size, seed=seed, num_captions=max(count, 1)))
     rows = []
     for start in range(0, count, 64):
         batch = source.batch(start, min(64, count - start))
@@ -123,8 +123,8 @@ def _check_shards(data: str, size: int, caption: str, as_json: bool) -> None:
         tally.unusable["truncated tar"] += not shard.whole
         for example in shard.examples:
             try:
-                text, picture = read_example(reader, example, caption)
-                tally.add(decode(picture), text)
+                text, image = read_example(reader, example, caption)
+                tally.add(decode(image), text)
             except Unusable as error:
                 tally.unusable[error.reason] += 1
         if not as_json:
@@ -155,7 +155,7 @@ def _check_folder(data: Path, size: int, as_json: bool) -> None:
             tally.unusable[error.reason] += 1
             left_out.append(f"{entry.image}: {error}")
     report = {
-        "pictures": len(found.images),
+        "images": len(found.images),
         "without_caption": len(found.without_caption),
         "wrong_caption": len(found.problems),
         **tally.report(),

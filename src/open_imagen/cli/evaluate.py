@@ -20,8 +20,8 @@ from open_imagen.cli.generate import (
     Weight,
 )
 from open_imagen.cli.measuring import (
+    AllowFew,
     BatchSize,
-    Few,
     ProtocolOption,
     ReferenceOption,
     Resize,
@@ -36,13 +36,13 @@ from open_imagen.cli.options import check, read_settings, sampling
 from open_imagen.errors import ConfigError
 
 if TYPE_CHECKING:
-    from open_imagen.evaluation.scores import Scorer
+    from open_imagen.evaluation.metrics.scores import Scorer
 
 app = typer.Typer(help="Measure a model, or pictures.", no_args_is_help=True)
 
-Pictures = typer.Argument(..., metavar="PICTURES", help="A folder, or one of evaluate prompts.")
+Images = typer.Argument(..., metavar="PICTURES", help="A folder, or one of evaluate prompts.")
 Suite = typer.Option(
-    "probes", "--suite", metavar="S", help="probes, scenes, scenes:CATEGORY,.., or a file."
+    "probes", "--suite", metavar="S", help="probes, shapes, shapes:CATEGORY,.., or a file."
 )
 Record = typer.Option(
     Path("scores"), "--out", metavar="DIR", help="Where the number's record goes."
@@ -55,7 +55,7 @@ def group() -> None:
 
 
 @app.command()
-def scenes(
+def shapes(
     model: str = Model,
     count: int = typer.Option(500, "--count", help="Prompts per category."),
     seed: int = typer.Option(1, "--seed", help="Of prompts and pictures."),
@@ -76,25 +76,25 @@ def scenes(
     precision: str = Precision,
     as_json: bool = Json,
 ) -> None:
-    """Score a model on the scene world, judged by the checker."""
+    """Score a model on the shapes world, judged by its checker."""
     given = read_settings(steps, guidance, sampler, threshold, noise_level)
 
     from open_imagen.cascade.pipeline import load
-    from open_imagen.evaluation.scene_runner import SceneEvaluation, evaluate_scenes
-    from open_imagen.evaluation.scene_suite import CATEGORIES
+    from open_imagen.worlds.shapes.evaluate import ShapesEvaluation, evaluate_shapes
+    from open_imagen.worlds.shapes.suite import CATEGORIES
 
     check(given)
     chosen = tuple(name.strip() for name in categories.split(",")) if categories else None
-    config = SceneEvaluation(
+    config = ShapesEvaluation(
         count=count, seed=seed, categories=chosen or tuple(CATEGORIES), stages=stages
     )
     cascade = load(model, device, fast=fast, precision=precision or "fp32")
-    with counting("pictures") as told:
-        report = evaluate_scenes(
+    with counting("images") as progress:
+        report = evaluate_shapes(
             config=config,
             cascade=cascade,
             out=out,
-            told=told,
+            progress=progress,
             settings=sampling(given, cascade.stages),
         )
     if as_json:
@@ -106,8 +106,8 @@ def scenes(
         print(f"{name:14} {row['share']:6.1%}   {interval}   {CATEGORIES[name]}")
 
 
-@app.command()
-def enlarging(
+@app.command("super-resolution")
+def super_resolution(
     model: str = Model,
     count: int = typer.Option(24, "--count", help="Prompts per category."),
     seed: int = typer.Option(1, "--seed", help="Of prompts and pictures."),
@@ -119,20 +119,23 @@ def enlarging(
     precision: str = Precision,
     as_json: bool = Json,
 ) -> None:
-    """Measure super-resolution on scenes: are edges sharp, do colours stay?"""
+    """Measure super-resolution on shapes: are edges sharp, do colours stay?"""
     from open_imagen.cascade.pipeline import load
-    from open_imagen.evaluation.enlarging import Enlarging, evaluate_enlarging
+    from open_imagen.worlds.shapes.super_resolution import (
+        SuperResolutionEvaluation,
+        evaluate_super_resolution,
+    )
 
-    config = Enlarging(count=count, seed=seed, stages=stages)
+    config = SuperResolutionEvaluation(count=count, seed=seed, stages=stages)
     cascade = load(model, device, fast=fast, precision=precision or "fp32")
-    with counting("pictures") as told:
-        report = evaluate_enlarging(cascade, config, told)
+    with counting("images") as progress:
+        report = evaluate_super_resolution(cascade, config, progress)
     if as_json:
         print(json.dumps(report))
         return
     print(f"{report['model']} {report['model_hash']}, {count} prompts per category, seed {seed}")
     for name, row in report["stages"].items():
-        print(f"{name}, {row['pictures']} pictures")
+        print(f"{name}, {row['images']} pictures")
         if "edge" in row:
             print(
                 f"  width of edges  {row['edge']['value']:.2f} pixels +- {row['edge']['error']:.2f}"
@@ -149,12 +152,16 @@ def steps(
     model: str = Model,
     stage: str = typer.Option("", "--stage", metavar="NAME", help="The first one without."),
     number: int = typer.Option(8, "--steps", metavar="N", help="How few."),
-    against: int = typer.Option(64, "--against", metavar="N", help="Steps to come close to."),
+    reference_steps: int = typer.Option(
+        64, "--reference-steps", metavar="N", help="Steps to come close to."
+    ),
     suite: str = Suite,
     count: int = typer.Option(8, "--count", help="Prompts per category."),
     suite_seed: int = SuiteSeed,
     seed: int = typer.Option(0, "--seed", help="Of the first picture."),
-    tries: int = typer.Option(100, "--tries", metavar="N", help="Sets of steps to try."),
+    max_evaluations: int = typer.Option(
+        100, "--max-evaluations", metavar="N", help="Sets of steps to try."
+    ),
     batch_size: int = typer.Option(32, "--batch-size", help="Pictures made together."),
     device: str = Device,
     fast: bool = Fast,
@@ -163,24 +170,29 @@ def steps(
 ) -> None:
     """Find the few steps whose pictures come closest to those of many."""
     from open_imagen.cascade.pipeline import load
-    from open_imagen.evaluation.few_steps import FewSteps, choose_steps
-    from open_imagen.evaluation.suites import open_suite
+    from open_imagen.evaluation.sweeps.timestep_search import TimestepSearch, search_timesteps
+    from open_imagen.worlds.suites import open_suite
 
-    config = FewSteps(
-        steps=number, stage=stage, against=against, seed=seed, tries=tries, batch_size=batch_size
+    config = TimestepSearch(
+        steps=number,
+        stage=stage,
+        reference_steps=reference_steps,
+        seed=seed,
+        max_evaluations=max_evaluations,
+        batch_size=batch_size,
     )
     chosen = [prompt.text for prompt in open_suite(suite, count, suite_seed).prompts]
     cascade = load(model, device, fast=fast, precision=precision or "fp32")
-    with counting("tries") as told:
-        report = choose_steps(cascade, chosen, config, told)
+    with counting("evaluations") as progress:
+        report = search_timesteps(cascade, chosen, config, progress)
     if as_json:
         print(json.dumps(report))
         return
     print(f"{report['model']} {report['model_hash']}, {report['stage']}: {number} steps")
     for when in ("before", "after"):
         print(
-            f"{when:6}  {report[f'distance_{when}']:.2%} of the range from the pictures of "
-            f"{against} steps; {report[f'others_{when}']:.0%} of {len(chosen)} are others"
+            f"{when:6}  {report[f'distance_{when}']:.2%} of the range from the images of "
+            f"{reference_steps} steps; {report[f'different_{when}']:.0%} of {len(chosen)} differ"
         )
     print(f"timesteps = {report['timesteps']}   # log-SNR {report['logsnr']}")
 
@@ -217,10 +229,10 @@ def prompts(
     given = read_settings(steps, guidance, sampler, threshold, noise_level)
 
     from open_imagen.distributed import joined, own_device, world
-    from open_imagen.evaluation.runs import make_run
-    from open_imagen.evaluation.sheet import write_sheet
-    from open_imagen.evaluation.suites import open_suite
-    from open_imagen.evaluation.systems import open_system
+    from open_imagen.evaluation.suites.contact_sheet import write_contact_sheet
+    from open_imagen.evaluation.suites.runs import make_run
+    from open_imagen.evaluation.suites.systems import open_system
+    from open_imagen.worlds.suites import open_suite
 
     check(given)
     chosen = open_suite(suite, count, suite_seed)
@@ -234,21 +246,21 @@ def prompts(
         fast,
         precision or "fp32",
     )
-    with joined(place), counting("pictures") as told:
-        make_run(maker, chosen, out, images, seed, told)
+    with joined(place), counting("images") as progress:
+        make_run(maker, chosen, out, images, seed, progress)
         if not world().first:
             return
-        sheet = write_sheet(out)
+        sheet = write_contact_sheet(out)
     number = len(chosen.prompts) * images
     if as_json:
-        print(json.dumps({"folder": str(out), "pictures": number, "page": str(sheet)}))
+        print(json.dumps({"folder": str(out), "images": number, "page": str(sheet)}))
         return
     print(f"{number} pictures in {out}; look at {sheet}")
 
 
 @app.command()
 def fid(
-    pictures: Path = Pictures,
+    images: Path = Images,
     reference: Path = ReferenceOption,
     features: str = typer.Option(
         "inception", "--features", metavar="F", help="inception, dinov2, clip-l14 ..., pixels."
@@ -257,19 +269,19 @@ def fid(
     protocol: str = ProtocolOption,
     resize: str = Resize,
     size: int = Size,
-    few: bool = Few,
+    allow_few: bool = AllowFew,
     out: Path = Record,
     device: str = Device,
     as_json: bool = Json,
 ) -> None:
     """Frechet distance to reference pictures (FID; with dinov2, FD-DINOv2)."""
-    scorer = _scorer(protocol, resize, size, reference, weights, device, few, [features])
-    _measure([f"fid:{features}"], pictures, scorer, out, as_json)
+    scorer = _scorer(protocol, resize, size, reference, weights, device, allow_few, [features])
+    _measure([f"fid:{features}"], images, scorer, out, as_json)
 
 
 @app.command()
 def kid(
-    pictures: Path = Pictures,
+    images: Path = Images,
     reference: Path = ReferenceOption,
     features: str = typer.Option(
         "inception", "--features", metavar="F", help="inception, dinov2, clip-l14 ..., pixels."
@@ -284,12 +296,12 @@ def kid(
 ) -> None:
     """Kernel distance to reference pictures: unbiased, also for few pictures."""
     scorer = _scorer(protocol, resize, size, reference, weights, device, False, [features])
-    _measure([f"kid:{features}"], pictures, scorer, out, as_json)
+    _measure([f"kid:{features}"], images, scorer, out, as_json)
 
 
 @app.command()
 def clip(
-    pictures: Path = Pictures,
+    images: Path = Images,
     features: str = typer.Option("clip-b32", "--features", metavar="F", help="clip-b32, clip-l14."),
     weights: list[str] = Weights,
     size: int = Size,
@@ -299,12 +311,12 @@ def clip(
 ) -> None:
     """CLIP score: how well pictures fit their captions."""
     scorer = _scorer("plain", None, size, None, weights, device, False, [features])
-    _measure([f"clip:{features}"], pictures, scorer, out, as_json)
+    _measure([f"clip:{features}"], images, scorer, out, as_json)
 
 
 @app.command()
 def measure(
-    pictures: Path = Pictures,
+    images: Path = Images,
     metrics: str = typer.Option(
         ..., "--metrics", metavar="M,M:F,..", help="As in fid,kid:dinov2,recall,clip,alignment."
     ),
@@ -313,7 +325,7 @@ def measure(
     protocol: str = ProtocolOption,
     resize: str = Resize,
     size: int = Size,
-    few: bool = Few,
+    allow_few: bool = AllowFew,
     out: Path = Record,
     device: str = Device,
     as_json: bool = Json,
@@ -321,19 +333,19 @@ def measure(
     """Several numbers at once.
 
     fid, kid, cmmd, mind, precision and recall compare with a reference; clip needs captions;
-    alignment and residue judge pictures of the scene suite.
+    alignment and reconstruction_rmse judge images of a world's suite.
     """
-    from open_imagen.evaluation.scores import parse_measure
+    from open_imagen.evaluation.metrics.scores import parse_measure
 
     names = metrics.split(",")
     looked = [one.features for one in map(parse_measure, names) if one.features]
-    scorer = _scorer(protocol, resize, size, reference, weights, device, few, looked)
-    _measure(names, pictures, scorer, out, as_json)
+    scorer = _scorer(protocol, resize, size, reference, weights, device, allow_few, looked)
+    _measure(names, images, scorer, out, as_json)
 
 
 @app.command()
 def statistics(
-    pictures: Path = typer.Argument(..., metavar="FOLDER", help="Reference pictures."),
+    images: Path = typer.Argument(..., metavar="FOLDER", help="Reference pictures."),
     features: str = typer.Option("inception", "--features", metavar="F"),
     weights: list[str] = Weights,
     protocol: str = ProtocolOption,
@@ -347,12 +359,12 @@ def statistics(
         raise ConfigError(f"--out {out} must end in .npz.")
     scorer = _scorer(protocol, resize, size, None, weights, device, False, [features])
 
-    from open_imagen.evaluation.statistics import open_reference, write_statistics
+    from open_imagen.evaluation.metrics.statistics import open_reference, write_statistics
 
     extractor = scorer.extractor(features)
-    with counting("features") as told:
-        reference, facts = open_reference(pictures, extractor, scorer.protocol.size, told)
-    write_statistics(out, reference, extractor, scorer.protocol.size, facts)
+    with counting("features") as progress:
+        reference, identity = open_reference(images, extractor, scorer.protocol.size, progress)
+    write_statistics(out, reference, extractor, scorer.protocol.size, identity)
     print(f"{out}: {reference.count} pictures, {extractor.width} features")
 
 
@@ -362,7 +374,7 @@ def compare(
     as_json: bool = Json,
 ) -> None:
     """Numbers side by side, if they were measured in the same way."""
-    from open_imagen.evaluation.scores import compare as side_by_side
+    from open_imagen.evaluation.metrics.scores import compare as side_by_side
 
     found = side_by_side(records)
     if as_json:
@@ -379,34 +391,34 @@ def _scorer(
     reference: Path | None,
     weights: list[str],
     device: str,
-    few: bool,
+    allow_few: bool,
     features: list[str],
 ) -> "Scorer":
     """A scorer from a command's options."""
     from open_imagen.devices import pick_device
-    from open_imagen.evaluation.scores import Scorer
+    from open_imagen.evaluation.metrics.scores import Scorer
 
     return Scorer(
         read_protocol(protocol, resize, size),
         reference,
         read_weights(weights, features),
         pick_device(device),
-        few=few,
+        allow_few=allow_few,
     )
 
 
-def _measure(names: list[str], pictures: Path, scorer: "Scorer", out: Path, as_json: bool) -> None:
+def _measure(names: list[str], images: Path, scorer: "Scorer", out: Path, as_json: bool) -> None:
     """Measure, print, and keep the record."""
-    from open_imagen.evaluation.pictures import open_pictures
-    from open_imagen.evaluation.scores import digest, parse_measure
+    from open_imagen.evaluation.image_set import open_images
+    from open_imagen.evaluation.metrics.scores import digest, parse_measure
     from open_imagen.storage import write_json
 
     measures = [parse_measure(name) for name in names]
     scorer.check(measures)
-    found = open_pictures(pictures)
+    found = open_images(images)
     records = []
-    with counting("measuring") as told:
-        scorer.told = told
+    with counting("measuring") as progress:
+        scorer.progress = progress
         for one in measures:
             records.append(scorer.measure(one, found))
     files = []
@@ -418,11 +430,11 @@ def _measure(names: list[str], pictures: Path, scorer: "Scorer", out: Path, as_j
         print(json.dumps({"scores": records, "files": files}))
         return
     for record, kept in zip(records, files, strict=True):
-        print(f"{_shown(record)}   {record['pictures']['count']} pictures   {kept}")
+        print(f"{_shown(record)}   {record['images']['count']} pictures   {kept}")
         for tag, share in record.get("details", {}).get("tags", {}).items():
             print(f"    {tag:14} {share:6.1f}")
 
 
 def _shown(record: dict[str, Any]) -> str:
-    few = "  (too few pictures)" if record.get("details", {}).get("too_few_pictures") else ""
-    return f"{record['label']:32} {record['value']:10.4f} +- {record['error']:.4f}{few}"
+    note = "  (too few pictures)" if record.get("details", {}).get("too_few_images") else ""
+    return f"{record['label']:32} {record['value']:10.4f} +- {record['error']:.4f}{note}"

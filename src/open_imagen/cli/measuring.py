@@ -10,8 +10,8 @@ import typer
 from open_imagen.errors import ConfigError
 
 if TYPE_CHECKING:
-    from open_imagen.evaluation.features import Told
-    from open_imagen.evaluation.scores import Protocol
+    from open_imagen.evaluation.metrics.scores import Protocol
+    from open_imagen.evaluation.progress import Progress
 
 ReferenceOption = typer.Option(
     None, "--reference", metavar="PATH", help="Reference pictures, or .npz with their statistics."
@@ -28,7 +28,7 @@ Size = typer.Option(
 )
 SuiteSeed = typer.Option(1, "--suite-seed", help="Of prompts that are drawn.")
 BatchSize = typer.Option(16, "--batch-size", help="Pictures made, and lost, together.")
-Few = typer.Option(False, "--few", help="Allow Frechet distances of too few pictures.")
+AllowFew = typer.Option(False, "--allow-few", help="Allow Frechet distances of too few pictures.")
 
 
 def read_protocol(name: str, resize: str | None, size: int | None) -> "Protocol":
@@ -36,8 +36,8 @@ def read_protocol(name: str, resize: str | None, size: int | None) -> "Protocol"
     from dataclasses import replace
 
     from open_imagen.errors import UnknownName
-    from open_imagen.evaluation.resize import RESIZES
-    from open_imagen.evaluation.scores import PROTOCOLS
+    from open_imagen.evaluation.metrics.resize import RESIZES
+    from open_imagen.evaluation.metrics.scores import PROTOCOLS
 
     if name not in PROTOCOLS:
         raise UnknownName("protocol", name, PROTOCOLS)
@@ -63,7 +63,7 @@ def read_weights(texts: list[str], features: list[str]) -> dict[str, Path]:
 
 
 @contextmanager
-def counting(what: str) -> "Iterator[Told]":
+def counting(what: str) -> "Iterator[Progress]":
     """A bar on standard error for work that is counted."""
     from rich.console import Console
     from rich.progress import (
@@ -83,7 +83,7 @@ def counting(what: str) -> "Iterator[Told]":
     ) as bar:
         task = bar.add_task(what, total=None)
 
-        def told(name: str, done: int, total: int) -> None:
+        def progress(name: str, done: int, total: int) -> None:
             bar.update(task, completed=done, total=total, description=name)
 
-        yield told
+        yield progress

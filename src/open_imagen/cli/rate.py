@@ -38,8 +38,8 @@ def serve(
 
     Stop and start it as you like: raters go on where they were.
     """
-    from open_imagen.evaluation.study import FILE, create, open_study
-    from open_imagen.evaluation.votes import Store
+    from open_imagen.evaluation.human.study import FILE, create, open_study
+    from open_imagen.evaluation.human.votes import Store
     from open_imagen.serving.listening import listen
 
     try:
@@ -91,10 +91,10 @@ def report(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Preferences with 95 % intervals, by category, with agreement; one HTML page."""
-    from open_imagen.evaluation.rating_report import report as summary
-    from open_imagen.evaluation.rating_report import write_report
-    from open_imagen.evaluation.study import open_study
-    from open_imagen.evaluation.votes import FILE, Store
+    from open_imagen.evaluation.human.report import report as summary
+    from open_imagen.evaluation.human.report import write_report
+    from open_imagen.evaluation.human.study import open_study
+    from open_imagen.evaluation.human.votes import FILE, Store
     from open_imagen.storage import write_json, write_text
 
     chosen = open_study(study)

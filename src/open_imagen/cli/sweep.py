@@ -20,8 +20,8 @@ from open_imagen.cli.generate import (
     Weight,
 )
 from open_imagen.cli.measuring import (
+    AllowFew,
     BatchSize,
-    Few,
     ProtocolOption,
     ReferenceOption,
     Resize,
@@ -43,14 +43,17 @@ def sweep(
         help="May repeat: base.guidance=1,2,5 or threshold=dynamic,static or stages=1,2.",
     ),
     metrics: str = typer.Option(
-        "alignment,residue", "--metrics", metavar="M,M:F,..", help="As in fid,clip or alignment."
+        "alignment,reconstruction_rmse",
+        "--metrics",
+        metavar="M,M:F,..",
+        help="As in fid,clip or alignment.",
     ),
     model: str = Model,
     suite: str = typer.Option(
-        "scenes:single,two_objects,position,counting",
+        "shapes:single,two_objects,position,counting",
         "--suite",
         metavar="S",
-        help="probes, scenes, scenes:CATEGORY,.., or a file of prompts.",
+        help="probes, shapes, shapes:CATEGORY,.., or a file of prompts.",
     ),
     count: int = typer.Option(50, "--count", help="Prompts per category."),
     suite_seed: int = SuiteSeed,
@@ -68,7 +71,7 @@ def sweep(
     protocol: str = ProtocolOption,
     resize: str = Resize,
     size: int = Size,
-    few: bool = Few,
+    allow_few: bool = AllowFew,
     out: Path = typer.Option(..., "--out", "-o", metavar="DIR", help="The sweep's folder."),
     device: str = Device,
     fast: bool = Fast,
@@ -83,11 +86,11 @@ def sweep(
 
     from open_imagen.cascade.pipeline import load
     from open_imagen.distributed import joined, own_device, world
-    from open_imagen.evaluation.plots import write_figure, write_page
-    from open_imagen.evaluation.scores import Scorer, parse_measure
-    from open_imagen.evaluation.sheet import write_sheet
-    from open_imagen.evaluation.suites import open_suite
-    from open_imagen.evaluation.sweep import Sweep, grid, pareto, parse_axis, run_sweep
+    from open_imagen.evaluation.metrics.scores import Scorer, parse_measure
+    from open_imagen.evaluation.suites.contact_sheet import write_contact_sheet
+    from open_imagen.evaluation.sweeps.plots import write_figure, write_page
+    from open_imagen.evaluation.sweeps.sweep import Sweep, grid, pareto, parse_axis, run_sweep
+    from open_imagen.worlds.suites import open_suite
 
     check(given)
     measures = tuple(parse_measure(name) for name in metrics.split(","))
@@ -104,19 +107,19 @@ def sweep(
     looked = [measure.features for measure in measures if measure.features]
     scorer = Scorer(
         read_protocol(protocol, resize, size), reference, read_weights(weights, looked), place,
-        few=few,
+        allow_few=allow_few,
     )  # fmt: skip
     scorer.check(measures)
     prompts = open_suite(suite, count, suite_seed)
     cascade = load(model, str(place), fast=fast, precision=precision or "fp32")
-    with joined(place), counting("pictures") as told:
+    with joined(place), counting("images") as progress:
         results = run_sweep(
-            cascade, prompts, plan, scorer, out, sampling(given, cascade.stages), told
+            cascade, prompts, plan, scorer, out, sampling(given, cascade.stages), progress
         )
         if not world().first:
             return
         for point in results["points"]:
-            write_sheet(out / point["folder"])
+            write_contact_sheet(out / point["folder"])
         # As in the paper: alignment across, fidelity up.
         names = sorted((m.name for m in measures), key=lambda n: n not in ("alignment", "clip"))
         pairs = list(itertools.combinations(names, 2)) or [(names[0], names[0])]

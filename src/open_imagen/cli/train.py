@@ -1,7 +1,6 @@
 """imagen train: one recipe, one stage; run it again to resume."""
 
 import contextlib
-import functools
 import logging
 import sys
 from collections.abc import Iterator
@@ -10,10 +9,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from open_imagen.errors import ConfigError
+
 if TYPE_CHECKING:
     import torch
     from rich.console import Console
 
+    from open_imagen.evaluation.judges.judge import Alignment as AlignmentScore
     from open_imagen.training.run import Recipe
 
 
@@ -55,6 +57,7 @@ def _check(config: "Recipe", device: "torch.device") -> None:
     from open_imagen.worlds.sources import open_source
 
     _check_encoder(config)
+    _alignment(config)
     for section, settings in (("data", config.data), ("validation", config.validation)):
         if settings:
             source = open_source(settings, str(device))
@@ -83,6 +86,22 @@ def _check_encoder(config: "Recipe") -> None:
             f"{spec.repository}.",
             file=sys.stderr,
         )
+
+
+def _alignment(config: "Recipe") -> "AlignmentScore | None":
+    """The score by the judge of the world that the data are of, if the recipe asks for it."""
+    if not config.train.align_every:
+        return None
+    from open_imagen.worlds.suites import ALIGNMENTS
+
+    kind = str(config.data.get("kind"))
+    if kind not in ALIGNMENTS:
+        raise ConfigError(
+            f"train.align_every = {config.train.align_every}: no judge knows the truth of data of "
+            f"the kind {kind!r}.",
+            f"Leave it out, or learn from {' or '.join(ALIGNMENTS)}.",
+        )
+    return ALIGNMENTS[kind](config.train.align_prompts)
 
 
 def _run(config: "Recipe", device: "torch.device", first: bool) -> None:
@@ -136,6 +155,7 @@ def _train(config: "Recipe", device: "torch.device", first: bool, console: "Cons
     from open_imagen.training.trainer import Trainer
     from open_imagen.worlds.sources import open_source
 
+    alignment = _alignment(config)
     source = open_source(config.data, str(device))
     if config.embeddings:
         from open_imagen.text.store import Store
@@ -160,11 +180,8 @@ def _train(config: "Recipe", device: "torch.device", first: bool, console: "Cons
         held_out = open_source(config.validation, str(device))
         check_data(config.stage, held_out, "validation")
         trainer.callbacks.append(Validation(config.folder, held_out))
-    if config.train.align_every:
-        from open_imagen.evaluation.scene_runner import scene_scores
-
-        score = functools.partial(scene_scores, count=config.train.align_prompts)
-        trainer.callbacks.append(Alignment(config.folder, score))
+    if alignment is not None:
+        trainer.callbacks.append(Alignment(config.folder, alignment))
     trainer.callbacks += [Log(config.folder), Samples(config.folder)]
     if console.is_terminal:
         with Bar(console, config.train.images) as bar:

@@ -1,6 +1,6 @@
-"""Captioned images: the scene world, folders, shards, mixtures, and the loader that feeds them."""
+"""Captioned images: folders, shards, mixtures, and the loader that feeds them."""
 
-from open_imagen.data import dreambooth, folder, huggingface, mixture, shards, synthetic
+from open_imagen.data import dreambooth, folder, huggingface, mixture, shards
 from open_imagen.data.registry import SOURCES, open_source
 
 __all__ = [
@@ -11,5 +11,4 @@ __all__ = [
     "mixture",
     "open_source",
     "shards",
-    "synthetic",
 ]

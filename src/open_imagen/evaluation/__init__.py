@@ -1,6 +1,1 @@
-"""Evaluation: does the picture show what the caption asked for?"""
-
-from open_imagen.evaluation.checker import look
-from open_imagen.evaluation.scene_runner import SceneEvaluation, evaluate_scenes
-
-__all__ = ["SceneEvaluation", "evaluate_scenes", "look"]
+"""Evaluation: metrics, suites of prompts, judges, sweeps of settings, and studies with people."""

@@ -241,7 +241,7 @@ PRESETS.register("imagen-sr-1024")(
         about="the paper's second super-resolution model, 256x256 -> 1024x1024 (appendix F.3)",
     )
 )
-PRESETS.register("scenes-sr-256")(
+PRESETS.register("small-sr-256")(
     Preset(
         "efficient_unet",
         EfficientUNetConfig(
@@ -259,7 +259,7 @@ PRESETS.register("scenes-sr-256")(
         about="the super-resolution of the shipped model, folded to 128x128",
     )
 )
-PRESETS.register("scenes-sr-1024")(
+PRESETS.register("small-sr-1024")(
     Preset(
         "efficient_unet",
         EfficientUNetConfig(

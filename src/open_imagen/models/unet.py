@@ -317,7 +317,7 @@ PRESETS.register("imagen-sr-256-unet")(
         "(appendix B.1)",
     )
 )
-PRESETS.register("scenes-base-64")(
+PRESETS.register("small-base-64")(
     Preset(
         "unet",
         UNetConfig(

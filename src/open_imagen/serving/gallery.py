@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from open_imagen.errors import OutputError
+from open_imagen.locks import FileLock
 from open_imagen.serving.access import ANYONE
 from open_imagen.serving.gallery_files import (
     ENTRIES,
@@ -58,7 +59,6 @@ from open_imagen.serving.gallery_index import (
     replace_index,
     row_of,
 )
-from open_imagen.storage import FileLock
 
 log = logging.getLogger("open_imagen.serving")
 

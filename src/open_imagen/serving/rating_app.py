@@ -15,9 +15,9 @@ from fastapi.responses import HTMLResponse, Response
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from open_imagen.evaluation.pictures import read_picture
-from open_imagen.evaluation.study import NOISE, QUESTIONS, Trial
-from open_imagen.evaluation.votes import Rater, Store
+from open_imagen.evaluation.human.study import NOISE, QUESTIONS, Trial
+from open_imagen.evaluation.human.votes import Rater, Store
+from open_imagen.evaluation.image_set import read_image
 
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; style-src 'unsafe-inline'; "
@@ -44,7 +44,7 @@ def make_app(store: Store) -> FastAPI:
     study = store.study
     names = {_blind(study.secret, trial): trial for trial in study.trials.values()}
     page = files("open_imagen").joinpath("serving/static/rate.html").read_text(encoding="utf-8")
-    picture = _pictures(store)
+    image = _images(store)
 
     def known(token: str) -> Rater:
         rater = store.rater(token)
@@ -80,12 +80,12 @@ def make_app(store: Store) -> FastAPI:
         last = store.undo(rater)
         return _next(store, rater, last)
 
-    @app.get("/pictures/{name}.png")
-    def show_picture(name: str) -> Response:
-        if name not in study.pictures:
+    @app.get("/images/{name}.png")
+    def show_image(name: str) -> Response:
+        if name not in study.images:
             raise HTTPException(404, "There is no such picture.")
         headers = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
-        return Response(picture(name), media_type="image/png", headers=headers)
+        return Response(image(name), media_type="image/png", headers=headers)
 
     return app
 
@@ -95,7 +95,7 @@ def _blind(secret: str, trial: Trial) -> str:
     return hmac.new(secret.encode(), f"trial {trial.id}".encode(), hashlib.sha256).hexdigest()[:24]
 
 
-def _next(store: Store, rater: Rater, wanted: str | None = None) -> dict[str, Any]:
+def _next(store: Store, rater: Rater, requested: str | None = None) -> dict[str, Any]:
     """The trial that a rater sees now, or the end."""
     study, done = store.study, store.done(rater)
     order = study.order(rater.id, rater.parts)
@@ -103,13 +103,13 @@ def _next(store: Store, rater: Rater, wanted: str | None = None) -> dict[str, An
     progress = {"done": len(order) - len(open_trials), "total": len(order)}
     if not open_trials:
         return {"finished": True, **progress}
-    trial = study.trials[wanted] if wanted in study.trials else open_trials[0]
+    trial = study.trials[requested] if requested in study.trials else open_trials[0]
     part = study.parts[trial.part]
     systems = trial.systems[::-1] if study.flipped(rater.id, trial) else trial.systems
     images = [
         [
-            f"/pictures/{study.picture_id(system, trial.prompt, sample)}.png"
-            for sample in range(study.images)
+            f"/images/{study.image_id(system, trial.prompt, sample)}.png"
+            for sample in range(study.images_per_side)
         ]
         for system in systems
     ]
@@ -153,20 +153,20 @@ def _choices(store: Store, rater: Rater, trial: Trial, answers: dict[str, str]) 
     return choices
 
 
-def _pictures(store: Store) -> Callable[[str], bytes]:
+def _images(store: Store) -> Callable[[str], bytes]:
     """Pictures by their blind names, without a word inside about how they were made."""
     study = store.study
 
     @lru_cache(maxsize=512)
     def encoded(name: str) -> bytes:
-        system, prompt, sample = study.pictures[name]
+        system, prompt, sample = study.images[name]
         if system == NOISE:
             first = next(iter(study.runs))
-            size = read_picture(study.picture_file(first, prompt, sample)).size
+            size = read_image(study.image_file(first, prompt, sample)).size
             rng = np.random.default_rng(random.Random(name).getrandbits(64))
             pixels = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
         else:
-            pixels = np.asarray(read_picture(study.picture_file(system, prompt, sample)))
+            pixels = np.asarray(read_image(study.image_file(system, prompt, sample)))
         data = io.BytesIO()
         Image.fromarray(pixels).save(data, format="PNG")
         return data.getvalue()

@@ -125,7 +125,7 @@ class Alignment:
     """How often pictures show what was asked for, into alignment.jsonl.
 
     ``score`` makes pictures with the function it is given, looks at them, and returns share right
-    by category; whoever puts a run together brings it (imagen train: the scene suite).
+    by category; whoever puts a run together brings it (imagen train: the world of the data).
     """
 
     def __init__(self, folder: Path, score: Score) -> None:

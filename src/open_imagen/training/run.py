@@ -72,8 +72,9 @@ class TrainConfig:
     text_drop: float = 0.1
     """Share of examples trained without their text, for guidance (section 4.1)."""
     workers: int = 0
-    """Threads that make batches ahead, for GPUs (for scenes: processes that lay them out); 0 makes
-    them in the loop, best on a CPU, where they would only compete with the network."""
+    """Threads that make batches ahead, for GPUs (processes, where a source plans its batches in
+    Python and draws them on the device); 0 makes them in the loop, best on a CPU, where they would
+    only compete with the network."""
     log_every: int = 1_000
     """Images between lines of log.jsonl."""
     sample_every: int = 20_000
@@ -83,10 +84,10 @@ class TrainConfig:
     validate_every: int = 0
     """Images between losses on held-out examples by noise level (see `validation`); 0 for none."""
     align_every: int = 0
-    """Images between looks at how often pictures of scene prompts are right; 0 for none. For base
-    stages that learn the scene world."""
+    """Images between alignment scores: how often images show what prompts ask for; 0 for none. For
+    base stages that learn data of a world, whose judge knows the truth."""
     align_prompts: int = 32
-    """Prompts of each category that are looked at."""
+    """Prompts of each category of that score."""
     patience: int = 3
     """Steps in a row whose loss is not finite, each skipped, before the run stops."""
     minutes: float = 0.0
@@ -128,7 +129,8 @@ class Recipe:
     """Names the run folder, runs/<name>, unless `out` is given."""
     stage: StageConfig
     train: TrainConfig
-    data: dict[str, Any] = field(default_factory=lambda: {"kind": "scenes"})
+    data: dict[str, Any]
+    """Where images and captions come from; `kind` chooses the source."""
     validation: dict[str, Any] = field(default_factory=dict)
     """Data of which the network learns nothing, for `train.validate_every`; described as `data`."""
     encoder: str = "minilm-l6"

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from fake_atlas import FakeAtlas, Thing
-from open_imagen.data.scenes import UNSEEN_PAIRS
-from open_imagen.data.words import UNSEEN
+from open_imagen.worlds.shapes.scenes import UNSEEN_PAIRS
+from open_imagen.worlds.shapes.words import UNSEEN
 from open_imagen.worlds.things import scenes
 from open_imagen.worlds.things.captions import Speaker, caption, where
 from open_imagen.worlds.things.catalog import Catalog, all_tags

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from fake_atlas import FakeAtlas
-from open_imagen.data import render as shapes_render
-from open_imagen.data import scenes as shapes
+from open_imagen.worlds.shapes import render as shapes_render
+from open_imagen.worlds.shapes import scenes as shapes
 from open_imagen.worlds.things.colors import NAMES, recolored, to_oklab, to_srgb
 from open_imagen.worlds.things.compose import Composer, area_weights, board, sketch, to_uint8
 from open_imagen.worlds.things.layout import Ground, Layout, Placed, of_shapes

@@ -2,7 +2,7 @@
 
 import random
 
-from open_imagen.data.scenes import UNSEEN_PAIRS
+from open_imagen.worlds.shapes.scenes import UNSEEN_PAIRS
 from open_imagen.worlds.things import wordings
 from open_imagen.worlds.things.catalog import COLOR_WORDS, Catalog
 from open_imagen.worlds.things.grammar import (

@@ -14,8 +14,9 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from open_imagen.data.render import DISTANCES
-from open_imagen.data.signs import (
+from open_imagen.devices import free_memory, sent
+from open_imagen.worlds.shapes.render import DISTANCES
+from open_imagen.worlds.shapes.signs import (
     BOARD,
     CAPITAL,
     CAPITAL_OF_FONT,
@@ -25,7 +26,6 @@ from open_imagen.data.signs import (
     font_of,
     half_width,
 )
-from open_imagen.devices import free_memory, sent
 from open_imagen.worlds.things.colors import NAMES, recolored
 from open_imagen.worlds.things.layout import SHAPE_WIDTHS, Layout, Placed
 from open_imagen.worlds.things.scenes import COLORS, SHAPE, SIGN

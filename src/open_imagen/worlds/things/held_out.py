@@ -2,8 +2,8 @@
 
 import hashlib
 
-from open_imagen.data.scenes import COLOR_SYNONYMS, SHAPE_SYNONYMS, UNSEEN_PAIRS
-from open_imagen.data.words import UNSEEN
+from open_imagen.worlds.shapes.scenes import COLOR_SYNONYMS, SHAPE_SYNONYMS, UNSEEN_PAIRS
+from open_imagen.worlds.shapes.words import UNSEEN
 
 ONE_COLOR_IN, ONE_STYLE_IN, ONE_PAIR_IN, ONE_TAG_IN = 20, 20, 50, 5
 SYNONYMS = frozenset({*COLOR_SYNONYMS, *SHAPE_SYNONYMS})

@@ -4,8 +4,8 @@ import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from open_imagen.data import scenes as shapes
-from open_imagen.data.signs import half_width
+from open_imagen.worlds.shapes import scenes as shapes
+from open_imagen.worlds.shapes.signs import half_width
 from open_imagen.worlds.things.catalog import Catalog
 from open_imagen.worlds.things.grammar import words
 from open_imagen.worlds.things.scenes import SHAPE, SHAPES_RELATIONS, SIGN, Item, Scene

@@ -5,8 +5,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from open_imagen.data import scenes as shapes
-from open_imagen.data.words import SHOWN
+from open_imagen.worlds.shapes import scenes as shapes
+from open_imagen.worlds.shapes.words import SHOWN
 from open_imagen.worlds.things.catalog import Catalog
 from open_imagen.worlds.things.held_out import color_held_out, pair_held_out, word_held_out
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch.nn.functional as F
 
 from open_imagen.config import plain
-from open_imagen.data import captions as shapes_captions
-from open_imagen.data import scenes as shapes
 from open_imagen.data.registry import SOURCES
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.types import Batch
+from open_imagen.worlds.shapes import captions as shapes_captions
+from open_imagen.worlds.shapes import scenes as shapes
 from open_imagen.worlds.things.atlas import Atlas
 from open_imagen.worlds.things.captions import caption, with_ground
 from open_imagen.worlds.things.catalog import STYLES, Catalog
@@ -183,7 +183,7 @@ class Things:
 
     def _of_shapes(self, rng: random.Random) -> tuple[Scene, str, Layout]:
         """A scene of the shapes world; where it names no ground there is none."""
-        drawn = shapes.draw_scene(rng, shapes.Mixture(sign=0.5))
+        drawn = shapes.draw_scene(rng, shapes.Mixture(text_rendering=0.5))
         scene = scene_of_shapes(drawn)
         layout = layout_of_shapes(shapes.draw_layout(drawn, rng), scene)
         text = shapes_captions.caption(drawn, rng)

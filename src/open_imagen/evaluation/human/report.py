@@ -1,0 +1,291 @@
+"""The result of a study: who is preferred, how surely, by whom, and how far raters agree.
+
+One self-contained HTML page with bars as in the paper, and the same as plain values.
+"""
+
+import html
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from open_imagen.errors import ConfigError, DataError
+from open_imagen.evaluation.html_page import page
+from open_imagen.evaluation.human.ratings import (
+    Interval,
+    Votes,
+    bradley_terry,
+    krippendorff_alpha,
+    mean_intervals,
+    raw_agreement,
+)
+from open_imagen.evaluation.human.study import CAPTION_POINTS, QUESTIONS, Study, right_answer
+from open_imagen.evaluation.human.votes import Store, Vote
+from open_imagen.storage import write_text
+
+TIE = "tie"
+BOOTSTRAPPED_STRENGTHS = 300
+
+
+def report(store: Store, min_controls: float = 0.8) -> dict[str, Any]:
+    """Everything that a study's votes say.
+
+    Args:
+        min_controls: raters with a smaller share of right answers in control trials are left out.
+
+    Raises:
+        ConfigError: ``min_controls`` is no share.
+        DataError: there is no vote, or none of a rater who passed.
+    """
+    if not 0 <= min_controls <= 1:
+        raise ConfigError(f"min controls = {min_controls} must be between 0 and 1.")
+    study, votes = store.study, store.all()
+    unknown = {vote.trial for vote in votes} - study.trials.keys()
+    if unknown:
+        raise DataError(f"{store.path} has votes on trials of another study: {min(unknown)!r}.")
+    controls = _controls(study, votes)
+    failed = sorted(r for r, (right, of) in controls.items() if of and right < min_controls * of)
+    real = [
+        vote for vote in votes if not study.trials[vote.trial].control and vote.rater not in failed
+    ]
+    if not real:
+        raise DataError(
+            f"{store.path} has no votes that count: {len(votes)} in all, {len(failed)} raters "
+            "failed the control trials.",
+            "Collect votes with imagen rate serve.",
+        )
+    raters = sorted({vote.rater for vote in votes})
+    questions = {}
+    for question in dict.fromkeys(vote.question for vote in real):
+        chosen = [vote for vote in real if vote.question == question]
+        if question == "caption":
+            questions[question] = _described(study, chosen)
+        else:
+            questions[question] = _preferred(study, chosen)
+        questions[question]["agreement"] = _agreement(chosen)
+    return {
+        "study": study.id,
+        "protocol": study.protocol,
+        "systems": list(study.runs),
+        "reference": study.reference,
+        "prompts": len(study.prompts),
+        "votes": len(votes),
+        "votes_counted": len(real),
+        "raters": len(raters),
+        "raters_left_out": failed,
+        "min_controls": min_controls,
+        "controls": {r: {"right": right, "of": of} for r, (right, of) in controls.items()},
+        "median_seconds": float(np.median([vote.ms for vote in real])) / 1000,
+        "questions": questions,
+    }
+
+
+def _controls(study: Study, votes: Sequence[Vote]) -> dict[str, tuple[int, int]]:
+    """Right answers and all answers of each rater in control trials."""
+    counted: dict[str, tuple[int, int]] = {vote.rater: (0, 0) for vote in votes}
+    for vote in votes:
+        trial = study.trials[vote.trial]
+        if trial.control:
+            right, of = counted[vote.rater]
+            counted[vote.rater] = (right + (vote.choice == right_answer(trial)), of + 1)
+    return counted
+
+
+def _preferred(study: Study, votes: Sequence[Vote]) -> dict[str, Any]:
+    """Shares of a two-sided question, for every pair of systems, in all and by category."""
+    pairs = {}
+    for a, b in itertools.combinations(study.runs, 2):
+        mine = [v for v in votes if set(study.trials[v.trial].systems) == {a, b}]
+        if not mine:
+            continue
+        categories: dict[str, list[Vote]] = {}
+        if study.protocol == "drawbench":
+            for vote in mine:
+                categories.setdefault(study.trials[vote.trial].part, []).append(vote)
+        pairs[f"{a} | {b}"] = {
+            "systems": [a, b],
+            **_shares(study, mine, a, b),
+            "categories": {name: _shares(study, some, a, b) for name, some in categories.items()},
+        }
+    found: dict[str, Any] = {"pairs": pairs}
+    if len(study.runs) > 2 and len(pairs) > 1:
+        found["strengths"] = _strengths(study, votes)
+    return found
+
+
+def _shares(study: Study, votes: Sequence[Vote], a: str, b: str) -> dict[str, Any]:
+    values = np.array(
+        [[vote.choice == a, vote.choice == TIE, vote.choice == b] for vote in votes], float
+    )
+    # The last column is the win rate of a, ties half.
+    values = np.column_stack([values, values[:, 0] + values[:, 1] / 2])
+    intervals = mean_intervals(_votes(study, votes, values))
+    names = ("a", "tie", "b", "win_rate")
+    return {
+        "votes": len(votes),
+        **{name: one._asdict() for name, one in zip(names, intervals, strict=True)},
+    }
+
+
+def _votes(study: Study, votes: Sequence[Vote], values: Any) -> Votes:
+    prompts = [study.trials[vote.trial].prompt for vote in votes]
+    return Votes(prompts, [vote.rater for vote in votes], values)
+
+
+def _strengths(study: Study, votes: Sequence[Vote]) -> dict[str, Any]:
+    """Bradley-Terry strengths of all systems, with two-way bootstrap intervals."""
+    names = list(study.runs)
+    number = len(names)
+    values = np.zeros((len(votes), number * number))
+    for k, vote in enumerate(votes):
+        i, j = (names.index(name) for name in study.trials[vote.trial].systems)
+        first = 0.5 if vote.choice == TIE else float(vote.choice == names[i])
+        values[k, i * number + j], values[k, j * number + i] = first, 1 - first
+    best = bradley_terry(values.sum(0).reshape(number, number))
+    sums, _ = _votes(study, votes, values).resampled(BOOTSTRAPPED_STRENGTHS)
+    drawn = [[s.value for s in bradley_terry(one.reshape(number, number))] for one in sums]
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    return {
+        name: {"value": best[k].value, "low": float(low[k]), "high": float(high[k])}
+        for k, name in enumerate(names)
+    }
+
+
+def _described(study: Study, votes: Sequence[Vote]) -> dict[str, Any]:
+    """How well captions describe the pictures of each system, 0 to 100."""
+    found = {}
+    for name in study.runs:
+        mine = [vote for vote in votes if study.trials[vote.trial].systems == (name,)]
+        if mine:
+            values = np.array([[CAPTION_POINTS[vote.choice]] for vote in mine])
+            [score] = mean_intervals(_votes(study, mine, values))
+            found[name] = {"votes": len(mine), **score._asdict()}
+    return {"systems": found}
+
+
+def _agreement(votes: Sequence[Vote]) -> dict[str, float | int | None]:
+    units: dict[str, list[str]] = {}
+    for vote in votes:
+        units.setdefault(vote.trial, []).append(vote.choice)
+    several = [unit for unit in units.values() if len(unit) > 1]
+    if not several:
+        return {"trials": 0, "alpha": None, "raw": None}
+    return {
+        "trials": len(several),
+        "alpha": krippendorff_alpha(several),
+        "raw": raw_agreement(several),
+    }
+
+
+STYLE = """
+.bar { display: flex; height: 1.7rem; border-radius: 6px; overflow: hidden; font-size: .8rem; }
+.bar span { display: grid; place-items: center; color: #fff; min-width: 0; overflow: hidden; }
+.a { background: #2563eb; } .tie { background: #8b8f98; } .b { background: #d97706; }
+.row { display: grid; grid-template-columns: 10rem 1fr 12rem; gap: 1rem; align-items: center;
+  margin: .35rem 0; } .row small { opacity: .75; }
+.row.all { font-weight: 650; margin-bottom: .9rem; }
+.scale { position: relative; height: 1.7rem; border-bottom: 1px solid var(--line); }
+.scale i { position: absolute; top: .75rem; height: .2rem; background: #2563eb; opacity: .5; }
+.scale b { position: absolute; top: .45rem; width: .8rem; height: .8rem; margin-left: -.4rem;
+  border-radius: 50%; background: #2563eb; }
+.key { display: inline-block; width: .8rem; height: .8rem; border-radius: 3px;
+  margin: 0 .3rem 0 1rem; }
+@media (max-width: 40rem) { .row { grid-template-columns: 1fr; gap: .1rem; } }
+"""
+
+
+def write_report(found: dict[str, Any], out: Path) -> None:
+    """Write the page."""
+    left_out = len(found["raters_left_out"])
+    parts = [
+        "<h1>Human evaluation</h1>",
+        f'<p class="about">{_systems(found)}; {found["protocol"]} protocol, {found["prompts"]} '
+        f"prompts. {found['votes_counted']} of {found['votes']} votes counted, of "
+        f"{found['raters'] - left_out} raters; {left_out} left out for fewer than "
+        f"{found['min_controls']:.0%} right answers in control trials. Intervals are 95 %, by a "
+        "bootstrap over prompts and raters.</p>",
+    ]
+    for name, question in found["questions"].items():
+        parts.append(f"<h2>{html.escape(_wording(name))}</h2>")
+        for pair in question.get("pairs", {}).values():
+            parts.append(_pair(pair))
+        if "strengths" in question:
+            parts.append("<h3>Bradley-Terry strengths</h3>" + _scales(question["strengths"], None))
+        if "systems" in question:
+            parts.append(_scales(question["systems"], (0.0, 100.0)))
+        agreement = question["agreement"]
+        if agreement["trials"]:
+            parts.append(
+                f'<p class="about">Agreement on {agreement["trials"]} trials with several answers: '
+                f"Krippendorff's alpha {agreement['alpha']:.2f}, pairs alike "
+                f"{agreement['raw']:.0%}.</p>"
+            )
+    record = html.escape(json.dumps(found, indent=2, ensure_ascii=False))
+    parts.append(f"<details><summary>All numbers</summary><pre>{record}</pre></details>")
+    write_text(out, page("Human evaluation", "\n".join(parts), STYLE))
+
+
+def _systems(found: dict[str, Any]) -> str:
+    return html.escape(" against ".join(found["systems"]))
+
+
+def _wording(name: str) -> str:
+    for questions in QUESTIONS.values():
+        for question in questions:
+            if question.id == name:
+                return question.text
+    return name
+
+
+def _pair(pair: dict[str, Any]) -> str:
+    a, b = (html.escape(name) for name in pair["systems"])
+    lines = [
+        f'<p><span class="key a"></span>{a}<span class="key tie"></span>indifferent'
+        f'<span class="key b"></span>{b}</p>',
+        _bar("all", pair, "all"),
+    ]
+    lines += [_bar(name, shares, "") for name, shares in pair["categories"].items()]
+    return "\n".join(lines)
+
+
+def _bar(name: str, shares: dict[str, Any], kind: str) -> str:
+    pieces = []
+    for key in ("a", "tie", "b"):
+        value = 100 * shares[key]["value"]
+        text = f"{value:.0f}" if value >= 5 else ""
+        pieces.append(f'<span class="{key}" style="width:{value:.2f}%">{text}</span>')
+    rate = Interval(**shares["win_rate"])
+    return (
+        f'<div class="row {kind}"><span>{html.escape(name)}</span>'
+        f'<div class="bar" role="img" aria-label="{_spoken(shares)}">{"".join(pieces)}</div>'
+        f"<small>{100 * rate.value:.1f} % [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
+        f", {shares['votes']} votes</small></div>"
+    )
+
+
+def _spoken(shares: dict[str, Any]) -> str:
+    first, tie, second = (100 * shares[key]["value"] for key in ("a", "tie", "b"))
+    return f"first {first:.0f} percent, indifferent {tie:.0f}, second {second:.0f}"
+
+
+def _scales(scores: dict[str, Any], span: tuple[float, float] | None) -> str:
+    low = min(one["low"] for one in scores.values()) if span is None else span[0]
+    high = max(one["high"] for one in scores.values()) if span is None else span[1]
+    width = (high - low) or 1.0
+
+    def place(value: float) -> float:
+        return 2 + 96 * (value - low) / width
+
+    lines = []
+    for name, one in scores.items():
+        reach = place(one["high"]) - place(one["low"])
+        lines.append(
+            f'<div class="row"><span>{html.escape(name)}</span><div class="scale">'
+            f'<i style="left:{place(one["low"]):.2f}%;width:{reach:.2f}%"></i>'
+            f'<b style="left:{place(one["value"]):.2f}%"></b></div>'
+            f"<small>{one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}]</small></div>"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,128 @@
+"""Pictures of a suite by a system, in GenEval's folder layout; stopped runs go on.
+
+OUT/run.json                      the system, the suite, the seeds
+OUT/00000/metadata.jsonl          what prompt 0 asks for
+OUT/00000/samples/0000.png        its first picture
+OUT/index.html                    everything on one page
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, PngImagePlugin
+
+from open_imagen.distributed import gathered, world
+from open_imagen.errors import ConfigError, DataError
+from open_imagen.evaluation.image_set import RUN, read_run
+from open_imagen.evaluation.progress import Progress
+from open_imagen.evaluation.suites.prompts import Suite
+from open_imagen.evaluation.suites.systems import ImageRequest, System
+from open_imagen.storage import atomic, write_json, write_text
+
+
+def make_run(
+    system: System,
+    suite: Suite,
+    out: Path,
+    images_per_prompt: int = 4,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> None:
+    """Make all pictures that are not there yet.
+
+    Picture i of prompt p has seed ``seed + p * images_per_prompt + i``. Each is written as soon as
+    its batch is made, so that a stop loses at most that batch. Several processes share the work.
+
+    Raises:
+        ConfigError: the folder holds another run.
+        DataError: the system cannot make a picture.
+    """
+    if images_per_prompt < 1:
+        raise ConfigError(f"images per prompt = {images_per_prompt} must be at least 1.")
+    header = {
+        "system": {"name": system.name, **system.record()},
+        "prompts": suite.record(),
+        "images_per_prompt": images_per_prompt,
+        "seed": seed,
+    }
+    if world().first:
+        _begin(out, header, suite)
+    gathered(None)
+    missing = [
+        (place, request)
+        for place, request in requested(suite, out, images_per_prompt, seed)
+        if not place.is_file()
+    ]
+    total = len(suite.prompts) * images_per_prompt
+    done = total - len(missing)
+    parts = [missing[i : i + system.batch] for i in range(0, len(missing), system.batch)]
+    for number, part in enumerate(parts):
+        if number % world().size == world().rank:
+            images = system.draw([request for _, request in part])
+            for (place, request), image in zip(part, images, strict=True):
+                _save(image, place, {**request._asdict(), "system": system.name})
+        done += len(part)
+        if progress is not None:
+            progress(system.name, done, total)
+    gathered(None)
+
+
+def requested(
+    suite: Suite, out: Path, images: int, seed: int
+) -> Iterator[tuple[Path, ImageRequest]]:
+    """Every picture of a run: its file, and what it is."""
+    for p, prompt in enumerate(suite.prompts):
+        for i in range(images):
+            file = out / f"{p:05d}" / "samples" / f"{i:04d}.png"
+            yield file, ImageRequest(prompt.text, i, seed + p * images + i)
+
+
+def _begin(out: Path, header: dict[str, Any], suite: Suite) -> None:
+    if (out / RUN).is_file():
+        known, header = read_run(out), json.loads(json.dumps(header))
+        if known != header:
+            odd = [key for key in header if known.get(key) != header[key]]
+            raise ConfigError(
+                f"{out} holds another run: {', '.join(odd)} differ.",
+                "Choose another --out, or remove that folder.",
+            )
+    elif out.is_dir() and any(out.iterdir()):
+        raise ConfigError(
+            f"{out} is not empty and holds no run.", "Choose a new folder, or an empty one."
+        )
+    else:
+        write_json(out / RUN, header)
+    for p, prompt in enumerate(suite.prompts):
+        place = out / f"{p:05d}" / "metadata.jsonl"
+        if not place.is_file():
+            row = {**prompt.metadata, "category": prompt.category}
+            write_text(place, json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _save(image: Image.Image, place: Path, record: dict[str, Any]) -> None:
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_itxt("evaluation", json.dumps(record, ensure_ascii=False))
+    with atomic(place) as temporary:
+        image.save(temporary, format="PNG", pnginfo=chunks)
+
+
+def same_prompts(folders: list[Path]) -> list[dict[str, Any]]:
+    """The records of runs that may be compared prompt by prompt.
+
+    Raises:
+        DataError: their prompts or their numbers of pictures differ.
+    """
+    records = [read_run(folder) for folder in folders]
+    for folder, record in zip(folders, records, strict=True):
+        for key, what in (("prompts", "prompts"), ("images_per_prompt", "images per prompt")):
+            first, other = records[0][key], record[key]
+            if key == "prompts":
+                first, other = first["sha256"], other["sha256"]
+            if first != other:
+                raise DataError(
+                    f"{folders[0]} and {folder} have different {what}.",
+                    "Make both with the same --suite, --count and --images.",
+                )
+    return records

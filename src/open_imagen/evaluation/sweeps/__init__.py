@@ -1,0 +1,1 @@
+"""Sweeps of sampling settings, their plots, and the search for few timesteps."""

@@ -1,0 +1,1 @@
+"""The shapes world: coloured shapes on plain grounds, with captions, a suite and a judge."""
