@@ -9,7 +9,7 @@ OpenImagenError
 |-- TrainingError        a training run cannot go on
 `-- MissingDependency    an optional package or file is needed for this
 
-OpenImagenWarning        something the user should know; the work goes on
+OpenImagenWarning is every warning of ours that is meant for users.
 """
 
 from collections.abc import Iterable
@@ -59,4 +59,4 @@ class MissingDependency(OpenImagenError, ImportError):
 
 
 class OpenImagenWarning(UserWarning):
-    """Something the user should know, though the work goes on. Commands show it as one line."""
+    """Something the user should know; the work goes on. Commands show it as one line."""

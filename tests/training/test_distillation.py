@@ -101,7 +101,9 @@ def test_without_its_text_the_student_learns_the_unguided_teacher():
     images, text, step_noise = torch.rand(4, 3, 64, 64) * 2 - 1, text_of(4), noise_of(4)
     step_noise = step_noise._replace(drop=torch.tensor([True, False, True, False]))
     guided, plain, silent = (
-        Distillation(DistillConfig(teacher="t", guidance=w), student, teacher)(images, said, step_noise)
+        Distillation(DistillConfig(teacher="t", guidance=w), student, teacher)(
+            images, said, step_noise
+        )
         for w, said in ((4.0, text), (1.0, text), (4.0, text.null()))
     )
     torch.testing.assert_close(guided[[0, 2]], plain[[0, 2]])

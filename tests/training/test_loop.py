@@ -256,7 +256,7 @@ def test_what_reads_text_can_start_fresh(tmp_path):
     assert facts["reinitialise"] == ["*text*"]
     with pytest.raises(ConfigError, match=r"no weight is called '\*txet\*'"):
         trainer(tmp_path / "d", init[0], 'train.reinitialise=["*txet*"]')
-    with pytest.raises(ConfigError, match=r"train\.reinitialise says what train\.init"):
+    with pytest.raises(ConfigError, match=r"train\.reinitialise needs a model"):
         trainer(tmp_path / "e", init[1])
 
 
@@ -272,7 +272,7 @@ def test_a_narrower_network_can_start_from_a_wider_one(tmp_path):
     assert facts["init_from_wider"]
     with pytest.raises(CheckpointError, match="do not fit"):
         trainer(tmp_path / "c", *init, "stage.network.channels=96")
-    with pytest.raises(ConfigError, match=r"train\.init_from_wider says how to take train\.init"):
+    with pytest.raises(ConfigError, match=r"train\.init_from_wider needs a model"):
         trainer(tmp_path / "d", init[1])
     with pytest.raises(ConfigError, match=r"train\.init_from_wider and adapter\.rank"):
         trainer(tmp_path / "e", *init, "adapter.rank=4")

@@ -201,7 +201,7 @@ layers = 2
 kind = "shapes"
 num_captions = 50
 [data.mixture]
-sign = 1.0
+text_rendering = 1.0
 [train]
 images = {images}
 batch_size = 16

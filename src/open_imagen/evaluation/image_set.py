@@ -40,10 +40,10 @@ class ImageSet:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the content of all files, in order."""
-        whole = hashlib.sha256()
+        combined = hashlib.sha256()
         for file in self.files:
-            whole.update(sha256(file).encode())
-        return whole.hexdigest()
+            combined.update(sha256(file).encode())
+        return combined.hexdigest()
 
     def asked(self) -> tuple[str, ...]:
         """The captions.
@@ -98,10 +98,10 @@ def _open_run(folder: Path) -> ImageSet:
     run = read_run(folder)
     files, metadata = [], []
     for number in range(run["prompts"]["count"]):
-        place = folder / f"{number:05d}"
-        row = json.loads((place / "metadata.jsonl").read_text(encoding="utf-8"))
+        prompt_folder = folder / f"{number:05d}"
+        row = json.loads((prompt_folder / "metadata.jsonl").read_text(encoding="utf-8"))
         for sample in range(run["images_per_prompt"]):
-            file = place / "samples" / f"{sample:04d}.png"
+            file = prompt_folder / "samples" / f"{sample:04d}.png"
             if not file.is_file():
                 raise DataError(
                     f"The run in {folder} is not finished: {file} is missing.",

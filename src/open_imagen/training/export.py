@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from open_imagen.cascade.folder import locate, read_header, write_adapter, write_folder
 from open_imagen.cascade.stage import Stage
 from open_imagen.config import plain
-from open_imagen.distributed import world
+from open_imagen.distributed import world as process_world
 from open_imagen.models.lora import Merged, adapter_of, frozen_of
 from open_imagen.storage import save_tensors
 from open_imagen.training.ema import Ema
@@ -18,6 +18,7 @@ from open_imagen.training.parallel import full_tensor
 from open_imagen.training.posthoc_ema import FOLDER, Profile, snapshot_name
 from open_imagen.training.recipe import Recipe
 from open_imagen.types import Source
+from open_imagen.world import is_world
 
 
 def export_run(
@@ -75,7 +76,7 @@ def write_snapshots(ema: Ema, run: Path, images_seen: int) -> None:
     """Write the averages for post-hoc EMA to a run folder. Every process must call it."""
     for sigma_rel, averages in ema.profiles.items():
         full = {name: full_tensor(tensor).cpu() for name, tensor in averages.items()}
-        if world().is_main_process:
+        if process_world().is_main_process:
             save_tensors(run / FOLDER / snapshot_name(Profile(images_seen, sigma_rel)), full)
 
 
@@ -87,4 +88,6 @@ def write_model(
         stage = Stage(recipe.stage).asleep(weights)
     stage.wake(torch.device("cpu"))
     stages = {recipe.stage.name: trained}
-    write_folder(folder, recipe.name, recipe.encoder, [stage], torch.float32, stages)
+    kind = str(recipe.data.get("kind", ""))
+    world = kind if is_world(kind) else ""
+    write_folder(folder, recipe.name, recipe.encoder, [stage], torch.float32, stages, world=world)

@@ -2,26 +2,16 @@
 
 import json
 import os
-import random
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.errors import ConfigError, UnknownName
-from open_imagen.evaluation.image_set import open_images
-from open_imagen.evaluation.judges.judge import (
-    Verdict,
-    alignment,
-    judge_images,
-    mean_reconstruction_rmse,
-)
 from open_imagen.evaluation.metrics.scores import Protocol, Scorer, parse_measure
-from open_imagen.evaluation.suites.runs import make_run
 from open_imagen.evaluation.sweeps.plots import write_figure, write_page
 from open_imagen.evaluation.sweeps.sweep import (
     Sweep,
@@ -31,10 +21,6 @@ from open_imagen.evaluation.sweeps.sweep import (
     run_sweep,
     settings_of,
 )
-from open_imagen.worlds.shapes.checker import detect
-from open_imagen.worlds.shapes.judge import reconstruction_rmse, scene_of
-from open_imagen.worlds.shapes.render import render
-from open_imagen.worlds.shapes.scenes import Layout, draw_layout
 from open_imagen.worlds.suites import open_suite
 
 
@@ -95,67 +81,6 @@ def test_a_front_by_hand():
         for v in ((10, 5), (20, 7), (30, 12), (15, 8), (25, 13), (30, 12), (9, 5), (30, 13))
     ]
     assert pareto(points, "clip", "fid") == [0, 1, 2, 5]
-
-
-def rendered(suite, folder, size=64, spoil=None):
-    """A finished run whose pictures are exact drawings of what was asked."""
-
-    class Renderer:
-        name, batch = "renderer", 64
-
-        def record(self):
-            return {"kind": "renderer"}
-
-        def draw(self, requests):
-            by_text = {p.text: p for p in suite.prompts}
-            layouts = [
-                draw_layout(scene_of(by_text[w.prompt].metadata), random.Random(w.seed))
-                for w in requests
-            ]
-            assert all(isinstance(layout, Layout) for layout in layouts)
-            images = render(layouts, size)
-            images = images if spoil is None else spoil(images)
-            return [Image.fromarray(p.permute(1, 2, 0).numpy()) for p in images]
-
-    make_run(Renderer(), suite, folder, 1)
-    return open_images(folder)
-
-
-def test_exact_drawings_are_aligned_and_have_next_to_no_rmse(tmp_path):
-    suite = open_suite("shapes:single,position,counting", 30)
-    verdicts = judge_images(rendered(suite, tmp_path / "true", 256))
-    score, tags = alignment(verdicts)
-    assert score.value >= 98
-    assert set(tags) == {"single", "position", "counting"}
-    clean = mean_reconstruction_rmse(verdicts).value
-    assert clean < 6
-
-    def noisy(images):
-        noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)) * 20
-        return (images + noise).clamp(0, 255).to(torch.uint8)
-
-    spoilt = mean_reconstruction_rmse(
-        judge_images(rendered(suite, tmp_path / "noisy", 128, noisy))
-    ).value
-    # Noise of 20, clipped at white and black.
-    assert clean + 5 < spoilt < 24
-
-
-def test_the_rmse_of_a_plain_shift_is_the_shift():
-    gray = torch.full((3, 128, 128), 150, dtype=torch.uint8)
-    assert reconstruction_rmse(gray, detect(gray)) == 0
-    assert reconstruction_rmse(gray - 12, detect(gray)) == pytest.approx(12)
-
-
-def test_alignment_is_the_mean_over_tags():
-    verdicts = (
-        [Verdict("a", True, 0.0)] * 3 + [Verdict("a", False, 0.0)] + [Verdict("b", True, 0.0)]
-    )
-    score, tags = alignment(verdicts)
-    assert tags == {"a": 75.0, "b": 100.0}
-    assert score.value == 87.5
-    # Agresti-Coull: (5/8 * 3/8) / 8 and (3/5 * 2/5) / 5, over two tags.
-    assert score.error == pytest.approx(100 * (15 / 64 / 8 + 6 / 25 / 5) ** 0.5 / 2)
 
 
 def small_sweep(cascade, out, seed=0, progress=None):

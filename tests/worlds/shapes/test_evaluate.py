@@ -1,13 +1,26 @@
 """The scene suite: reproducible prompts, a report with intervals, and going on after a stop."""
 
 import json
+import random
 
 import pytest
+import torch
 
 from open_imagen.errors import ConfigError, UnknownName
-from open_imagen.evaluation.judges.judge import wilson
-from open_imagen.worlds.shapes.evaluate import ShapesEvaluation, evaluate_shapes
-from open_imagen.worlds.shapes.scenes import COLOR_SYNONYMS, SHAPE_SYNONYMS, UNSEEN_PAIRS
+from open_imagen.evaluation.judges.judge import ALIGNMENTS
+from open_imagen.worlds.shapes.evaluate import (
+    ALIGNMENT_CATEGORIES,
+    ShapesEvaluation,
+    alignment,
+    evaluate_shapes,
+)
+from open_imagen.worlds.shapes.render import render
+from open_imagen.worlds.shapes.scenes import (
+    COLOR_SYNONYMS,
+    SHAPE_SYNONYMS,
+    UNSEEN_PAIRS,
+    draw_layout,
+)
 from open_imagen.worlds.shapes.suite import CATEGORIES, make_items
 
 
@@ -61,15 +74,25 @@ def test_verdicts_are_kept_and_a_stopped_evaluation_goes_on(cascade, tmp_path, m
         evaluate_shapes(cascade, ShapesEvaluation(count=5, stages=1), out=tmp_path / "a")
 
 
-def test_wilson_by_hand():
-    low, high = wilson(50, 100)
-    assert (low, high) == pytest.approx((0.4038, 0.5962), abs=1e-4)
-    assert wilson(0, 10)[0] == pytest.approx(0)
-
-
 def test_wrong_settings_are_refused():
     with pytest.raises(ConfigError):
         ShapesEvaluation(count=0)
     with pytest.raises(UnknownName) as caught:
         ShapesEvaluation(categories=("colour",))
     assert caught.value.hint == "Did you mean 'color'?"
+
+
+def test_the_alignment_score_of_training_is_right_about_the_truth():
+    score = alignment(count=3)
+
+    def exact(prompts):
+        items = {i.prompt: i for name in ALIGNMENT_CATEGORIES for i in make_items(name, 3, 1)}
+        rng = random.Random(0)
+        return render([draw_layout(items[prompt].scene, rng) for prompt in prompts], 128)
+
+    def nothing(prompts):
+        return torch.full((len(prompts), 3, 64, 64), 250, dtype=torch.uint8)
+
+    assert score(exact) == dict.fromkeys(ALIGNMENT_CATEGORIES, 1.0)
+    assert score(nothing) == dict.fromkeys(ALIGNMENT_CATEGORIES, 0.0)
+    assert ALIGNMENTS["shapes"] is alignment

@@ -135,11 +135,11 @@ def krippendorff_alpha(units: Sequence[Sequence[str]]) -> float:
 
 
 def raw_agreement(units: Sequence[Sequence[str]]) -> float:
-    """The share of pairs of answers on the same thing that are alike."""
-    alike = of = 0
+    """The share of pairs of answers on the same trial that agree."""
+    agreeing = of = 0
     for unit in units:
         for label in set(unit):
             count = sum(answer == label for answer in unit)
-            alike += count * (count - 1)
+            agreeing += count * (count - 1)
         of += len(unit) * (len(unit) - 1)
-    return alike / of if of else float("nan")
+    return agreeing / of if of else float("nan")

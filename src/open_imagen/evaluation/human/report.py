@@ -220,7 +220,7 @@ def write_report(found: dict[str, Any], out: Path) -> None:
         if agreement["trials"]:
             parts.append(
                 f'<p class="about">Agreement on {agreement["trials"]} trials with several answers: '
-                f"Krippendorff's alpha {agreement['alpha']:.2f}, pairs alike "
+                f"Krippendorff's alpha {agreement['alpha']:.2f}, pairs that agree "
                 f"{agreement['raw']:.0%}.</p>"
             )
     record = html.escape(json.dumps(found, indent=2, ensure_ascii=False))
@@ -276,16 +276,16 @@ def _scales(scores: dict[str, Any], span: tuple[float, float] | None) -> str:
     high = max(one["high"] for one in scores.values()) if span is None else span[1]
     width = (high - low) or 1.0
 
-    def place(value: float) -> float:
+    def position(value: float) -> float:
         return 2 + 96 * (value - low) / width
 
     lines = []
     for name, one in scores.items():
-        reach = place(one["high"]) - place(one["low"])
+        reach = position(one["high"]) - position(one["low"])
         lines.append(
             f'<div class="row"><span>{html.escape(name)}</span><div class="scale">'
-            f'<i style="left:{place(one["low"]):.2f}%;width:{reach:.2f}%"></i>'
-            f'<b style="left:{place(one["value"]):.2f}%"></b></div>'
+            f'<i style="left:{position(one["low"]):.2f}%;width:{reach:.2f}%"></i>'
+            f'<b style="left:{position(one["value"]):.2f}%"></b></div>'
             f"<small>{one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}]</small></div>"
         )
     return "\n".join(lines)

@@ -102,7 +102,7 @@ def with_error(metric: Metric, features: Array, reference: Reference, seed: int 
     value = metric(features, reference)
     if metric is kid:
         return _spread_of_parts(value, features, reference, seed)
-    return jackknife(value, len(features), lambda kept: metric(features[kept], reference), seed)
+    return jackknife(value, len(features), lambda rest: metric(features[rest], reference), seed)
 
 
 def _spread_of_parts(value: float, features: Array, reference: Reference, seed: int) -> Score:
@@ -237,8 +237,8 @@ def _rbf_mean(x: Array, y: Array, sigma: float = 10.0, rows: int = 4096) -> floa
     total = 0.0
     y_norm = (y**2).sum(1)
     for start in range(0, len(x), rows):
-        part = x[start : start + rows]
-        apart = (part**2).sum(1)[:, None] + y_norm - 2 * part @ y.T
+        block = x[start : start + rows]
+        apart = (block**2).sum(1)[:, None] + y_norm - 2 * block @ y.T
         total += float(np.exp(-apart / (2 * sigma**2)).sum())
     return total / (len(x) * len(y))
 
@@ -267,10 +267,10 @@ def _quantiles(ordered: Array, number: int) -> Array:
     """Rows of a sorted array at ``number`` even quantiles, interpolated; all rows if it has so."""
     if len(ordered) == number:
         return ordered
-    place = (np.arange(number) + 0.5) / number * len(ordered) - 0.5
-    low = np.clip(np.floor(place).astype(int), 0, len(ordered) - 1)
+    position = (np.arange(number) + 0.5) / number * len(ordered) - 0.5
+    low = np.clip(np.floor(position).astype(int), 0, len(ordered) - 1)
     high = np.clip(low + 1, 0, len(ordered) - 1)
-    share = np.clip(place - low, 0, 1)[:, None]
+    share = np.clip(position - low, 0, 1)[:, None]
     read: Array = ordered[low] * (1 - share) + ordered[high] * share
     return read
 

@@ -27,7 +27,7 @@ PUBLISHED = "pt_inception-2015-12-05-6726825d.pth"
 PUBLISHED_URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{PUBLISHED}"
 PUBLISHED_HASH = "6726825d"
 """The first digits of that file's SHA-256; it carries them in its name."""
-PART = 1024
+CHUNK = 1024
 """Pictures whose features are kept in one file; a stopped measurement goes on after the last."""
 
 
@@ -163,17 +163,17 @@ def read_inception(file: Path) -> tuple[dict[str, Tensor], str]:
 
 def _published() -> Path:
     """The published Inception weights, downloaded once into the cache."""
-    place = cache_directory() / PUBLISHED
-    if not place.is_file():
+    path = cache_directory() / PUBLISHED
+    if not path.is_file():
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(PUBLISHED_URL, str(place), PUBLISHED_HASH, False)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(PUBLISHED_URL, str(path), PUBLISHED_HASH, False)
         except (OSError, RuntimeError) as error:
             raise CheckpointError(
                 f"The published Inception weights cannot be downloaded: {error}.",
                 f"Fetch {PUBLISHED_URL} elsewhere and give --weights FILE.",
             ) from error
-    return place
+    return path
 
 
 def extract(
@@ -188,21 +188,21 @@ def extract(
     Raises:
         DataError: a picture cannot be read, or sizes are mixed and ``size`` is None.
     """
-    key = [images.digest, extractor.identity, size, PART]
+    key = [images.digest, extractor.identity, size, CHUNK]
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
     folder = cache_directory() / "features" / name
-    parts = []
-    for start in range(0, len(images), PART):
-        files = images.files[start : start + PART]
-        kept = folder / f"{start:08d}.safetensors"
-        if kept.is_file():
-            parts.append(load_tensors(kept)["features"])
+    chunks = []
+    for start in range(0, len(images), CHUNK):
+        files = images.files[start : start + CHUNK]
+        cache_file = folder / f"{start:08d}.safetensors"
+        if cache_file.is_file():
+            chunks.append(load_tensors(cache_file)["features"])
         else:
             found = []
             for prepared in read_batches(files, size, batch, extractor.prepare):
                 found.append(extractor(prepared))
                 if progress is not None:
                     progress("features", start + sum(len(f) for f in found), len(images))
-            parts.append(torch.cat(found))
-            save_tensors(kept, {"features": parts[-1]})
-    return torch.cat(parts)
+            chunks.append(torch.cat(found))
+            save_tensors(cache_file, {"features": chunks[-1]})
+    return torch.cat(chunks)

@@ -39,9 +39,9 @@ def tf1(image: Tensor, side: int) -> Tensor:
     x = image.float()
     for axis in (2, 1):
         length = x.shape[axis]
-        place = torch.arange(side, dtype=torch.float32) * (length / side)
-        low = place.floor().long().clamp(max=length - 1)
-        share = (place - low).view((1, -1, 1) if axis == 1 else (1, 1, -1))
+        position = torch.arange(side, dtype=torch.float32) * (length / side)
+        low = position.floor().long().clamp(max=length - 1)
+        share = (position - low).view((1, -1, 1) if axis == 1 else (1, 1, -1))
         below, above = (x.index_select(axis, i) for i in (low, (low + 1).clamp(max=length - 1)))
         x = below + (above - below) * share
     return x

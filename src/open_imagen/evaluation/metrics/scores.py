@@ -37,7 +37,7 @@ DEFAULT_FEATURES = {
     "cmmd": "clip-l14-336",
     "clip": "clip-b32",
 }
-"""What each measure looks through unless told otherwise."""
+"""The features of each measure, unless others are named."""
 WITHOUT_FEATURES = ("alignment", "reconstruction_rmse")
 """Measures that the judge of a world takes."""
 BETTER_HIGH = ("clip", "alignment", "precision", "recall")

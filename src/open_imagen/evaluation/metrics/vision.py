@@ -24,8 +24,8 @@ class VisionSpec(NamedTuple):
     """Of transformers' model."""
     side: int
     """Of the square it sees."""
-    whole: bool
-    """The whole picture squeezed into the square; otherwise its centre."""
+    squeezed: bool
+    """Whether the whole image is squeezed into the square; otherwise its centre is cut out."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
@@ -69,13 +69,13 @@ class Vision:
             "features": name,
             "weights_sha256": _hash(folder),
             "side": self.side,
-            "prepared": "whole picture" if self.spec.whole else "short side scaled, centre cut",
+            "prepared": "whole picture" if self.spec.squeezed else "short side scaled, centre cut",
             "filter": "bicubic",
         }
 
     def prepare(self, image: Tensor) -> Tensor:
         pil = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
-        if self.spec.whole:
+        if self.spec.squeezed:
             pil = pil.resize((self.side, self.side), Image.Resampling.BICUBIC)
         elif pil.size != (self.side, self.side):
             pil = _centre(pil, self.side)

@@ -21,8 +21,8 @@ def write_contact_sheet(folder: Path) -> Path:
     rows: dict[str, list[str]] = {}
     probes: dict[str, str] = {}
     for p in range(run["prompts"]["count"]):
-        place = folder / f"{p:05d}"
-        metadata = json.loads((place / "metadata.jsonl").read_text(encoding="utf-8"))
+        prompt_folder = folder / f"{p:05d}"
+        metadata = json.loads((prompt_folder / "metadata.jsonl").read_text(encoding="utf-8"))
         category = str(metadata.get("category", ""))
         probes.setdefault(category, str(metadata.get("probes", "")))
         rows.setdefault(category, []).append(_figure(metadata, p, run["images_per_prompt"]))

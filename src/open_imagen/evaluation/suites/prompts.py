@@ -35,11 +35,11 @@ class Suite:
         """The same with at most so many prompts in each category."""
         if number is None:
             return self
-        kept: dict[str, list[Prompt]] = {name: [] for name in self.categories}
+        by_category: dict[str, list[Prompt]] = {name: [] for name in self.categories}
         for prompt in self.prompts:
-            if len(kept[prompt.category]) < number:
-                kept[prompt.category].append(prompt)
-        chosen = {prompt for prompts in kept.values() for prompt in map(_key, prompts)}
+            if len(by_category[prompt.category]) < number:
+                by_category[prompt.category].append(prompt)
+        chosen = {prompt for prompts in by_category.values() for prompt in map(_key, prompts)}
         return Suite(self.name, tuple(p for p in self.prompts if _key(p) in chosen))
 
 

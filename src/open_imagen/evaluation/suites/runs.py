@@ -51,25 +51,25 @@ def make_run(
         _begin(out, header, suite)
     all_gather_object(None)
     missing = [
-        (place, request)
-        for place, request in requested(suite, out, images_per_prompt, seed)
-        if not place.is_file()
+        (path, request)
+        for path, request in image_requests(suite, out, images_per_prompt, seed)
+        if not path.is_file()
     ]
     total = len(suite.prompts) * images_per_prompt
     done = total - len(missing)
-    parts = [missing[i : i + system.batch] for i in range(0, len(missing), system.batch)]
-    for number, part in enumerate(parts):
+    batches = [missing[i : i + system.batch] for i in range(0, len(missing), system.batch)]
+    for number, batch in enumerate(batches):
         if number % world().size == world().rank:
-            images = system.draw([request for _, request in part])
-            for (place, request), image in zip(part, images, strict=True):
-                _save(image, place, {**request._asdict(), "system": system.name})
-        done += len(part)
+            images = system.draw([request for _, request in batch])
+            for (path, request), image in zip(batch, images, strict=True):
+                _save(image, path, {**request._asdict(), "system": system.name})
+        done += len(batch)
         if progress is not None:
             progress(system.name, done, total)
     all_gather_object(None)
 
 
-def requested(
+def image_requests(
     suite: Suite, out: Path, images: int, seed: int
 ) -> Iterator[tuple[Path, ImageRequest]]:
     """Every picture of a run: its file, and what it is."""
@@ -95,16 +95,16 @@ def _begin(out: Path, header: dict[str, Any], suite: Suite) -> None:
     else:
         write_json(out / RUN, header)
     for p, prompt in enumerate(suite.prompts):
-        place = out / f"{p:05d}" / "metadata.jsonl"
-        if not place.is_file():
+        path = out / f"{p:05d}" / "metadata.jsonl"
+        if not path.is_file():
             row = {**prompt.metadata, "category": prompt.category}
-            write_text(place, json.dumps(row, ensure_ascii=False) + "\n")
+            write_text(path, json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _save(image: Image.Image, place: Path, record: dict[str, Any]) -> None:
+def _save(image: Image.Image, path: Path, record: dict[str, Any]) -> None:
     chunks = PngImagePlugin.PngInfo()
     chunks.add_itxt("evaluation", json.dumps(record, ensure_ascii=False))
-    with atomic(place) as temporary:
+    with atomic(path) as temporary:
         image.save(temporary, format="PNG", pnginfo=chunks)
 
 

@@ -1,6 +1,6 @@
 """What makes pictures, on equal terms: our cascades, folders, diffusers, and image endpoints.
 
-Every adapter meets one small contract, `System`: told what is wanted, it returns the pictures in
+Every adapter meets one small contract, `System`: given requests, it returns the images in
 order. Nothing above it knows which it is.
 """
 
@@ -28,7 +28,7 @@ from open_imagen.evaluation.image_set import open_images, read_image
 
 
 class ImageRequest(NamedTuple):
-    """A picture that is wanted."""
+    """An image that is requested."""
 
     prompt: str
     sample: int

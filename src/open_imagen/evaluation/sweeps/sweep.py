@@ -232,9 +232,9 @@ def _header(cascade: Cascade, suite: Suite, sweep: Sweep, scorer: Scorer) -> dic
 
 
 def _begin(out: Path, header: dict[str, Any]) -> None:
-    place = out / "sweep.json"
-    if place.is_file():
-        known = read_json(place)
+    path = out / "sweep.json"
+    if path.is_file():
+        known = read_json(path)
         odd = [key for key in header if known.get(key) != json.loads(json.dumps(header[key]))]
         if odd:
             raise ConfigError(
@@ -242,19 +242,19 @@ def _begin(out: Path, header: dict[str, Any]) -> None:
                 "Choose another --out, or remove that folder.",
             )
         return
-    write_json(place, header)
+    write_json(path, header)
 
 
 def _score(folder: Path, measures: Sequence[Measure], scorer: Scorer) -> None:
     """Measure a finished point, if that has not been done."""
-    place = folder / "scores.json"
-    known = read_json(place) if place.is_file() else {}
+    path = folder / "scores.json"
+    known = read_json(path) if path.is_file() else {}
     missing = [measure for measure in measures if measure.name not in known]
     if missing:
         images = open_images(folder)
         for measure in missing:
             known[measure.name] = scorer.measure(measure, images)
-        write_json(place, known)
+        write_json(path, known)
 
 
 def _result(out: Path, point: Point) -> dict[str, Any]:

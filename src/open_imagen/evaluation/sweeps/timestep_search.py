@@ -80,13 +80,13 @@ def search_timesteps(
     if config.stage and config.stage not in cascade.stages:
         raise UnknownName("stage", config.stage, cascade.stages)
     names = list(cascade.stages)
-    place = names.index(config.stage) if config.stage else 0
-    stage = cascade.stages[names[place]]
+    index = names.index(config.stage) if config.stage else 0
+    stage = cascade.stages[names[index]]
     seeds = [config.seed + k for k in range(len(prompts))]
     below: Sequence[Tensor | None] = [None] * len(prompts)
-    if place:
-        made = cascade.generate(prompts, seed=seeds, stages=place)
-        below = list(made.stages[names[place - 1]])
+    if index:
+        made = cascade.generate(prompts, seed=seeds, stages=index)
+        below = list(made.stages[names[index - 1]])
 
     size = config.batch_size
     parts = [slice(k, k + size) for k in range(0, len(prompts), size)]
@@ -155,9 +155,9 @@ def descend(start: tuple[int, ...], score: Score, max_evaluations: int) -> tuple
     found, share = start, FIRST
     while share >= LAST:
         before = found
-        for place in range(len(start)):
+        for index in range(len(start)):
             for toward in (-1, 1):
-                moved = _moved(found, place, toward, share)
+                moved = _moved(found, index, toward, share)
                 if moved in seen or len(seen) == max_evaluations:
                     continue
                 seen[moved] = score(moved)
@@ -169,9 +169,9 @@ def descend(start: tuple[int, ...], score: Score, max_evaluations: int) -> tuple
     return found
 
 
-def _moved(steps: tuple[int, ...], place: int, toward: int, share: float) -> tuple[int, ...]:
+def _moved(steps: tuple[int, ...], index: int, toward: int, share: float) -> tuple[int, ...]:
     """Steps, the one at ``place`` moved towards the one before (-1) or after it (1)."""
     ends = (STEPS, *steps, -1)
-    gap = ends[place + 1 + toward] - steps[place]
+    gap = ends[index + 1 + toward] - steps[index]
     step = int(gap * share)
-    return (*steps[:place], steps[place] + step, *steps[place + 1 :])
+    return (*steps[:index], steps[index] + step, *steps[index + 1 :])

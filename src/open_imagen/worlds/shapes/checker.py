@@ -19,8 +19,8 @@ SIDE = 128
 """Pictures are brought to this side first: enough for the smallest shapes, and quick."""
 CONTRAST = 50.0
 """A pixel further than this from the background (RGB, 0 to 255) belongs to an object."""
-SMALLEST = 0.0025
-"""Patches of a smaller share of the picture are dust."""
+MIN_AREA = 0.0025
+"""Patches of a smaller share of the image are ignored."""
 FIT = 0.72
 """Least overlap (intersection over union) with the best shape; below it the shape is unknown."""
 COLOR_DISTANCE = 75.0
@@ -79,10 +79,10 @@ def ground_of(pixels: Tensor) -> Tensor:
 
 
 def patches_of(pixels: Tensor, ground: Tensor) -> list[Tensor]:
-    """The connected patches that differ from the background, bool [H, W] each, without dust."""
+    """The connected patches that differ from the background, bool [H, W] each, but tiny ones."""
     labels = components((pixels - ground[:, None, None]).norm(dim=0) > CONTRAST)
     found = [labels == label for label in torch.unique(labels).tolist() if label]
-    return [patch for patch in found if int(patch.sum()) >= SMALLEST * labels.numel()]
+    return [patch for patch in found if int(patch.sum()) >= MIN_AREA * labels.numel()]
 
 
 def components(mask: Tensor) -> Tensor:
@@ -155,8 +155,8 @@ def _fit_shape(cover: Tensor) -> tuple[str, float, float, float, float]:
     as_measured = (torch.ones(1, 1, 1), torch.zeros(1, 1, 1), torch.zeros(1, 1, 1))
     likely = sorted(DISTANCES, key=lambda name: -float(fits(name, *as_measured).overlap))[:3]
     scale, dx, dy = (
-        part.flatten()[:, None, None]
-        for part in torch.meshgrid(
+        values.flatten()[:, None, None]
+        for values in torch.meshgrid(
             torch.tensor([0.92, 0.96, 1.0, 1.04, 1.08]),
             torch.tensor([-0.5, 0.0, 0.5]),
             torch.tensor([-0.5, 0.0, 0.5]),

@@ -81,9 +81,9 @@ def evaluate_shapes(
     for name in sets:
         items = make_items(name, config.count, config.seed)
         while (start := rows.number(name)) < config.count:
-            part = items[start : start + BATCH]
+            batch = items[start : start + BATCH]
             made = cascade.generate(
-                [item.prompt for item in part],
+                [item.prompt for item in batch],
                 seed=config.seed * 1_000_000 + start,
                 stages=config.stages,
                 settings=settings,
@@ -94,9 +94,9 @@ def evaluate_shapes(
                 name,
                 [
                     detect(image, bool(item.scene.sign))
-                    for item, image in zip(part, images, strict=True)
+                    for item, image in zip(batch, images, strict=True)
                 ],
-                part,
+                batch,
                 start,
             )
             if progress is not None:

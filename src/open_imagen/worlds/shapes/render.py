@@ -89,8 +89,8 @@ def paint(
 ) -> Tensor:
     """The part of `render` that is the device's, which never waits for it."""
 
-    def there(part: np.ndarray) -> Tensor:
-        return sent(torch.from_numpy(part), device)
+    def there(array: np.ndarray) -> Tensor:
+        return sent(torch.from_numpy(array), device)
 
     canvas = there(drawing.shades)[:, None, None, None].repeat(1, 3, size, size)
     grid = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) * (extent / size)

@@ -196,15 +196,15 @@ def _scatter(kinds: tuple[Kind, ...], shrink: float, rng: random.Random) -> tupl
         same_kind = len(set(kinds)) == 1
         radius = shared if same_kind else rng.uniform(*_sizes(kind, len(kinds))) * shrink
         margin = radius * _reach(kind.shape) + 0.02
-        place = Placed(
+        placed = Placed(
             kind, rng.uniform(margin, 1 - margin), rng.uniform(margin, 1 - margin), radius
         )
         for other in objects:
-            gap = math.hypot(place.x - other.x, place.y - other.y)
+            gap = math.hypot(placed.x - other.x, placed.y - other.y)
             apart = radius * _reach(kind.shape) + other.radius * _reach(other.kind.shape) + 0.03
             if gap < apart:
                 return ()
-        objects.append(place)
+        objects.append(placed)
     return tuple(objects)
 
 

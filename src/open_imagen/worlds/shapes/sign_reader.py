@@ -10,7 +10,7 @@ from open_imagen.worlds.shapes.signs import ALPHABET, BOARD, CELL, FRAME, INK, M
 
 WHITE = 200.0
 """Pixels lighter than this (0 to 255) may be board."""
-SMALLEST = 0.01
+MIN_AREA = 0.01
 """A board takes at least this share of the picture."""
 FIT = 0.6
 """Least correlation with the best letter; below it the letter is unknown."""
@@ -37,7 +37,7 @@ def read_sign(pixels: Tensor, patches: Tensor) -> str:
     boards = []
     for label in torch.unique(patches).tolist():
         patch = patches == label
-        if label and label not in edge and int(patch.sum()) >= SMALLEST * side**2:
+        if label and label not in edge and int(patch.sum()) >= MIN_AREA * side**2:
             rows, columns = patch.any(1).nonzero().flatten(), patch.any(0).nonzero().flatten()
             box = [int(v) for v in (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1)]
             boards.append(((box[1] - box[0]) * (box[3] - box[2]), box))
@@ -53,8 +53,8 @@ def read_sign(pixels: Tensor, patches: Tensor) -> str:
     middle_x, middle_y = (left + right) / 2, (top + bottom) / 2
     drawings = drawn_at(min(FINE, max(1, round(CELL * height))))
     word = ""
-    for place in range(number):
-        x = middle_x + (place - (number - 1) / 2) * CELL * height
+    for position in range(number):
+        x = middle_x + (position - (number - 1) / 2) * CELL * height
         fit, letter = (cells(ink, x, middle_y, height) @ drawings.T).max(0).values.max(0)
         word += ALPHABET[int(letter)] if float(fit) >= FIT else "?"
     return word

@@ -44,8 +44,8 @@ def letters(
     draw = ImageDraw.Draw(canvas)
     font = font_of(round(CAPITAL * sign.height * scale / CAPITAL_OF_FONT, 2))
     baseline = (sign.y + sign.height * CAPITAL / 2 - corner[1]) * scale
-    for place, letter in enumerate(sign.word):
-        middle = sign.x + (place - (len(sign.word) - 1) / 2) * CELL * sign.height
+    for position, letter in enumerate(sign.word):
+        middle = sign.x + (position - (len(sign.word) - 1) / 2) * CELL * sign.height
         draw.text(((middle - corner[0]) * scale, baseline), letter, 255, font, anchor="ms")
     drawn = torch.frombuffer(bytearray(canvas.tobytes()), dtype=torch.uint8)
     fine = drawn.view(1, 1, size * FINER, size * FINER).float() / 255

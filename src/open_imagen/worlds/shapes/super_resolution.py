@@ -64,8 +64,8 @@ def evaluate_super_resolution(
     ]
     rows: dict[str, list[tuple[float, float, float]]] = {s.config.name: [] for s in chosen[1:]}
     for start in range(0, len(prompts), BATCH):
-        part = prompts[start : start + BATCH]
-        made = cascade.generate(part, seed=config.seed * 1_000_000 + start, stages=number)
+        batch = prompts[start : start + BATCH]
+        made = cascade.generate(batch, seed=config.seed * 1_000_000 + start, stages=number)
         below, *above = made.stages.values()
         for (_, measured), images in zip(rows.items(), above, strict=True):
             for small, large in zip(below, images, strict=True):
@@ -73,7 +73,7 @@ def evaluate_super_resolution(
                 measured.append((edge_width(large), edge_width(drawn), color_shift(small, large)))
             below = images
         if progress is not None:
-            progress("super-resolution", start + len(part), len(prompts))
+            progress("super-resolution", start + len(batch), len(prompts))
     return {
         **cascade.identity,
         "count": config.count,
