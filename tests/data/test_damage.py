@@ -184,10 +184,10 @@ def test_crops_and_stand_ins_are_functions_of_the_position(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_too_many_unusable_examples_stop_the_run(tmp_path, kind):
+def test_too_many_skipped_examples_stop_the_run(tmp_path, kind):
     examples = [(png(k), "good") for k in range(10)] + [(b"", "bad")] * 5
     source = open_source(kind(tmp_path / "d", examples, size=8))
-    with pytest.raises(DataError, match=r"unusable \(empty file \d+\), more than data\.max_bad"):
+    with pytest.raises(DataError, match=r"skipped \(empty file \d+\), more than data\.max_bad"):
         source.batch(0, 300)
 
 

@@ -275,13 +275,13 @@ def test_a_run_goes_through_two_per_cent_of_damage_of_twelve_kinds(tmp_path):
     assert {kind: n - first[kind] for kind, n in found.items()} == wanted
 
 
-def test_too_many_unusable_examples_stop_the_run_with_the_counts(tmp_path):
+def test_too_many_skipped_examples_stop_the_run_with_the_counts(tmp_path):
     examples = {f"{k:04d}": good(k) for k in range(80)}
     examples |= {f"bad{k}": BAD["not a picture"] for k in range(40)}
     write(tmp_path / "t.tar", examples)
     source = open_shards(tmp_path)
     source.batch(0, 100)
-    with pytest.raises(DataError, match=r"unusable \(not a picture \d+\), more than") as caught:
+    with pytest.raises(DataError, match=r"skipped \(not a picture \d+\), more than") as caught:
         source.batch(100, 140)
     assert "data.max_bad" in caught.value.hint
 

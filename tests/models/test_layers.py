@@ -198,12 +198,12 @@ def test_what_a_text_denoiser_hardly_changes_stays_as_it_is(text):
     ]
     few, many = sorted(range(2), key=shares.__getitem__)
     assert 0 < shares[few] < 0.99 * shares[many]
-    found = TextDenoiser(layers, least=(shares[few] + shares[many]) / 2)(text)
+    found = TextDenoiser(layers, threshold=(shares[few] + shares[many]) / 2)(text)
     assert torch.equal(found.tokens[few], text.tokens[few])
     torch.testing.assert_close(found.tokens[many], changed[many])
     assert torch.equal(found.mask, text.mask)
-    for least, wanted in ((0.0, changed), (1.01 * shares[many], text.tokens)):
-        torch.testing.assert_close(TextDenoiser(layers, least)(text).tokens, wanted)
+    for threshold, wanted in ((0.0, changed), (1.01 * shares[many], text.tokens)):
+        torch.testing.assert_close(TextDenoiser(layers, threshold)(text).tokens, wanted)
     assert TextDenoiser([])(text) is text
 
 

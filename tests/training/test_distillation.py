@@ -274,7 +274,7 @@ def test_a_run_says_how_guided_its_student_will_be(tmp_path):
     recipe = RECIPES / "scenes-base-distill.toml"
     config = read_recipe(recipe, (f"out={tmp_path}",))
     assert config.stage.guided == config.distill.guidance == 2.0
-    with pytest.raises(ConfigError, match="guided already"):
+    with pytest.raises(ConfigError, match="is distilled into stage"):
         read_recipe(recipe, ('distill.teacher=""', "stage.guided=2.0"))
     with pytest.raises(ConfigError, match=r"is not distill\.guidance"):
         dataclasses.replace(config, stage=dataclasses.replace(config.stage, guided=4.0))

@@ -138,14 +138,14 @@ def test_weights_of_examples_scale_their_loss(recipe):
 
 
 def test_snapshots_of_averages_are_kept_and_make_a_model(recipe, tmp_path):
-    from open_imagen.training.posthoc_ema import combined
+    from open_imagen.training.posthoc_ema import reconstruct
 
     made = train(recipe("ema.sigma_rel=[0.05, 0.1]", "ema.snapshot_every=16"))
     names = sorted(path.name for path in (tmp_path / "run" / "posthoc_ema").iterdir())
     assert names == [
         f"{seen:012d}-{length:.3f}.safetensors" for seen in (16, 32) for length in (0.05, 0.1)
     ]
-    weights, _ = combined(tmp_path / "run" / "posthoc_ema", 0.1)
+    weights, _ = reconstruct(tmp_path / "run" / "posthoc_ema", 0.1)
     for name, tensor in made.ema.profiles[0.1].items():
         torch.testing.assert_close(weights[name], tensor, rtol=0, atol=1e-5)
 
@@ -166,8 +166,8 @@ def test_alignment_is_watched_with_the_averaged_weights(recipe, tmp_path):
     made.fit()
     lines = (tmp_path / "run" / "alignment.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [
-        {"images": 16, "single": 0.5},
-        {"images": 32, "single": 0.5},
+        {"images_seen": 16, "single": 0.5},
+        {"images_seen": 32, "single": 0.5},
     ]
     assert seen[0].shape == (2, 3, 64, 64)
     assert seen[0].dtype == torch.uint8
