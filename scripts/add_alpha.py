@@ -61,9 +61,15 @@ def main() -> int:
     except OpenImagenError as error:
         parser.error(str(error))
     named = f"{model.name}-alpha"
-    Cascade(named, model.encoder_name, stages, device="cpu", trained=model.trained).save(
-        options.out
+    changed = Cascade(
+        named,
+        model.encoder_name,
+        stages,
+        device="cpu",
+        trained=model.trained,
+        world=model.world_name,
     )
+    changed.save(options.out)
     print(options.out)
     return 0
 

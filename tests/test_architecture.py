@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "open_imagen"
 FLOORS = [
     {
         *("errors", "registry", "config", "types", "storage", "locks", "devices", "recording"),
-        *("distributed", "version"),
+        *("distributed", "version", "world"),
     },
     {"diffusion", "text", "models", "data"},
     {"cascade"},

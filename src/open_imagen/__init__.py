@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from open_imagen import networks
     from open_imagen.cascade.pipeline import Cascade, Made, join, load
     from open_imagen.cascade.sampling import Sampling
-    from open_imagen.errors import OpenImagenError
+    from open_imagen.errors import OpenImagenError, OpenImagenWarning
     from open_imagen.version import __version__
 
 _HOMES = {
     "Cascade": "open_imagen.cascade.pipeline",
     "Made": "open_imagen.cascade.pipeline",
     "OpenImagenError": "open_imagen.errors",
+    "OpenImagenWarning": "open_imagen.errors",
     "Sampling": "open_imagen.cascade.sampling",
     "__version__": "open_imagen.version",
     "join": "open_imagen.cascade.pipeline",
@@ -31,6 +32,7 @@ __all__ = [
     "Cascade",
     "Made",
     "OpenImagenError",
+    "OpenImagenWarning",
     "Sampling",
     "__version__",
     "join",

@@ -8,6 +8,8 @@ OpenImagenError
 |-- OutputError          a result cannot be written where it was asked for
 |-- TrainingError        a training run cannot go on
 `-- MissingDependency    an optional package or file is needed for this
+
+OpenImagenWarning is every warning of ours that is meant for users.
 """
 
 from collections.abc import Iterable
@@ -54,3 +56,7 @@ class TrainingError(OpenImagenError):
 
 class MissingDependency(OpenImagenError, ImportError):
     """An optional package or file is needed for this."""
+
+
+class OpenImagenWarning(UserWarning):
+    """Something the user should know; the work goes on. Commands show it as one line."""

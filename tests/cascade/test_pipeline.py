@@ -21,7 +21,13 @@ from open_imagen.cascade.records import (
 )
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage
-from open_imagen.errors import CheckpointError, ConfigError, DataError, UnknownName
+from open_imagen.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    OpenImagenWarning,
+    UnknownName,
+)
 from open_imagen.text.cache import Remembered
 from standins import WordEncoder, make_stages
 
@@ -351,3 +357,38 @@ def test_pictures_that_are_none_or_have_no_record_are_named(tmp_path):
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(DataError, match="damaged"):
         open_image(path)
+
+
+def test_a_model_of_a_world_reads_prompts_and_says_so(tmp_path, encoder):
+    folder = tmp_path / "model"
+    Cascade("tiny", "minilm-l6", make_stages(), "cpu", text=encoder, world="things").save(folder)
+    assert json.loads((folder / "cascade.json").read_text())["world"] == "things"
+    ours = load(folder, device="cpu")
+    ours.text = Remembered(encoder)
+    made = ours.generate(["两只猫", "two cats"], seed=[3, 3], stages=1, negative="一只狗")
+    assert torch.equal(made.stages["base"][0], made.stages["base"][1])
+    assert made.records[0]["prompt"] == "两只猫"
+    assert made.records[0]["read_as"] == "two cats"
+    assert "read_as" not in made.records[1]
+    assert ours.text.knows(["two cats", "a dog"])
+    with pytest.warns(OpenImagenWarning, match="does not know 'trampoline': nearest known words"):
+        ours.generate("a cat on a trampoline", stages=1)
+    again = tmp_path / "again"
+    ours.save(again)
+    assert load(again, device="cpu").world_name == "things"
+
+
+def test_join_keeps_the_world(tmp_path, encoder):
+    base, larger = make_stages()
+    for name, stage, world in (("base", base, "things"), ("sr", larger, "")):
+        Cascade(name, "minilm-l6", [stage], "cpu", text=encoder, world=world).save(tmp_path / name)
+    both = join("both", [tmp_path / "base", tmp_path / "sr"], device="cpu")
+    assert both.world_name == "things"
+    assert both.world is not None
+
+
+def test_a_world_of_a_newer_version_is_passed_over(encoder):
+    newer = Cascade("tiny", "minilm-l6", make_stages(), "cpu", text=encoder, world="oceans")
+    assert newer.world is None
+    assert newer.read("两只猫").prompt == "两只猫"
+    assert newer.hint("a trampoline") is None

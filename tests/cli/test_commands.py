@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from open_imagen.cascade.pipeline import Cascade
+from open_imagen.cascade.records import read_record
+from standins import WordEncoder, make_stages
+
 RECIPES = Path(__file__).parents[2] / "recipes"
 PROMPT = "a red circle on a white background"
 
@@ -427,3 +431,20 @@ def test_a_run_is_averaged_again_and_an_adapter_is_put_on(imagen, tmp_path, mode
     hashes = [json.loads(one.out)["pictures"][0]["model_hash"] for one in (put_on, plain)]
     assert hashes[0] != hashes[1]
     assert imagen(*picture, "--adapter", tmp_path, "--out", tmp_path / "d").code == 1
+
+
+@pytest.mark.filterwarnings("always:The model knows")
+def test_a_prompt_of_another_language_is_read_and_a_hint_given(imagen, tmp_path):
+    folder = tmp_path / "model"
+    Cascade("tiny", "minilm-l6", make_stages(), "cpu", text=WordEncoder(), world="things").save(
+        folder
+    )
+    done = imagen(
+        "generate", "两只猫", "a xylophone", "--stages", 1, "--out", tmp_path / "p", model=folder
+    )
+    assert done.code == 0
+    assert "read as: two cats\n" in done.err
+    [warning] = [line for line in done.err.splitlines() if line.startswith("Warning: ")]
+    assert warning.startswith("Warning: The model knows nothing in 'a xylophone': nearest known")
+    records = [read_record(path) for path in sorted((tmp_path / "p").iterdir())]
+    assert {record.get("read_as") for record in records} == {"two cats", None}

@@ -9,6 +9,7 @@ import socket
 import string
 import threading
 import time
+from urllib.parse import unquote
 
 import httpx2 as httpx
 import numpy as np
@@ -17,8 +18,10 @@ import pytest
 import torch
 from PIL import Image
 
+from open_imagen.cascade.pipeline import Cascade
 from open_imagen.errors import ConfigError, DataError
 from open_imagen.serving.access import Keys, read_keys
+from standins import WordEncoder, make_stages
 
 KEY = "sk-a-key-that-is-long-enough"
 
@@ -449,3 +452,21 @@ def test_the_description_and_the_server_agree(serve, tiny):
     assert len(called) == 10
     assert 200 in called["/v1/images/generations"]
     assert all(status < 500 for statuses in called.values() for status in statuses)
+
+
+def test_headers_say_what_a_prompt_was_read_as(serve):
+    reading = Cascade("tiny", "minilm-l6", make_stages(), "cpu", text=WordEncoder(), world="things")
+    url, _ = serve(cascades={"tiny": reading})
+
+    def said(prompt):
+        body = {"prompt": prompt, "size": "64x64"}
+        reply = httpx.post(f"{url}/v1/images/generations", json=body, timeout=30)
+        headers = (reply.headers.get(f"x-imagen-{name}") for name in ("read-as", "hint"))
+        return reply.json()["data"][0]["record"], *map(unquote, (text or "" for text in headers))
+
+    record, read_as, hint = said("两只猫")
+    assert (record["read_as"], read_as, hint) == ("two cats", "two cats", "")
+    record, read_as, hint = said("一只猫和一只麒麟")
+    assert (read_as, hint) == ("a cat", "The model does not know: 麒麟.")
+    record, read_as, hint = said("a cat")
+    assert ("read_as" in record, read_as, hint) == (False, "", "")

@@ -99,6 +99,8 @@ def read_header(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder / 'cascade.json'} lacks: {', '.join(sorted(missing))}.")
     if not isinstance(header.get("default_stages", 1), int):
         raise CheckpointError(f"{folder / 'cascade.json'}: default_stages must be a whole number.")
+    if not isinstance(header.get("world", ""), str):
+        raise CheckpointError(f"{folder / 'cascade.json'}: world must be a name.")
     return header
 
 
@@ -174,12 +176,14 @@ def write_folder(
     dtype: torch.dtype,
     trained: dict[str, Any] | None = None,
     default_stages: int | None = None,
+    world: str = "",
 ) -> None:
     """Write a model folder; cascade.json comes last, so that a broken write is no model.
 
     Args:
         trained: per stage, what it has learned from.
         default_stages: how many stages run where nobody says; all if None.
+        world: the name of the world whose prompts it knows.
     """
     for stage in stages:
         place = folder / stage.config.name
@@ -199,6 +203,8 @@ def write_folder(
     }
     if default_stages is not None:
         header["default_stages"] = default_stages
+    if world:
+        header["world"] = world
     write_json(folder / "cascade.json", header)
 
 

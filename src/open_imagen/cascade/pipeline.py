@@ -29,15 +29,18 @@ from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.config import plain
 from open_imagen.devices import free_memory, pick_device
-from open_imagen.errors import CheckpointError, ConfigError, UnknownName
+from open_imagen.errors import CheckpointError, ConfigError, OpenImagenWarning, UnknownName
 from open_imagen.text.cache import OnDemand, Remembered
 from open_imagen.text.encoders import ENCODERS, load_encoder
 from open_imagen.text.letters import with_letters
 from open_imagen.types import TextEmbedding, TextEncoder, stack_texts
 from open_imagen.version import __version__
+from open_imagen.world import Reading, World, is_world, open_world
 
 Progress = Callable[[str, int, int, Tensor], None]
 SEED_LIMIT = 2**63
+MOST_READINGS = 4096
+"""How many prompts are remembered as the world has read them."""
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -86,6 +89,7 @@ class Cascade:
         fast: bool = False,
         precision: str = "fp32",
         default_stages: int | None = None,
+        world: str = "",
     ) -> None:
         """
         Args:
@@ -99,6 +103,7 @@ class Cascade:
             precision: of the networks, fp32 or bf16: half the memory, faster where the hardware
                 has it, and pictures a little different.
             default_stages: how many stages run where nobody says; all if None.
+            world: the name of the world whose prompts it knows, if it has one.
 
         Raises:
             CheckpointError: the stages do not follow each other, or are fewer than the default.
@@ -124,6 +129,8 @@ class Cascade:
                 f"{default_stages} must be between 1 and that."
             )
         self.default_stages = default_stages
+        self.world_name = world
+        self._readings: dict[str, Reading] = {}
         self.name, self.encoder_name, self.model_hash = name, encoder, model_hash
         self.trained = trained or {}
         self.device = pick_device(device)
@@ -148,6 +155,30 @@ class Cascade:
         if not self.one_at_a_time:
             for stage in stages:
                 stage.wake(self.device)
+
+    @property
+    def world(self) -> World | None:
+        """What knows the prompts of this model; None without one that this version has."""
+        return open_world(self.world_name) if is_world(self.world_name) else None
+
+    def read(self, prompt: str) -> Reading:
+        """A prompt in the English that the model has learned; the prompt itself without a world."""
+        if prompt not in self._readings:
+            if len(self._readings) >= MOST_READINGS:
+                self._readings.clear()
+            world = self.world
+            self._readings[prompt] = Reading(prompt) if world is None else world.read(prompt)
+        return self._readings[prompt]
+
+    def hint(self, prompt: str) -> str | None:
+        """What the model does not know of a prompt, with the nearest words that it knows."""
+        world = self.world
+        return None if world is None else world.hint(prompt, self.text.encoder)
+
+    def _warn(self, prompts: Sequence[str]) -> None:
+        for prompt in dict.fromkeys(prompts):
+            if hint := self.hint(prompt):
+                warnings.warn(hint, OpenImagenWarning, stacklevel=4)
 
     def _too_large(self) -> bool:
         """Whether the stages together take more than half of the free memory."""
@@ -366,6 +397,7 @@ class Cascade:
         if batch_size < 1:
             raise ConfigError(f"batch_size = {batch_size} must be at least 1.")
         complete = self.complete_settings(chosen, settings, negative)
+        self._warn(captions)
         self.prepare(captions, negative, chosen)
         pictures: dict[str, Tensor] = {}
         below = start
@@ -410,8 +442,10 @@ class Cascade:
         background: str | None = None,
     ) -> dict[str, Any]:
         """What a picture says of itself: all it takes to repeat it."""
+        read_as = self.read(prompt).prompt
         return {
             "prompt": prompt,
+            **({} if read_as == prompt else {"read_as": read_as}),
             "negative": negative or "",
             "seed": seed,
             "size": f"{size[0]}x{size[1]}",
@@ -441,7 +475,8 @@ class Cascade:
         Raises:
             CheckpointError: a stage listens to tokens of another width.
         """
-        captions = list(captions)
+        captions = [self.read(caption).prompt for caption in captions]
+        negative = self.read(negative).prompt if negative else negative
         if negative or any(stage.config.unconditional == "empty" for stage in chosen):
             captions.append(negative or "")
         if self.one_at_a_time and not self.text.knows(captions):
@@ -464,7 +499,7 @@ class Cascade:
         negatives = [one.negative for one in orders if one.negative]
         self.prepare([*(one.prompt for one in orders), *negatives], None, [stage])
         stage.wake(self.device)
-        prompts = [one.prompt for one in orders]
+        prompts = [self.read(one.prompt).prompt for one in orders]
         text = with_letters(self.text(prompts), prompts, stage.letters).to(self.device)
         lowres = None
         if stage.config.lowres:
@@ -486,9 +521,8 @@ class Cascade:
         empty = stage.config.unconditional == "empty"
         if not empty and not any(one.negative for one in orders):
             return None
-        texts = [
-            with_letters(self.text([one.negative]), [one.negative], stage.letters) for one in orders
-        ]
+        negatives = [self.read(one.negative).prompt for one in orders]
+        texts = [with_letters(self.text([one]), [one], stage.letters) for one in negatives]
         return stack_texts(
             [
                 text if empty or one.negative else text.null()
@@ -527,6 +561,7 @@ class Cascade:
             dtype,
             self.trained,
             self.default_stages,
+            self.world_name,
         )
 
 
@@ -569,6 +604,7 @@ def load(
         fast=fast,
         precision=precision,
         default_stages=header.get("default_stages"),
+        world=header.get("world", ""),
     )
 
 
@@ -648,6 +684,7 @@ def join(
         device=device,
         trained=trained,
         default_stages=default_stages,
+        world=next((header["world"] for header in headers if header.get("world")), ""),
     )
 
 

@@ -122,6 +122,9 @@ def generate(
             f"{cascade.name} {cascade.model_hash}; the picture may differ.",
             file=sys.stderr,
         )
+    for sentence in dict.fromkeys(sentences):
+        if (reading := cascade.read(sentence)).prompt != sentence:
+            print(f"read as: {reading.prompt}", file=sys.stderr)
     first = seed if seed is not None else int(record.get("seed", 0))
     with progress_bar() as told:
         made = cascade.generate(

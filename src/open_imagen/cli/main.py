@@ -21,7 +21,7 @@ from open_imagen.cli import (
     sweep,
     train,
 )
-from open_imagen.errors import ConfigError, OpenImagenError
+from open_imagen.errors import ConfigError, OpenImagenError, OpenImagenWarning
 
 app = typer.Typer(
     name="imagen",
@@ -78,5 +78,6 @@ OURS = ("The prompt", "This run", "train.init")
 
 def _show_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
     """Our own warnings as one line; those of libraries are not for users."""
-    if category is UserWarning and str(message).startswith(OURS):
+    ours = category is UserWarning and str(message).startswith(OURS)
+    if ours or issubclass(category, OpenImagenWarning):
         print(f"Warning: {message}", file=sys.stderr)

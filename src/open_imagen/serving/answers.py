@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -16,7 +17,7 @@ from PIL import Image
 
 from open_imagen.cascade.alpha import parse_background, to_image
 from open_imagen.cascade.records import encoded
-from open_imagen.errors import OutputError
+from open_imagen.errors import OpenImagenError, OutputError
 from open_imagen.serving.access import ANYONE
 from open_imagen.serving.gallery_files import GalleryImage
 from open_imagen.serving.ordering import Wanted
@@ -33,6 +34,9 @@ from open_imagen.serving.worker import (
     Stopping,
 )
 
+SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+MOST_HEADER = 300
+"""Characters of a header that repeats a prompt, before they are encoded."""
 log = logging.getLogger("open_imagen.serving")
 
 
@@ -72,7 +76,7 @@ async def answer(
         ) from error
     except Stopping as error:
         raise Refusal(503, str(error), kind="server_error", retry_after=5) from error
-    headers = {"x-imagen-model": wanted.cascade.model_hash}
+    headers = {"x-imagen-model": wanted.cascade.model_hash, **await _said_of(wanted, body.prompt)}
     if body.without_effect:
         headers["x-imagen-without-effect"] = ", ".join(body.without_effect)
     reply = _Answer(service, request, body, who, job, events)
@@ -87,6 +91,27 @@ async def answer(
     if not_kept:
         headers["x-imagen-not-kept"] = str(not_kept)
     return JSONResponse(content, headers=headers)
+
+
+async def _said_of(wanted: Wanted, prompt: str) -> dict[str, str]:
+    """Headers that say what a prompt was read as, and what the model does not know of it."""
+    cascade = wanted.cascade
+    read_as = (await asyncio.to_thread(cascade.read, prompt)).prompt
+    try:
+        hint = await asyncio.to_thread(cascade.hint, prompt)
+    except OpenImagenError:  # the job itself will say what is wrong
+        hint = None
+    said = {"x-imagen-read-as": read_as if read_as != prompt else "", "x-imagen-hint": hint or ""}
+    return {name: header_text(text) for name, text in said.items() if text}
+
+
+def header_text(text: str) -> str:
+    """A text as a header's value: UTF-8, percent-encoded where it is not printable ASCII.
+
+    >>> header_text("100% cat: 猫")
+    '100%25 cat: %E7%8C%AB'
+    """
+    return quote(text[:MOST_HEADER].strip(), safe=SAFE)
 
 
 def _address(request: Request) -> str:
@@ -265,7 +290,8 @@ class _Answer:
         )
 
     def _usage(self) -> Usage:
-        tokens = self.service.cascades[self.job.model].text.length(self.body.prompt)
+        cascade = self.service.cascades[self.job.model]
+        tokens = cascade.text.length(cascade.read(self.body.prompt).prompt)
         details = {"text_tokens": tokens, "image_tokens": 0}
         return Usage(
             input_tokens=tokens, input_tokens_details=details, output_tokens=0, total_tokens=tokens

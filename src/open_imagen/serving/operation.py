@@ -75,6 +75,7 @@ def guard(
             allow_origins=list(origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["x-imagen-model", "x-imagen-read-as", "x-imagen-hint"],
         )
     app.add_middleware(_Limit, limit=body_limit, reply=too_large)
     app.add_middleware(_Watch, counters=counters)

@@ -51,6 +51,7 @@ from open_imagen.training.parallel import blocks, gathering, spread, whole
 from open_imagen.training.reading import Disturbed, Reading, Vocabulary
 from open_imagen.training.run import Recipe
 from open_imagen.types import Batch, Source, TextEmbedding, TextEncoder
+from open_imagen.world import is_world
 
 Callback = Callable[["Trainer"], None]
 Objective = Callable[[Tensor, TextEmbedding, Draws, Tensor | None], Tensor]
@@ -573,7 +574,9 @@ def write_model(
         stage = Stage(recipe.stage).asleep(weights)
     stage.wake(torch.device("cpu"))
     trained = {recipe.stage.name: facts}
-    write_folder(folder, recipe.name, recipe.encoder, [stage], torch.float32, trained)
+    kind = str(recipe.data.get("kind", ""))
+    world = kind if is_world(kind) else ""
+    write_folder(folder, recipe.name, recipe.encoder, [stage], torch.float32, trained, world=world)
 
 
 def to_signed(images: Tensor, device: torch.device) -> Tensor:

@@ -199,3 +199,15 @@ def with_noise(text: str, rng: random.Random, request: bool = True) -> str:
     if rng.random() < NOISE:
         text += "."
     return text
+
+
+def with_gender(label: str, gender: str) -> str:
+    """A label of people that tells a gender, as captions do.
+
+    >>> with_gender("person swimming", "woman"), with_gender("cook", "man")
+    ('woman swimming', 'man cook')
+    """
+    if not gender:
+        return label
+    named = " ".join(PEOPLE.get((word, gender), word) for word in label.split())
+    return named if named != label else f"{gender} {label}"

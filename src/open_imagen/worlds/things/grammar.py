@@ -131,6 +131,16 @@ def takes_article(label: str) -> bool:
     return not (special or _is_plural(head) or _is_uncounted(head))
 
 
+def head(label: str) -> str:
+    """The word of a label that says what it is.
+
+    >>> head("slice of pizza"), head("tokyo tower")
+    ('slice', 'tower')
+    """
+    words, end = _split(label)
+    return words[end - 1]
+
+
 @cache
 def _split(label: str) -> tuple[tuple[str, ...], int]:
     """The words of a label, and how many there are up to its head."""

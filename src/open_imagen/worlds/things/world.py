@@ -1,0 +1,31 @@
+"""The world "things" as models know it by name: its glossary and its hints."""
+
+from functools import cached_property
+
+from open_imagen.types import TextEncoder
+from open_imagen.world import WORLDS, Reading
+from open_imagen.worlds.things.glossary import Glossary
+from open_imagen.worlds.things.hints import Hints
+
+
+class ThingsWorld:
+    """Reads prompts of other languages, and says what a prompt names that is not known."""
+
+    @cached_property
+    def glossary(self) -> Glossary:
+        return Glossary.open()
+
+    @cached_property
+    def hints(self) -> Hints:
+        return Hints(self.glossary)
+
+    def read(self, prompt: str) -> Reading:
+        """The prompt in the English of the captions."""
+        return self.glossary.read(prompt)
+
+    def hint(self, prompt: str, encoder: TextEncoder) -> str | None:
+        """What is not known of a prompt, with the nearest known words."""
+        return self.hints.hint(prompt, encoder)
+
+
+WORLDS.register("things")(ThingsWorld)
