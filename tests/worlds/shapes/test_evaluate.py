@@ -1,4 +1,4 @@
-"""The scene suite: reproducible prompts, a report with intervals, and going on after a stop."""
+"""The suite of the shapes world: fixed prompts, a report with intervals, resuming after a stop."""
 
 import json
 import random
