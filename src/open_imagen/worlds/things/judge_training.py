@@ -1,0 +1,176 @@
+"""Training of the judge's classifier: on exact scenes, never on generated images."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from open_imagen.errors import ConfigError
+from open_imagen.storage import load_tensors, read_json, save_tensors, write_json
+from open_imagen.worlds.things.judge_data import Examples, Imperfections, JudgeData
+from open_imagen.worlds.things.judge_network import (
+    JudgeNetwork,
+    make_network,
+    save_classifier,
+)
+
+Told = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeTraining:
+    """How to train."""
+
+    rounds: int = 500
+    """Chunks of scenes; the learning rate falls to zero over them."""
+    scenes: int = 256
+    """Of a chunk."""
+    passes: int = 2
+    """Over each chunk."""
+    batch: int = 128
+    learning_rate: float = 3e-3
+    warmup: int = 10
+    """Rounds in which the learning rate rises."""
+    weight_decay: float = 0.02
+    smoothing: float = 0.05
+    """Of the labels."""
+    seed: int = 0
+    save_every: int = 20
+    bfloat16: bool = True
+    """Compute in bfloat16 where the device is fast at it."""
+    how: Imperfections = field(default_factory=Imperfections)
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "scenes", "passes", "batch", "save_every"):
+            if (value := getattr(self, name)) < 1:
+                raise ConfigError(f"{name} = {value} must be at least 1.")
+
+
+def train_judge(
+    atlas: Any, config: JudgeTraining, out: Path, device: str = "cpu", told: Told | None = None
+) -> Path:
+    """Train and write ``out``; a run that was stopped goes on from its last saved round.
+
+    Raises:
+        ConfigError: the saved round is of other settings.
+    """
+    data = JudgeData(atlas, config.seed, device)
+    torch.manual_seed(config.seed)
+    network = make_network(data.labels).to(device).train()
+    optimizer = torch.optim.AdamW(network.parameters(), 0.0, weight_decay=config.weight_decay)
+    state = out.with_suffix(".state")
+    start = _restore(state, config, network, optimizer) if state.is_dir() else 0
+    cpu_began = time.process_time()
+    for number in range(start, config.rounds):
+        examples = data.chunk(number, config.scenes, config.how)
+        report = _round(network, optimizer, examples, config, number, device)
+        if told is not None:
+            spent = round(time.process_time() - cpu_began, 1)
+            told({"round": number + 1, "of": config.rounds, **report, "cpu_seconds": spent})
+        if (number + 1) % config.save_every == 0 and number + 1 < config.rounds:
+            _save(state, config, network, optimizer, number + 1)
+    facts = {"training": asdict(config), "things": len(data.labels.things)}
+    save_classifier(out, network.eval(), data.labels, facts)
+    return out
+
+
+def _round(
+    network: JudgeNetwork,
+    optimizer: torch.optim.Optimizer,
+    examples: Examples,
+    config: JudgeTraining,
+    number: int,
+    device: str,
+) -> dict[str, float]:
+    """A few passes over one chunk; returns its mean loss and accuracy."""
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
+    count = len(examples.crops)
+    total, right = 0.0, 0.0
+    steps = max(count // config.batch, 1) * config.passes
+    done = 0
+    for _ in range(config.passes):
+        order = torch.randperm(count, generator=generator)
+        for rows in order.split(config.batch)[: max(count // config.batch, 1)]:
+            share = (number + done / steps) / config.rounds
+            rise = (number + done / steps + 0.1) / max(config.warmup, 1)
+            rate = config.learning_rate * min(rise, 1.0) * (1 - share)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            batch = Examples(*(part[rows].to(device) for part in examples))
+            loss, correct = _loss(network, batch, config, device)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            optimizer.step()
+            total, right, done = total + float(loss.detach()), right + float(correct), done + 1
+    return {"loss": round(total / done, 4), "accuracy": round(right / done, 4)}
+
+
+def _loss(
+    network: JudgeNetwork, batch: Examples, config: JudgeTraining, device: str
+) -> tuple[Tensor, Tensor]:
+    images = batch.crops.contiguous(memory_format=torch.channels_last)
+    kind = torch.device(device).type
+    with torch.autocast(kind, torch.bfloat16, enabled=config.bfloat16 and fast_bfloat16(kind)):
+        heads = network(images)
+    thing, style, color = (head.float() for head in heads)
+    loss = F.cross_entropy(thing, batch.things, label_smoothing=config.smoothing)
+    for logits, target in ((style, batch.styles), (color, batch.colors)):
+        if bool((target >= 0).any()):
+            loss = loss + 0.3 * F.cross_entropy(logits, target, ignore_index=-1)
+    return loss, (thing.argmax(1) == batch.things).float().mean()
+
+
+def fast_bfloat16(kind: str) -> bool:
+    """Whether a device computes in bfloat16 as fast as in float32, or faster."""
+    if kind == "cpu":
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return True
+
+
+def _save(
+    folder: Path,
+    config: JudgeTraining,
+    network: JudgeNetwork,
+    optimizer: torch.optim.Optimizer,
+    done: int,
+) -> None:
+    """Write what it takes to go on. One file holds all, so that its parts never disagree."""
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    for number, values in optimizer.state_dict()["state"].items():
+        for name, value in values.items():
+            tensors[f"optimizer.{number}.{name}"] = torch.as_tensor(value)
+    tensors["done"] = torch.tensor(done)
+    write_json(folder / "config.json", asdict(config))
+    save_tensors(folder / "state.safetensors", tensors)
+
+
+def _restore(
+    folder: Path,
+    config: JudgeTraining,
+    network: JudgeNetwork,
+    optimizer: torch.optim.Optimizer,
+) -> int:
+    if not (folder / "state.safetensors").is_file():
+        return 0
+    if read_json(folder / "config.json") != asdict(config):
+        raise ConfigError(
+            f"{folder} holds a training with other settings.", "Remove it, or take another --out."
+        )
+    tensors = load_tensors(folder / "state.safetensors")
+    network.load_state_dict(
+        {name.removeprefix("network."): v for name, v in tensors.items() if name.startswith("net")}
+    )
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, number, key = name.split(".")
+            state.setdefault(int(number), {})[key] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    return int(tensors["done"])
