@@ -26,11 +26,13 @@ Told = Callable[[dict[str, Any]], None]
 class JudgeTraining:
     """How to train."""
 
-    rounds: int = 500
-    """Chunks of scenes; the learning rate falls to zero over them."""
+    rounds: int = 400
+    """Chunks of scenes. A run that goes on may be given another number before the decay begins."""
+    decay: float = 0.4
+    """Share of the rounds at the end over which the learning rate falls to zero."""
     scenes: int = 256
     """Of a chunk."""
-    passes: int = 2
+    passes: int = 3
     """Over each chunk."""
     batch: int = 128
     learning_rate: float = 3e-3
@@ -49,6 +51,8 @@ class JudgeTraining:
         for name in ("rounds", "scenes", "passes", "batch", "save_every"):
             if (value := getattr(self, name)) < 1:
                 raise ConfigError(f"{name} = {value} must be at least 1.")
+        if not 0 < self.decay <= 1:
+            raise ConfigError(f"decay = {self.decay} is a share: above 0, at most 1.")
 
 
 def train_judge(
@@ -98,7 +102,7 @@ def _round(
         for rows in order.split(config.batch)[: max(count // config.batch, 1)]:
             share = (number + done / steps) / config.rounds
             rise = (number + done / steps + 0.1) / max(config.warmup, 1)
-            rate = config.learning_rate * min(rise, 1.0) * (1 - share)
+            rate = config.learning_rate * min(rise, 1.0, (1 - share) / config.decay)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             batch = Examples(*(part[rows].to(device) for part in examples))
@@ -158,11 +162,15 @@ def _restore(
 ) -> int:
     if not (folder / "state.safetensors").is_file():
         return 0
-    if read_json(folder / "config.json") != asdict(config):
+    tensors = load_tensors(folder / "state.safetensors")
+    done, kept = int(tensors["done"]), read_json(folder / "config.json")
+    decaying = done > (1 - config.decay) * min(kept["rounds"], config.rounds)
+    if not decaying:
+        kept["rounds"] = config.rounds
+    if kept != asdict(config):
         raise ConfigError(
             f"{folder} holds a training with other settings.", "Remove it, or take another --out."
         )
-    tensors = load_tensors(folder / "state.safetensors")
     network.load_state_dict(
         {name.removeprefix("network."): v for name, v in tensors.items() if name.startswith("net")}
     )
@@ -173,4 +181,4 @@ def _restore(
             state.setdefault(int(number), {})[key] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-    return int(tensors["done"])
+    return done

@@ -187,10 +187,15 @@ def _valleys(contrast: Tensor) -> Tensor:
     return contrast < VALLEY * torch.maximum(across, down)
 
 
-def find_patches(masks: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[list[Patch]]]:
+def find_patches(
+    masks: NDArray[np.bool_], merge: bool = True
+) -> tuple[NDArray[np.int32], list[list[Patch]]]:
     """Connected patches (with diagonals) of masks [B, S, S]: labels and boxes.
 
     Runs of pixels in a row are joined with those that they touch in the next one.
+
+    Args:
+        merge: those whose boxes overlap are one.
     """
     count, side = masks.shape[0], masks.shape[-1]
     wide = np.zeros((count, side + 1, side + 2), np.int8)
@@ -219,7 +224,7 @@ def find_patches(masks: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[list
         left, top, right, bottom = (float(edge) / side for edge in box)
         area = float(areas[k]) / side**2
         patches[int(owners[k])].append(Patch(left, top, right, bottom, area, (k + 1,)))
-    return labels, [merge_overlapping(found) for found in patches]
+    return labels, [merge_overlapping(found) if merge else found for found in patches]
 
 
 def _join_runs(
