@@ -1,6 +1,6 @@
 """Train the judge of the things world on exact scenes of an atlas; run again to go on.
 
-    python scripts/train_things_judge.py --atlas DIR --out judge.safetensors
+python scripts/train_things_judge.py --atlas DIR --out judge.safetensors
 """
 
 import argparse

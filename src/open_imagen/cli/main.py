@@ -12,6 +12,7 @@ from open_imagen.cli import (
     data,
     embed,
     evaluate,
+    evaluate_things,
     generate,
     imports,
     models,
@@ -55,6 +56,7 @@ app.command("sweep")(sweep.sweep)
 app.command("serve")(serve.serve)
 app.add_typer(data.app, name="data")
 app.add_typer(imports.app, name="import")
+evaluate.app.command("things")(evaluate_things.things)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(rate.app, name="rate")
 

@@ -116,7 +116,8 @@ def evaluate_things(
         "prompts_sha256": list_hash([one.text for one in flat]),
         "judge": judge_facts(eye),
         "categories": {
-            name: summary(store.rows[name][: len(some)], name, eye) for name, some in prompts.items()
+            name: summary(store.rows[name][: len(some)], name, eye)
+            for name, some in prompts.items()
         },
         "versions": versions(),
     }

@@ -8,7 +8,7 @@ What remains unknown counts as wrong.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +19,10 @@ from open_imagen.worlds.things.judge_network import Classifier, Labels, Scores
 from open_imagen.worlds.things.scenes import COLORS, SHAPE, SIGN, Item
 from open_imagen.worlds.things.segment import (
     GRAY,
-    SIDE,
     Ground,
     Patch,
     Split,
     crops,
-    reduced,
     split,
 )
 
@@ -111,10 +109,10 @@ class Judge:
         found = self._rows(parts, [[h for pair in pairs for h in pair] for pairs in halves])
         seen = []
         for rows, pairs, cuts, ground in zip(chosen, halves, found, parts.grounds, strict=True):
-            unknown = [row for row in rows if not self.known(row.things)]
+            doubtful = [row for row in rows if not self.known(row.things)]
             kept = [row for row in rows if self.known(row.things)]
             place = 0
-            for row, pair in zip(unknown, pairs, strict=True):
+            for row, pair in zip(doubtful, pairs, strict=True):
                 both = cuts[place : place + len(pair)]
                 place += len(pair)
                 apart = len(both) == 2 and all(self.known(half.things) for half in both)
@@ -215,7 +213,8 @@ def _groups(patches: Sequence[Patch]) -> list[Patch]:
     chains: list[list[Patch]] = []
     for patch in patches:
         near = [c for c in chains if any(patch.gap(other) < CLOSE for other in c)]
-        chains = [c for c in chains if c not in near] + [[patch, *sum(near, [])]]
+        joined = [patch, *(other for chain in near for other in chain)]
+        chains = [*(chain for chain in chains if chain not in near), joined]
     for chain in chains:
         if len(chain) > 2:
             whole = chain[0]

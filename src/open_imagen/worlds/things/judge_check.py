@@ -70,9 +70,7 @@ def check_objects(eye: Judge, source: Things, count: int, start: int = 0) -> dic
 def _color_right(one: Placed, found: FoundObject) -> bool:
     """What it was recoloured towards, or, as drawn, no color that it does not have."""
     if one.item.color:
-        return found.color == one.item.color or (
-            not found.color and one.item.color in found.also
-        )
+        return found.color == one.item.color or (not found.color and one.item.color in found.also)
     return not found.color or found.color in found.also
 
 
@@ -147,5 +145,5 @@ def scene_of(truth: Truth, suite: Suite) -> Scene:
         label = one.names[0]
         thing = next(k for k, t in enumerate(suite.catalog.things) if t.label == label)
         items.append(Item(thing, label, one.style, one.color, one.size))
-    count = truth.wanted[0].count if len(items) == 1 else 1
+    count = truth.wanted[0].number if len(items) == 1 else 1
     return Scene(tuple(items), count, truth.relation, truth.ground or "")

@@ -122,7 +122,9 @@ class JudgeData:
         recolored = self.catalog.recolorable(thing) and rng.random() < 0.25
         color = rng.choice(self.catalog.colors) if recolored else ""
         size = rng.choice(("", "", "small", "large")) if number == 1 else ""
-        return Item(thing, self.catalog.label(thing), rng.choice(self.catalog.styles(thing)), color, size)
+        return Item(
+            thing, self.catalog.label(thing), rng.choice(self.catalog.styles(thing)), color, size
+        )
 
     def _examples(
         self,
@@ -163,9 +165,9 @@ class JudgeData:
                 chosen.append((patch, None))
             before = whole[place]
             whole[place] = patch if before is None else before.joined(patch)
-        for patch, box, one in zip(whole, boxes, layout.objects, strict=True):
-            if patch is not None and _area(patch) >= WHOLE * _area(box):
-                chosen.append((patch, one))
+        for joined, box, one in zip(whole, boxes, layout.objects, strict=True):
+            if joined is not None and _area(joined) >= WHOLE * _area(box):
+                chosen.append((joined, one))
         sure = [patch for patch in whole if patch is not None] if pairs else []
         close = [(a, b) for k, a in enumerate(sure) for b in sure[:k] if a.gap(b) < TOGETHER]
         return chosen + [(a.joined(b), None) for a, b in close[:1]]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -142,13 +143,15 @@ class NetworkClassifier:
         device = next(self.network.parameters()).device
         parts = [
             self.network(part.to(device, memory_format=torch.channels_last))
-            for part in crops.split(256)
+            for part in torch.split(crops, 256)
             if len(part)
         ]
         if not parts:
             empty = (torch.zeros(0, head.out_features) for head in self.heads)
             return Scores(*empty)
-        return Scores(*(torch.cat(head).float().softmax(1).cpu() for head in zip(*parts, strict=True)))
+        return Scores(
+            *(torch.cat(head).float().softmax(1).cpu() for head in zip(*parts, strict=True))
+        )
 
     @property
     def heads(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
@@ -158,7 +161,10 @@ class NetworkClassifier:
 def make_network(labels: Labels) -> JudgeNetwork:
     """A network with new weights."""
     network = JudgeNetwork(labels.none + 1, len(labels.styles), len(labels.colors))
-    return network.to(memory_format=torch.channels_last)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def save_classifier(
@@ -200,6 +206,22 @@ def load_classifier(path: Path, device: torch.device | str = "cpu") -> NetworkCl
             "Train one: scripts/train_things_judge.py --atlas DIR --out FILE",
         ) from error
     return NetworkClassifier(network.to(device).eval(), labels, facts)
+
+
+def packaged_judge() -> Path:
+    """The package's own judge.
+
+    Raises:
+        CheckpointError: this installation has none.
+    """
+    path = Path(str(files("open_imagen"))) / "worlds" / "things" / "data" / "judge.safetensors"
+    if not path.is_file():
+        raise CheckpointError(
+            "This installation has no judge of things.",
+            "Train one, and give it with --judge: "
+            "scripts/train_things_judge.py --atlas DIR --out FILE",
+        )
+    return path
 
 
 def labels_of(things: Sequence[Any]) -> Labels:

@@ -99,7 +99,7 @@ def _round(
     done = 0
     for _ in range(config.passes):
         order = torch.randperm(count, generator=generator)
-        for rows in order.split(config.batch)[: max(count // config.batch, 1)]:
+        for rows in torch.split(order, config.batch)[: max(count // config.batch, 1)]:
             share = (number + done / steps) / config.rounds
             rise = (number + done / steps + 0.1) / max(config.warmup, 1)
             rate = config.learning_rate * min(rise, 1.0, (1 - share) / config.decay)

@@ -32,9 +32,11 @@ COUNTS = {
 }
 SIGN = re.compile(
     r"""^(?:a|the)\ sign\ (?:that\ says|that\ reads|saying|reading|with(?:\ the\ (?:word|text))?)
-    \ ["'“‘](?P<word>[^"”’]+?)["'”’](?:\ on\ it)?$""",
+    \ ["'](?P<word>[^"]+?)["'](?:\ on\ it)?$""",
     re.VERBOSE | re.IGNORECASE,
 )
+STRAIGHT = {0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"'}
+"""Curly quotes as straight ones."""
 GROUND = re.compile(r"^(?P<text>.+?),? (?:on|against|with) an? (?P<ground>[a-z]+) background$")
 
 
@@ -93,13 +95,13 @@ def read_prompt(text: str, vocabulary: Vocabulary) -> Read | None:
     >>> read_prompt("A sign that says 'HELP'.", None).truth.word
     'HELP'
     """
-    text = re.sub(r"\s+", " ", text).strip().rstrip(".")
+    text = re.sub(r"\s+", " ", text.translate(STRAIGHT)).strip().rstrip(".")
     if found := SIGN.match(text):
         word = found["word"].rstrip(".")
         if not (word.isascii() and word.isalpha()):
             return None
         return Read(Truth((Wanted(("sign",)),), word=word.upper()))
-    if re.search("[\"“”‘’]|(?<!\\w)'", text):
+    if re.search("\"|(?<!\\w)'", text):
         return None
     text, ground = text.lower(), None
     if behind := GROUND.match(text):
@@ -115,7 +117,7 @@ def read_prompt(text: str, vocabulary: Vocabulary) -> Read | None:
             return None
         wanted.append(one)
         ignored = rest
-    if len(wanted) > 3 or (relation and any(one.count > 1 for one in wanted)):
+    if len(wanted) > 3 or (relation and any(one.number > 1 for one in wanted)):
         return None
     return Read(Truth(tuple(wanted), relation, ground), ignored)
 
@@ -133,15 +135,14 @@ def _related(text: str) -> tuple[str, list[str]]:
 def _noun(text: str, vocabulary: Vocabulary) -> tuple[Wanted | None, str]:
     """An object with its number and adjectives, and what follows."""
     words = text.replace("-colored", " colored").split()
-    count = 1
+    kind = Wanted(())
     if words and words[0] in COUNTS:
-        count = COUNTS[words.pop(0)]
-    kind = Wanted((), count)
+        kind = kind._replace(number=COUNTS[words.pop(0)])
     while words:
         # A label may begin with a color: "red apple".
-        names, number = vocabulary.find(words, count > 1)
+        names, length = vocabulary.find(words, kind.number > 1)
         if names:
-            return kind._replace(names=names), " ".join(words[number:])
+            return kind._replace(names=names), " ".join(words[length:])
         word = words.pop(0)
         color = "gray" if word == "grey" else word
         size = next((s for s, several in SIZE_WORDS.items() if word in several), "")

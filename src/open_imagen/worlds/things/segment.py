@@ -76,7 +76,7 @@ class Patch(NamedTuple):
         )
 
     def gap(self, other: "Patch") -> float:
-        """The distance of their boxes along the axis that separates them; negative: they overlap."""
+        """How far their boxes are apart along the axis that separates them; negative: not."""
         return max(
             max(self.left, other.left) - min(self.right, other.right),
             max(self.top, other.top) - min(self.bottom, other.bottom),
@@ -150,9 +150,7 @@ def find_grounds(pixels: Tensor) -> tuple[Tensor, Tensor, list[Ground]]:
     upper = along < seam[:, None, None]
     ground = torch.where(upper[:, None], first[:, :, None, None], second[:, :, None, None])
     close = ((along - seam[:, None, None]).abs() < max(1.5, side / 42)) & two[:, None, None]
-    facts = zip(
-        transparent.tolist(), two.tolist(), first.tolist(), second.tolist(), strict=True
-    )
+    facts = zip(transparent.tolist(), two.tolist(), first.tolist(), second.tolist(), strict=True)
     grounds = [
         Ground(clear, () if clear else ((*a,), (*b,)) if both else ((*a,),))
         for clear, both, a, b in facts
@@ -167,9 +165,9 @@ def _contrast(color: Tensor, ground: Tensor, seam: Tensor) -> Tensor:
         return contrast
     other = ground.flip(2).flip(3)
     span = other - ground
-    share = ((color - ground) * span).sum(1, keepdim=True) / span.square().sum(1, keepdim=True).clamp(
-        min=1e-6
-    )
+    share = ((color - ground) * span).sum(1, keepdim=True) / span.square().sum(
+        1, keepdim=True
+    ).clamp(min=1e-6)
     mixed = (color - ground - share.clamp(0, 1) * span).norm(dim=1)
     return torch.where(seam, mixed, contrast)
 
@@ -285,9 +283,7 @@ def merge_overlapping(patches: Sequence[Patch]) -> list[Patch]:
 def _overlap(one: Patch, other: Patch) -> bool:
     across = min(one.right, other.right) - max(one.left, other.left)
     down = min(one.bottom, other.bottom) - max(one.top, other.top)
-    smaller = min(
-        (box.right - box.left) * (box.bottom - box.top) for box in (one, other)
-    )
+    smaller = min((box.right - box.left) * (box.bottom - box.top) for box in (one, other))
     return across > 0 and down > 0 and across * down > OVERLAP * smaller
 
 

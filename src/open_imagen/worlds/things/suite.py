@@ -55,7 +55,7 @@ class Wanted(NamedTuple):
 
     names: tuple[str, ...]
     """The judge's names of what will do: a label, "shape star", "sign"; mostly one."""
-    count: int = 1
+    number: int = 1
     color: str = ""
     style: str = ""
     size: str = ""
@@ -135,7 +135,9 @@ class Suite:
     def _held_out_tag(self, rng: random.Random, count: int) -> list[Prompt]:
         return self._tagged("held_out_tag", rng, count, held_out=True)
 
-    def _tagged(self, category: str, rng: random.Random, count: int, held_out: bool) -> list[Prompt]:
+    def _tagged(
+        self, category: str, rng: random.Random, count: int, held_out: bool
+    ) -> list[Prompt]:
         pairs = [
             (thing, tag)
             for thing in self.main + self.others
@@ -154,7 +156,9 @@ class Suite:
     def _held_out_color(self, rng: random.Random, count: int) -> list[Prompt]:
         return self._colored("held_out_color", rng, count, held_out=True)
 
-    def _colored(self, category: str, rng: random.Random, count: int, held_out: bool) -> list[Prompt]:
+    def _colored(
+        self, category: str, rng: random.Random, count: int, held_out: bool
+    ) -> list[Prompt]:
         pairs = [
             (thing, color)
             for thing in self.colorable
@@ -178,7 +182,9 @@ class Suite:
     def _held_out_style(self, rng: random.Random, count: int) -> list[Prompt]:
         return self._styled("held_out_style", rng, count, held_out=True)
 
-    def _styled(self, category: str, rng: random.Random, count: int, held_out: bool) -> list[Prompt]:
+    def _styled(
+        self, category: str, rng: random.Random, count: int, held_out: bool
+    ) -> list[Prompt]:
         pairs = [
             (thing, style)
             for thing in self.main
@@ -245,7 +251,7 @@ class Suite:
         for k, thing in enumerate(_endless(self.counted, rng, count)):
             number = 2 + k % 4
             text = f"{wordings.NUMBERS[number - 1]} {plural(self.catalog.label(thing))}"
-            truth = Truth((self._wanted(thing)._replace(count=number),))
+            truth = Truth((self._wanted(thing)._replace(number=number),))
             prompts.append(self._prompt("counting", text, truth, thing, number=str(number)))
         return prompts
 
@@ -263,7 +269,9 @@ class Suite:
         return [self._related("place", rng, k, *self._two(rng)) for k in range(count)]
 
     def _held_out_place(self, rng: random.Random, count: int) -> list[Prompt]:
-        return [self._related("held_out_place", rng, k, *self._two(rng, True)) for k in range(count)]
+        return [
+            self._related("held_out_place", rng, k, *self._two(rng, True)) for k in range(count)
+        ]
 
     def _related(self, category: str, rng: random.Random, k: int, a: int, b: int) -> Prompt:
         wording = wordings.WORDINGS[k % len(wordings.WORDINGS)]
@@ -360,7 +368,9 @@ def judge(
     if matched is None:
         return Verdict(False, False)
     right = all(
-        fits(wanted, one) for wanted, some in zip(truth.wanted, matched, strict=True) for one in some
+        fits(wanted, one)
+        for wanted, some in zip(truth.wanted, matched, strict=True)
+        for one in some
     )
     if truth.relation:
         first, second = matched[0][0], matched[1][0]
@@ -380,9 +390,9 @@ def match(
         # Two kinds may share a name ("a red cup and a blue cup"): the better fit goes first.
         named = [one for one in left if one.name in kind.names]
         fitting = sorted(named, key=lambda one, kind=kind: not fits(kind, one))  # type: ignore[misc]
-        if len(fitting) < kind.count:
+        if len(fitting) < kind.number:
             return None
-        found.append(fitting[: kind.count])
+        found.append(fitting[: kind.number])
         left = [one for one in left if one not in found[-1]]
     return None if left else found
 
