@@ -227,34 +227,39 @@ def _groups(patches: Sequence[Patch]) -> list[Patch]:
 def cut(parts: Split, picture: int, patch: Patch) -> tuple[Patch, Patch] | tuple[()]:
     """A patch as two that touch at its narrowest place; nothing where it has no neck.
 
-    The second half gets a number of its own in the picture's labels.
+    The neck is taken out of the picture, and the second half gets a number of its own in the labels.
     """
     labels = parts.labels[picture]
     mask = torch.zeros_like(labels, dtype=torch.bool)
     for member in patch.members:
         mask |= labels == member
-    best: tuple[float, int, int] | None = None
+    best: tuple[float, int, int, int] | None = None
     for axis in (0, 1):
-        width = mask.sum(1 - axis).float()
+        width = mask.sum(1 - axis)
         filled = width.nonzero().flatten()
         first, last = int(filled[0]), int(filled[-1]) + 1
         start, end = first + (last - first) // 4, last - (last - first) // 4
         if end - start < 2:
             continue
-        place = start + int(width[start:end].argmin())
-        share = float(width[place] / width.max())
+        before = after = start + int(width[start:end].argmin())
+        least = int(width[before])
+        while int(width[after]) <= least + 1 and after < end:
+            after += 1
+        share = least / int(width.max())
         if share <= NECK and (best is None or share < best[0]):
-            best = (share, axis, place)
+            best = (share, axis, before, after)
     if best is None:
         return ()
-    _, axis, place = best
+    _, axis, before, after = best
     along = torch.arange(mask.shape[0])
-    beyond = (along[:, None] if axis == 0 else along[None, :]) >= place
+    along = along[:, None] if axis == 0 else along[None, :]
+    neck = mask & (along >= before) & (along < after)
+    labels[neck] = 0
+    parts.image[picture, :, neck] = 0
     number = int(parts.labels.max()) + 1
-    labels[mask & beyond] = number
-    first_half = _patch_of(mask & ~beyond, patch.members)
-    second_half = _patch_of(mask & beyond, (number,))
-    return first_half, second_half
+    labels[mask & (along >= after)] = number
+    first_half = _patch_of(mask & (along < before), patch.members)
+    return first_half, _patch_of(mask & (along >= after), (number,))
 
 
 def _patch_of(mask: Tensor, members: tuple[int, ...]) -> Patch:
