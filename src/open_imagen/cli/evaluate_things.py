@@ -81,6 +81,7 @@ def things(
         stages=stages,
         batch_size=batch_size,
     )
+    eye = _open_judge(judge)
     art = Atlas.open(atlas)
     catalog = Catalog(art.things, art.sprites, colors=tuple(COLORS), held_out=True)
     of: dict[str, int] = {}
@@ -93,7 +94,6 @@ def things(
         }
     else:
         prompts = suite_prompts(Suite(catalog, Palette(art, (64, 256)).near), config)
-    eye = _open_judge(judge)
     cascade = load(model, device, fast=fast, precision=precision or "fp32")
     with counting("images") as told:
         report = evaluate_things(
