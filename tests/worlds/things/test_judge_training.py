@@ -148,7 +148,7 @@ def test_damaged_and_foreign_classifiers_are_refused(tmp_path):
         {**header, "labels": {**header["labels"], "things": ["cat"]}},
     ):
         write_json(path.with_suffix(".json"), values)
-        with pytest.raises(CheckpointError, match="no judge|not a judge"):
+        with pytest.raises(CheckpointError, match="is not a judge"):
             load_classifier(path)
     path.with_suffix(".json").unlink()
     with pytest.raises(CheckpointError, match="Cannot read"):

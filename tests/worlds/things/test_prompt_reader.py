@@ -103,8 +103,9 @@ def write(path, text):
 
 def test_the_prompts_that_can_be_judged_are_selected(tmp_path):
     rows = (
-        "Prompt,Category\nA pink cat.,Colors\nA pink zeppelin.,Colors\nThree dogs by night.,Counting\n"
-        "Three dogs on the moon.,Counting\nA sign that says 'No'.,Text\nA cat dreaming.,Descriptions\n"
+        "Prompt,Category\nA pink cat.,Colors\nA pink zeppelin.,Colors\n"
+        "Three dogs by night.,Counting\nThree dogs on the moon.,Counting\n"
+        "A sign that says 'No'.,Text\nA cat dreaming.,Descriptions\n"
     )
     found = read_drawbench(write(tmp_path / "p.csv", rows), CATALOG)
     assert [one.text for one in found.prompts] == [

@@ -227,7 +227,7 @@ def _groups(patches: Sequence[Patch]) -> list[Patch]:
 def cut(parts: Split, picture: int, patch: Patch) -> tuple[Patch, Patch] | tuple[()]:
     """A patch as two that touch at its narrowest place; nothing where it has no neck.
 
-    The neck is taken out of the picture, and the second half gets a number of its own in the labels.
+    The neck is taken out of the picture, and the second half gets a number of its own.
     """
     labels = parts.labels[picture]
     mask = torch.zeros_like(labels, dtype=torch.bool)
