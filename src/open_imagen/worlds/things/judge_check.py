@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from open_imagen.worlds.things.evaluate import look
-from open_imagen.worlds.things.judge import FoundObject, Judge, name_of
+from open_imagen.worlds.things.judge import FoundObject, Judge, Sure, name_of
+from open_imagen.worlds.things.judge_data import Imperfections, JudgeData
+from open_imagen.worlds.things.judge_network import Classifier
 from open_imagen.worlds.things.layout import Placed, draw_layout
 from open_imagen.worlds.things.scenes import SIGN, Item, Scene
 from open_imagen.worlds.things.source import Things
@@ -91,6 +93,40 @@ def pair_up(
 
 def _away(one: Placed, found: FoundObject) -> float:
     return max(abs(one.x - found.x), abs(one.y - found.y))
+
+
+def choose_thresholds(
+    classifier: Classifier, data: JudgeData, scenes: int = 512, most_wrong: float = 0.02
+) -> tuple[Sure, dict[str, float]]:
+    """The lowest probability and margin at which crops that show nothing known, or another thing
+    than is named, are taken for something in at most ``most_wrong`` of the cases.
+
+    Args:
+        data: of a seed that the classifier has not learned from: imperfect crops, with two objects
+            in one, fragments and mixtures among them.
+
+    Returns:
+        Thresholds, and the shares of known crops named right and of others named at all.
+    """
+    chunks = [data.chunk(k, 64, Imperfections()) for k in range(max(scenes // 64, 1))]
+    crops, things = (torch.cat([chunk[k] for chunk in chunks]) for k in (0, 1))
+    scores = classifier(crops).things
+    best, places = scores.topk(2, 1)
+    none, right = things == data.labels.none, places[:, 0] == things
+    named = places[:, 0] != data.labels.none
+    for step in range(10, 20):
+        sure = Sure(probability=step / 20, margin=(step - 8) / 20)
+        known = named & (best[:, 0] >= sure.probability)
+        known &= best[:, 0] - best[:, 1] >= sure.margin
+        wrong = float((known & none).sum() / none.sum().clamp(min=1))
+        if wrong <= most_wrong:
+            break
+    found = {
+        "known_right": float((known & right & ~none).sum() / (~none).sum().clamp(min=1)),
+        "known_wrong": float((known & ~right & ~none).sum() / (~none).sum().clamp(min=1)),
+        "none_named": wrong,
+    }
+    return sure, found
 
 
 def check_suite(

@@ -181,6 +181,13 @@ def save_classifier(
     write_json(path.with_suffix(".json"), header)
 
 
+def write_facts(path: Path, facts: dict[str, Any]) -> None:
+    """Add facts to those of a classifier: how often it is right."""
+    header = read_json(path.with_suffix(".json"))
+    header["facts"].update(facts)
+    write_json(path.with_suffix(".json"), header)
+
+
 def load_classifier(path: Path, device: torch.device | str = "cpu") -> NetworkClassifier:
     """Read a classifier.
 
