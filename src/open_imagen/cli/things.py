@@ -15,36 +15,44 @@ from open_imagen.errors import ConfigError
 if TYPE_CHECKING:
     from open_imagen.worlds.things.build import Progress
 
+SHOWN = 20
+"""Pairs of look-alikes that are listed."""
 EVERY = 15.0
 """Seconds between two lines where standard error is no terminal."""
 
 
 def make_atlas(out: Path, art: Path | None, sizes: str, workers: int, as_json: bool) -> None:
     """Fetch or read the packages, render, and report."""
+    from open_imagen.worlds.things import sources
     from open_imagen.worlds.things.atlas import Atlas
     from open_imagen.worlds.things.build import build_atlas, plan_atlas
+    from open_imagen.worlds.things.look_alikes import look_alikes
     from open_imagen.worlds.things.rasterize import need_resvg
-    from open_imagen.worlds.things.sources import open_packages
 
     chosen = read_sizes(sizes)
     if workers < 0:
         raise ConfigError(f"--workers {workers} must be at least 0.", "0 takes all cores.")
     need_resvg()
     began = time.monotonic()
-    plan, arts = plan_atlas(open_packages(art, _line))
+    packages = sources.open_packages(art, _line, sources.SOURCES)
+    plan, arts = plan_atlas(packages, sources.SOURCES)
     with rendering_progress() as progress:
         build_atlas(plan, arts, out, chosen, workers or _cores(), progress)
     atlas = Atlas.open(out)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    pairs = look_alikes(atlas)
     report = {
         "out": str(out),
         "things": len(atlas.things),
         "sprites": len(atlas.sprites),
         "styles": dict(Counter(sprite.style for sprite in atlas.sprites)),
         "groups": dict(Counter(thing.group for thing in atlas.things)),
+        "look_alikes": len(pairs),
         "bytes": size,
         "seconds": round(time.monotonic() - began, 1),
     }
+    for pair in pairs[:SHOWN]:
+        _line(f"in the style {pair.style}, {pair.first} and {pair.second} look alike")
     if as_json:
         print(json.dumps(report))
         return

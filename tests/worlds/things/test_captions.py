@@ -8,6 +8,7 @@ import pytest
 from fake_atlas import FakeAtlas, Thing
 from open_imagen.data.scenes import UNSEEN_PAIRS
 from open_imagen.data.words import UNSEEN
+from open_imagen.worlds.things import scenes
 from open_imagen.worlds.things.captions import Speaker, caption, where
 from open_imagen.worlds.things.catalog import Catalog, all_tags
 from open_imagen.worlds.things.held_out import (
@@ -19,7 +20,16 @@ from open_imagen.worlds.things.held_out import (
 )
 from open_imagen.worlds.things.layout import Layout, relation_holds
 from open_imagen.worlds.things.more_names import MORE_NAMES
-from open_imagen.worlds.things.scenes import COLORS, SHAPE, SIGN, Item, Scene
+from open_imagen.worlds.things.scenes import (
+    COLORS,
+    SHAPE,
+    SIGN,
+    Item,
+    Mixture,
+    Scene,
+    Shares,
+    draw_scene,
+)
 from open_imagen.worlds.things.source import Things, ThingsConfig
 from open_imagen.worlds.things.wordings import QUOTES, STYLE_ADJECTIVES, WORDINGS
 
@@ -27,6 +37,7 @@ ATLAS = FakeAtlas()
 CAT = ATLAS.label_of("cat")
 SOURCE = Things(ThingsConfig(shapes=0.1, others=0.2), atlas=ATLAS)
 EXAMPLES = [SOURCE.example(k) for k in range(3000)]
+ONLY_SIGNS = {name: float(name == "sign") for name in Mixture.__dataclass_fields__}
 LABELS = {thing.label for thing in ATLAS.things}
 
 
@@ -162,6 +173,15 @@ def test_the_order_of_mention_does_not_tell_the_order_in_space():
             left_first.append((places[0] < places[1]) == first_is_left)
     assert len(left_first) > 80
     assert 0.35 < sum(left_first) / len(left_first) < 0.65
+
+
+def test_random_words_on_signs_are_never_held_out(monkeypatch):
+    drawn = iter(["LION", "TENT", "ZUB"])
+    monkeypatch.setattr(scenes, "random_word", lambda rng: next(drawn))
+    scene = draw_scene(
+        random.Random(0), SOURCE.catalog, Mixture(**ONLY_SIGNS), Shares(seen_words=0.0)
+    )
+    assert scene.items == (Item(SIGN, "ZUB"),)
 
 
 def test_signs_are_quoted():

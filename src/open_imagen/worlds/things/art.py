@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -10,10 +10,12 @@ from typing import Any
 from open_imagen.errors import DataError
 from open_imagen.worlds.things.names import normal_code
 from open_imagen.worlds.things.rasterize import (
+    SMALLEST_RENDER,
     Drawing,
     Rendered,
     render_drawing,
     render_picture,
+    shrink,
 )
 from open_imagen.worlds.things.sources import Package, Source
 
@@ -26,17 +28,20 @@ class Art:
     pictures: Mapping[str, Any]
     read: Callable[[Any], "Drawing | bytes"]
 
-    def render(self, code: str, size: int) -> Rendered:
-        """Render the picture of a sequence.
+    def render(self, code: str, sizes: Sequence[int]) -> list[Rendered]:
+        """Render the picture of a sequence, once for all sizes.
 
         Raises:
             DataError: it cannot be drawn.
         """
         try:
             picture = self.read(self.pictures[code])
+            size = max(*sizes, SMALLEST_RENDER)
             if isinstance(picture, bytes):
-                return render_picture(picture, size)
-            return render_drawing(picture, size)
+                largest = render_picture(picture, size)
+            else:
+                largest = render_drawing(picture, size)
+            return [shrink(largest, size) for size in sizes]
         except DataError as error:
             raise DataError(f"{self.source.package}, {code}: {error}", error.hint) from error
 

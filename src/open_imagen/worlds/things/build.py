@@ -105,11 +105,11 @@ def build_atlas(
         )
     need_resvg()
     _same_plan(plan, out)
-    for size in sorted(sizes):
-        if size == LARGE:
-            _render_large(plan, arts, out, workers, progress)
-        else:
-            _render_array(plan, arts, out, size, workers, progress)
+    small = sorted(size for size in set(sizes) if size != LARGE)
+    if small:
+        _render_arrays(plan, arts, out, small, workers, progress)
+    if LARGE in sizes:
+        _render_large(plan, arts, out, workers, progress)
 
 
 def _same_plan(plan: Plan, out: Path) -> None:
@@ -134,55 +134,89 @@ def _same_plan(plan: Plan, out: Path) -> None:
     write_json(path, {"plan": plan.fingerprint})
 
 
-def _render_array(
-    plan: Plan, arts: dict[str, Art], out: Path, size: int, workers: int, progress: Progress
+class _Array:
+    """The sprites of one size under way: sprites-<size>.npy is rendering-<size>.npy until all are
+    there, and boxes-<size>.npy says which are, and their width and height."""
+
+    def __init__(self, out: Path, size: int, total: int) -> None:
+        self.size = size
+        self.final, self.part = out / f"sprites-{size}.npy", out / f"rendering-{size}.npy"
+        boxes = out / f"boxes-{size}.npy"
+        shape = (total, size, size, 4)
+        pixels = _resumed(self.final if self.final.is_file() else self.part, shape, np.uint8)
+        table = _resumed(boxes, (total, 2), np.float32)
+        if pixels is None or table is None:
+            self.final.unlink(missing_ok=True)
+            pixels = np.lib.format.open_memmap(self.part, "w+", np.uint8, shape)
+            table = np.lib.format.open_memmap(boxes, "w+", np.float32, (total, 2))
+        self.pixels, self.table = pixels, table
+        self.fresh: dict[int, tuple[float, float]] = {}
+
+    def has(self, number: int) -> bool:
+        """Whether this sprite is there."""
+        return bool(self.table[number, 0] > 0)
+
+    def put(self, number: int, rendered: Rendered) -> None:
+        """Take one sprite; it counts after the next ``flush``."""
+        self.pixels[number] = rendered.pixels
+        self.fresh[number] = rendered.width, rendered.height
+
+    def flush(self) -> None:
+        """Write what was put, and only then that it is there."""
+        self.pixels.flush()
+        for number, box in self.fresh.items():
+            self.table[number] = box
+        self.table.flush()
+        self.fresh = {}
+
+    def finish(self) -> NDArray[np.float32]:
+        """Give the array its final name; widths and heights of all sprites."""
+        boxes = np.array(self.table)
+        del self.pixels, self.table
+        if self.part.is_file():
+            self.part.replace(self.final)
+        return boxes
+
+
+def _render_arrays(
+    plan: Plan,
+    arts: dict[str, Art],
+    out: Path,
+    sizes: Sequence[int],
+    workers: int,
+    progress: Progress,
 ) -> None:
-    """sprites-<size>.npy by way of rendering-<size>.npy and a table of what is done."""
-    final, part = out / f"sprites-{size}.npy", out / f"rendering-{size}.npy"
-    boxes = out / f"boxes-{size}.npy"
     total = len(plan.sprites)
-    if final.is_file():
-        progress(f"{size} pixels", total, total)
-        _finish(plan, out, np.load(boxes))
-        return
-    shape = (total, size, size, 4)
-    table = _resumed(boxes, (total, 2), np.float32)
-    pixels = _resumed(part, shape, np.uint8)
-    if pixels is None or table is None:
-        pixels = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
-        table = np.lib.format.open_memmap(boxes, "w+", np.float32, (total, 2))
-    todo = [number for number in range(total) if not table[number, 0]]
-    todo.sort(key=lambda number: bool(plan.sprites[number].tone))  # the many faces come last
+    arrays = [_Array(out, size, total) for size in sizes]
+    todo = [number for number in range(total) if not all(array.has(number) for array in arrays)]
+    # Whatever has no size comes first, and of that the many skin tones last.
+    todo.sort(key=lambda n: (any(a.has(n) for a in arrays), bool(plan.sprites[n].tone)))
+    what = f"{' and '.join(map(str, sizes))} pixels"
     done = total - len(todo)
-    progress(f"{size} pixels", done, total)
-    fresh: list[tuple[int, Rendered]] = []
-    for number, rendered in _rendered(plan, arts, todo, size, workers):
-        pixels[number] = rendered.pixels
-        fresh.append((number, rendered))
+    progress(what, done, total)
+    for number, rendered in _rendered(plan, arts, todo, sizes, workers):
+        for array, one in zip(arrays, rendered, strict=True):
+            array.put(number, one)
         done += 1
-        if len(fresh) == FLUSH or done == total:
-            pixels.flush()  # before the table says that they are there
-            for finished, one in fresh:
-                table[finished] = one.width, one.height
-            table.flush()
-            fresh = []
-        progress(f"{size} pixels", done, total)
-    sizes = np.array(table)
-    del pixels, table
-    part.replace(final)
-    _finish(plan, out, sizes)
+        if done % FLUSH == 0 or done == total:
+            for array in arrays:
+                array.flush()
+        progress(what, done, total)
+    boxes = [array.finish() for array in arrays]
+    _write_atlas(plan, out, boxes[-1])
 
 
 def _resumed(path: Path, shape: tuple[int, ...], kind: type) -> "np.memmap[Any, Any] | None":
     """The array of a run that was stopped, if it is one of this shape."""
     try:
+        np.load(path, mmap_mode="r")  # refuses a file that was cut, which "r+" would fill up
         array = np.lib.format.open_memmap(path, "r+")
     except (OSError, ValueError, EOFError):
         return None
     return array if array.shape == shape and array.dtype == kind else None
 
 
-def _finish(plan: Plan, out: Path, boxes: NDArray[np.float32]) -> None:
+def _write_atlas(plan: Plan, out: Path, boxes: NDArray[np.float32]) -> None:
     """Write atlas.json, with the sizes of the visible parts."""
     sprites = [
         replace(sprite, width=round(float(width), 4), height=round(float(height), 4))
@@ -213,7 +247,7 @@ def _render_large(
     todo = [number for number in vector if not (folder / f"{number}.webp").is_file()]
     done = len(vector) - len(todo)
     progress(f"{LARGE} pixels", done, len(vector))
-    for number, rendered in _rendered(plan, arts, todo, LARGE, workers):
+    for number, (rendered,) in _rendered(plan, arts, todo, (LARGE,), workers):
         with atomic(folder / f"{number}.webp") as path:
             image = Image.fromarray(straighten(rendered.pixels))
             image.save(path, "WEBP", lossless=True, quality=0, method=0)
@@ -222,10 +256,14 @@ def _render_large(
 
 
 def _rendered(
-    plan: Plan, arts: dict[str, Art], numbers: Sequence[int], size: int, workers: int
-) -> Iterator[tuple[int, Rendered]]:
+    plan: Plan,
+    arts: dict[str, Art],
+    numbers: Sequence[int],
+    sizes: Sequence[int],
+    workers: int,
+) -> Iterator[tuple[int, list[Rendered]]]:
     """Sprites as they are rendered, in this process or in several."""
-    jobs = [(plan.sprites[number].source, plan.codes[number], size) for number in numbers]
+    jobs = [(plan.sprites[number].source, plan.codes[number], sizes) for number in numbers]
     if workers <= 1 or len(jobs) < 2:
         _Worker.arts = arts
         yield from zip(numbers, map(_Worker.render, jobs), strict=True)
@@ -255,6 +293,6 @@ class _Worker:
         cls.arts = arts
 
     @classmethod
-    def render(cls, job: tuple[str, str, int]) -> Rendered:
-        source, code, size = job
-        return cls.arts[source].render(code, size)
+    def render(cls, job: tuple[str, str, Sequence[int]]) -> list[Rendered]:
+        source, code, sizes = job
+        return cls.arts[source].render(code, sizes)

@@ -63,15 +63,15 @@ hot beverage: cup of coffee, coffee, cappuccino, cup of tea | hot dog: hotdog, s
 hot pepper: chili, chili pepper, jalapeno | ice cream: bowl of ice cream, gelato, sundae
 ice cube: block of ice | jar: empty jar | kitchen knife: knife, chef's knife, cleaver
 kiwi fruit: kiwi, kiwifruit | leafy green: lettuce, cabbage, kale | lemon: citrus
-lollipop: sucker | mate: mate tea, gourd | meat on bone: ham, leg of meat
+lollipop: sucker | cup of mate: mate tea, gourd | meat on bone: ham, leg of meat
 melon: cantaloupe, honeydew | moon cake: mooncake | olive: olives | onion: onion bulb
 paella: pan of food | pancakes: pancake, hotcakes, flapjacks | pea pod: peas, peapod, edamame
 peanuts: peanut | pie: apple pie, pumpkin pie, tart
 pizza: slice of pizza, pizza slice, pepperoni pizza | popcorn: bucket of popcorn
 pot of food: stew, pot of stew, casserole | potato: spud | poultry leg: chicken leg, drumstick
-pouring liquid: spilled drink | red apple: apple | rice ball: onigiri | rice cracker: senbei
+pouring glass: spilled drink | red apple: apple | rice ball: onigiri | rice cracker: senbei
 roasted sweet potato: sweet potato, yam | root vegetable: turnip, radish | sake: rice wine
-salt: salt shaker, shaker | sandwich: sub, toastie | shaved ice: snow cone
+salt shaker: salt, shaker | sandwich: sub, toastie | shaved ice: snow cone
 shortcake: piece of cake, slice of cake, strawberry cake
 soft ice cream: ice cream cone, soft serve | spaghetti: pasta, plate of pasta
 steaming bowl: ramen, bowl of noodles, noodle soup, bowl of soup
@@ -82,7 +82,7 @@ amphora: vase, greek vase | beans: kidney beans | strawberry: berry
 aerial tramway: cable car, gondola | alarm clock: clock | bank: savings bank
 barber pole: barber's pole | beach with umbrella: beach, seaside | bellhop bell: service bell
 bicycle: bike, pushbike | brick: bricks | bridge at night: bridge, suspension bridge
-building construction: construction site | bullet train: shinkansen | bus: coach, autobus
+construction site: building site | bullet train: shinkansen | bus: coach, autobus
 campsite: camping, camp | canoe: kayak, rowboat | car: automobile, sedan, auto
 carousel horse: carousel, merry-go-round | castle: european castle, fortress, palace
 church: chapel, cathedral | circus tent: circus, big top | cityscape: city, skyline
@@ -125,39 +125,36 @@ sun: sunshine | sun behind cloud: partly cloudy sky | sun behind rain cloud: sun
 sun with face: smiling sun, sun face | sunrise: sunrise over the sea | synagogue: jewish temple
 taxi: cab, taxicab | tent: camping tent | tornado: twister, whirlwind | tractor: farm tractor
 train: commuter train | tram: streetcar | tram car: trolley car | trolleybus: trolley bus
-umbrella: open umbrella, parasol | umbrella on ground: beach umbrella
+umbrella: brolly | umbrella on ground: beach umbrella
 vertical traffic light: traffic light, stoplight, traffic lights | volcano: erupting volcano
 watch: wristwatch | water wave: wave, ocean wave, tsunami | wedding chapel: wedding church
 wheel: tire, tyre, car wheel | wind face: blowing wind | wood: log, firewood, lumber
 comet: comet with a tail | glowing star: shiny star, sparkling star | anchor: ship's anchor
 thermometer: weather thermometer | timer clock: kitchen timer | mantelpiece clock: mantel clock
-1st place medal: first place medal | 2nd place medal: second place medal
-3rd place medal: third place medal | admission tickets: tickets, movie tickets
-american football: football, gridiron ball | artist palette: palette, paint palette, paints
-badminton: shuttlecock | balloon: party balloon | baseball: hardball
-bowling: bowling ball, bowling pins | boxing glove: boxing mitt | bullseye: target, dartboard
-carp streamer: koinobori, fish kite | chess pawn: pawn, chess piece, chessman
-christmas tree: xmas tree | club suit: club, clubs | spade suit: spades | confetti ball: kusudama
-crystal ball: fortune teller's ball | cricket game: cricket bat | curling stone: curling rock
-diamond suit: diamonds | diving mask: snorkel, scuba mask | field hockey: hockey stick
-firecracker: dynamite, stick of dynamite | fishing pole: fishing rod
-flag in hole: golf, golf flag | flower playing cards: hanafuda | flying disc: frisbee
-framed picture: painting, picture frame | game die: die, dice | goal net: goal, soccer goal
-heart suit: hearts suit | ice hockey: hockey puck, ice hockey stick
+admission tickets: tickets, movie tickets | american football: football, gridiron ball
+artist palette: palette, paint palette, paints | badminton racket: shuttlecock
+balloon: party balloon | baseball: hardball | bowling ball and pins: bowling
+boxing glove: boxing mitt | bullseye: target, dartboard | carp streamer: koinobori, fish kite
+chess pawn: pawn, chess piece, chessman | christmas tree: xmas tree | club suit: club, clubs
+spade suit: spades | confetti ball: kusudama | crystal ball: fortune teller's ball
+cricket bat and ball: cricket bat | curling stone: curling rock | diamond suit: diamonds
+diving mask: snorkel, scuba mask | field hockey stick: hockey stick
+firecracker: dynamite, stick of dynamite | fishing pole: fishing rod | golf flag: golf
+flower playing cards: hanafuda | flying disc: frisbee | framed painting: painting, picture frame
+game die: die, dice | goal: soccer goal | ice hockey stick: hockey puck
 ice skate: skate, figure skate | jack-o-lantern: pumpkin, halloween pumpkin, carved pumpkin
 japanese dolls: hina dolls | joker: joker card, playing card | joystick: arcade stick
-knot: rope, knotted rope | lacrosse: lacrosse stick | magic wand: wand, wizard's wand
-mahjong red dragon: mahjong tile | martial arts uniform: karate uniform, judo uniform, karate gi
-military medal: medal of honor | mirror ball: disco ball
-nesting dolls: matryoshka, russian doll, babushka | party popper: confetti popper
-performing arts: theater masks, drama masks | pine decoration: kadomatsu
-ping pong: table tennis, ping pong paddle | pool 8 ball: eight ball, billiard ball
+knot: rope, knotted rope | magic wand: wand, wizard's wand | mahjong red dragon: mahjong tile
+martial arts uniform: karate uniform, judo uniform, karate gi | military medal: medal of honor
+mirror ball: disco ball | nesting dolls: matryoshka, russian doll, babushka
+party popper: confetti popper | theater masks: drama masks | pine decoration: kadomatsu
+ping pong paddle: table tennis | pool 8 ball: eight ball, billiard ball
 puzzle piece: jigsaw piece, jigsaw puzzle, puzzle | red envelope: hongbao
 reminder ribbon: awareness ribbon | ribbon: bow, gift bow | rugby football: rugby ball
 running shirt: tank top, athletic shirt | sewing needle: needle and thread | skis: ski
 sled: sledge, sleigh, toboggan | slot machine: fruit machine | soccer ball: football ball
-sparkles: glitter, stars of glitter | sparkler: firework sparkler | sports medal: medal
-teddy bear: teddy, stuffed bear, plush toy | tennis: tennis ball, tennis racket
+sparkles: glitter, stars of glitter | sparkler: firework sparkler
+teddy bear: teddy, stuffed bear, plush toy | tennis racket and ball: tennis, tennis racket
 thread: spool of thread, reel of thread | ticket: raffle ticket | trophy: cup trophy, winner's cup
 video game: game controller, gamepad | volleyball: beach ball | water pistol: squirt gun, water gun
 wind chime: furin | wrapped gift: gift, present, birthday present | yarn: ball of yarn, wool
@@ -189,18 +186,18 @@ goggles: swim goggles | graduation cap: mortarboard | guitar: acoustic guitar | 
 hammer and pick: pickaxe and hammer | hammer and wrench: tools | handbag: lady's bag
 headphone: headphones, earphones | headstone: tombstone, gravestone, grave
 high-heeled shoe: high heel, stiletto | hiking boot: boot | hook: fishhook
-identification card: id card | inbox tray: inbox | jeans: pants, trousers
-keyboard: computer keyboard | ladder: stepladder | laptop: notebook computer, laptop computer
-ledger: spiral notebook | level slider: slider | light bulb: lightbulb, bulb | link: chain link
-lipstick: tube of lipstick | long drum: conga, conga drum
-lotion bottle: shampoo, bottle of lotion, sunscreen | magnet: horseshoe magnet
-magnifying glass: magnifier | mailbox: letterbox | man's shoe: loafer, dress shoe | maracas: maraca
-megaphone: bullhorn | microphone: mic | military helmet: army helmet, soldier's helmet
-mirror: hand mirror | moai: easter island head | mobile phone: cell phone, smartphone, cellphone
-money bag: bag of money, sack of money | money with wings: flying money | mouse trap: mousetrap
-movie camera: film camera | musical keyboard: piano, piano keys | musical note: music note
-musical score: treble clef | muted speaker: muted sound | nazar amulet: evil eye | necktie: tie
-newspaper: paper | one-piece swimsuit: swimsuit, bathing suit | open padlock: unlocked padlock
+identification card: id card | jeans: pants, trousers | keyboard: computer keyboard
+ladder: stepladder | laptop: notebook computer, laptop computer | ledger: spiral notebook
+level slider: slider | light bulb: lightbulb, bulb | link: chain link | lipstick: tube of lipstick
+long drum: conga, conga drum | lotion bottle: shampoo, bottle of lotion, sunscreen
+magnet: horseshoe magnet | magnifying glass: magnifier | mailbox: letterbox
+man's shoe: loafer, dress shoe | maracas: maraca | megaphone: bullhorn | microphone: mic
+military helmet: army helmet, soldier's helmet | mirror: hand mirror | moai: easter island head
+mobile phone: cell phone, smartphone, cellphone | money bag: bag of money, sack of money
+money with wings: flying money | mouse trap: mousetrap | movie camera: film camera
+musical keyboard: piano, piano keys | musical note: music note | muted speaker: muted sound
+nazar amulet: evil eye | necktie: tie | newspaper: paper
+one-piece swimsuit: swimsuit, bathing suit | open padlock: unlocked padlock
 closed padlock: padlock, lock | optical disk: blu-ray | package: parcel, cardboard box
 page facing up: document, sheet of paper | page with curl: curled page | pager: beeper
 paintbrush: brush | pen: ballpoint pen | petri dish: bacteria dish | pick: pickaxe
@@ -208,7 +205,7 @@ pill: capsule, tablet | placard: protest sign, picket sign | postal horn: post h
 plunger: toilet plunger | postbox: pillar box | prayer beads: rosary, beads | purse: coin purse
 pushpin: thumbtack | radio: boombox | razor: shaving razor | receipt: invoice
 red paper lantern: paper lantern, izakaya lantern | rescue worker's helmet: first aid helmet
-ring: diamond ring, engagement ring, wedding ring | roll of paper: toilet paper, toilet roll
+engagement ring: diamond ring, wedding ring, ring | roll of paper: toilet paper, toilet roll
 round pushpin: map pin | running shoe: sneaker, trainer | safety vest: hi-vis vest
 satellite antenna: satellite dish, radio dish | saxophone: sax | scissors: pair of scissors
 shopping bags: paper bags | shopping cart: shopping trolley, cart | shovel: spade
@@ -223,7 +220,6 @@ videocassette: vhs tape, vcr tape | violin: fiddle | wastebasket: trash can, bin
 white cane: blind cane | window: window frame | woman's boot: high boot | woman's clothes: blouse
 woman's hat: sun hat | woman's sandal: sandal | wrench: spanner | x-ray: skeleton x-ray
 scarf: winter scarf | trumpet: cornet | kimono: japanese robe | key: house key | candle: lit candle
-umbrella: brolly
 """
 
 

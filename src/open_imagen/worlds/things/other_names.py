@@ -5,26 +5,26 @@ keywords say what a picture is used for ("food", "happy", "yum") and name nothin
 """
 
 ANIMALS = """
-baby chick: chick; badger: honey badger; bear: grizzly; bison: wisent; black bird: crow, raven, rook
-blossom: buttercup, dandelion; blowfish: pufferfish; boar: wild pig; bouquet: bunch of flowers
-bug: caterpillar; camel: dromedary; cat: feline; cat face: kitten, kitty; cherry blossom: sakura
-chicken: hen; chipmunk: squirrel; cockroach: roach; coral: reef; cricket: grasshopper
-dog face: puppy; donkey: mule, burro, hinny; duck: mallard; empty nest: nest; evergreen tree: pine
-ewe: sheep, lamb; fallen leaf: autumn leaf; fly: housefly; four leaf clover: lucky clover
-goose: gander; hatching chick: chick in an eggshell; hippopotamus: hippo; honeybee: bee, bumblebee
-horse: racehorse; hyacinth: lavender, lilac, lupine, bluebonnet; koala: koala bear
-lady beetle: ladybug, ladybird; leaf fluttering in wind: leaf; leafless tree: bare tree, dead tree
-llama: alpaca, guanaco; lotus: water lily; mammoth: woolly mammoth
-microbe: amoeba, bacteria, virus, germ; moose: elk; mushroom: toadstool; nest with eggs: bird's nest
-orangutan: ape; orca: killer whale; ox: bull; oyster: pearl; palm tree: palm; panda: panda bear
-paw prints: pawprints; peacock: peahen; phoenix: firebird; pig: sow; pig face: piglet
-pig nose: snout; poodle: fluffy dog; potted plant: houseplant; rabbit face: bunny; ram: bighorn
-rhinoceros: rhino; rooster: cockerel; sauropod: brontosaurus, brachiosaurus, diplodocus, dinosaur
-seal: sea lion; seedling: sapling, sprout; service dog: assistance dog; shamrock: clover, trefoil
-shrimp: prawn; snail: slug, escargot; snake: serpent; spider web: cobweb, web
-spiral shell: seashell, conch; spouting whale: whale spouting water; swan: cygnet
-t-rex: tyrannosaurus, tyrannosaurus rex; turkey: gobbler; turtle: tortoise, terrapin
-two-hump camel: bactrian camel; water buffalo: buffalo; wilted flower: dying flower; worm: earthworm
+baby chick: chick; bear: grizzly; black bird: crow, raven, rook; blossom: buttercup, dandelion
+blowfish: pufferfish; boar: wild pig; bouquet: bunch of flowers; bug: caterpillar; camel: dromedary
+cat: feline; cat face: kitten, kitty; cherry blossom: sakura; chicken: hen; chipmunk: squirrel
+cockroach: roach; coral: reef; cricket: grasshopper; dog face: puppy; donkey: mule; duck: mallard
+empty nest: nest; evergreen tree: pine; ewe: sheep, lamb; fallen leaf: autumn leaf; fly: housefly
+four leaf clover: lucky clover; goose: gander; hatching chick: chick in an eggshell
+hippopotamus: hippo; honeybee: bee, bumblebee; horse: racehorse
+hyacinth: lavender, lilac, lupine, bluebonnet; koala: koala bear; lady beetle: ladybug, ladybird
+leaf fluttering in wind: leaf; leafless tree: bare tree, dead tree; llama: alpaca, guanaco
+lotus: water lily; mammoth: woolly mammoth; microbe: amoeba, bacteria, virus, germ; moose: elk
+mushroom: toadstool; orangutan: ape; orca: killer whale; ox: bull; oyster: pearl; palm tree: palm
+panda: panda bear; paw prints: pawprints; peacock: peahen; phoenix: firebird; pig: sow
+pig face: piglet; pig nose: snout; poodle: fluffy dog; potted plant: houseplant; rabbit face: bunny
+ram: bighorn; rhinoceros: rhino; rooster: cockerel
+sauropod: brontosaurus, brachiosaurus, diplodocus, dinosaur; seal: sea lion
+seedling: sapling, sprout; service dog: assistance dog; shamrock: clover, trefoil; shrimp: prawn
+snail: slug, escargot; snake: serpent; spider web: cobweb, web; spiral shell: seashell, conch
+spouting whale: whale spouting water; swan: cygnet; t-rex: tyrannosaurus, tyrannosaurus rex
+turkey: gobbler; turtle: tortoise, terrapin; two-hump camel: bactrian camel; water buffalo: buffalo
+wilted flower: dying flower; worm: earthworm
 """
 
 FOOD = """
@@ -33,12 +33,13 @@ beer mug: beer, ale, pint, stein, lager; bell pepper: capsicum; bento box: bento
 beverage box: juice box, juice; birthday cake: cake; blueberries: blueberry, bilberry
 bottle with popping cork: champagne, champagne bottle
 bowl with spoon: porridge, oatmeal, cereal, congee; bread: loaf, loaf of bread
-brown mushroom: shiitake, portobello, truffle; bubble tea: boba, milk tea; candy: sweet, bonbon
+brown mushroom: shiitake, portobello, truffle; bubble tea: boba, milk tea; candy: bonbon
 canned food: tin can, can; cheese wedge: cheese; cherries: cherry; chocolate bar: chocolate
 clinking beer mugs: two beers, beers; clinking glasses: champagne glasses
 cocktail glass: martini, cocktail; cooked rice: rice, bowl of rice; cookie: biscuit
-croissant: crescent roll; cucumber: pickle; cup with straw: soda, soft drink; curry rice: curry
-custard: pudding; cut of meat: steak, porkchop, lambchop; doughnut: donut
+croissant: crescent roll; cucumber: pickle; cup of mate: mate, yerba mate
+cup with straw: soda, soft drink; curry rice: curry; custard: pudding
+cut of meat: steak, porkchop, lambchop; doughnut: donut
 dumpling: pierogi, jiaozi, empanada, potsticker; ear of corn: corn, maize, corn on the cob
 eggplant: aubergine; fish cake with swirl: narutomaki; flatbread: naan, pita, lavash
 fork and knife: cutlery; fork and knife with plate: dinner plate; french fries: fries, chips
@@ -46,12 +47,12 @@ fried egg in a pan: fried egg; fried shrimp: tempura; ginger root: ginger; glass
 grapes: bunch of grapes, grape; green salad: salad; hamburger: burger, cheeseburger
 honey pot: honey, honey jar; hot beverage: coffee, tea, cup of coffee; hot dog: frankfurter, sausage
 hot pepper: chili, chilli pepper; ice cube: ice; kitchen knife: knife; kiwi fruit: kiwi
-leafy green: lettuce, kale, cabbage, bok choy; lollipop: lolly; mate: yerba mate; meat on bone: meat
+leafy green: lettuce, kale, cabbage, bok choy; lollipop: lolly; meat on bone: meat
 melon: cantaloupe; moon cake: mooncake; paella: casserole; pancakes: hotcakes, pancake
 pea pod: peas, pea, edamame; peanuts: peanut; pie: slice of pie; pizza: pizza slice
 pot of food: stew, pot; potato: spud; poultry leg: drumstick, chicken leg
-pouring liquid: spilling glass; red apple: apple; rice ball: onigiri; rice cracker: senbei
-roasted sweet potato: sweet potato; root vegetable: beet, turnip, radish; salt: salt shaker
+pouring glass: spilling glass; red apple: apple; rice ball: onigiri; rice cracker: senbei
+roasted sweet potato: sweet potato; root vegetable: beet, turnip, radish; salt shaker: salt
 shaved ice: snow cone; shortcake: strawberry cake, slice of cake
 soft ice cream: soft serve, ice cream cone; spaghetti: pasta; spoon: teaspoon
 steaming bowl: ramen, noodles, noodle soup, pho; stuffed flatbread: kebab, gyro
@@ -62,29 +63,28 @@ tumbler glass: whiskey, whisky, scotch; wine glass: wine
 
 TRAVEL = """
 aerial tramway: ropeway; airplane: plane, jet, aeroplane; airplane arrival: landing plane
-airplane departure: plane taking off; articulated lorry: lorry, semi, semi truck
-auto rickshaw: rickshaw, tuk tuk; barber pole: barber's pole; beach with umbrella: beach
+airplane departure: plane taking off; articulated lorry: lorry, semi truck
+auto rickshaw: rickshaw, tuk tuk; beach with umbrella: beach
 bellhop bell: reception bell, service bell; bicycle: bike, cycle; brick: bricks
-bridge at night: bridge; building construction: building site; bullet train: shinkansen
-bus stop: busstop; campsite: campground; car: sedan, motorcar
-carousel horse: carousel, merry-go-round horse; church: chapel; cityscape: city
+bridge at night: bridge; bullet train: shinkansen; bus stop: busstop; campsite: campground
+car: sedan, motorcar; carousel horse: carousel, merry-go-round horse; cityscape: city
 closed umbrella: folded umbrella; cloud with lightning: thundercloud
 cloud with lightning and rain: thunderstorm; cloud with rain: rain cloud
-cloud with snow: snow cloud; construction barrier: barricade, roadblock; crescent moon: moon
-cyclone: hurricane, typhoon; delivery truck: truck; derelict house: abandoned house, ruined house
-desert island: island; droplet: drop, water drop; ferry: ferryboat; fire: flame, flames, campfire
-fire engine: fire truck; flying saucer: ufo, alien spaceship; fuel pump: gas pump, petrol pump
+cloud with snow: snow cloud; construction barrier: barricade, roadblock
+construction site: building site; crescent moon: moon; cyclone: hurricane, typhoon
+delivery truck: truck; derelict house: abandoned house, ruined house; desert island: island
+droplet: drop, water drop; ferry: ferryboat; fire: flame, flames, campfire; fire engine: fire truck
+flying saucer: ufo, alien spaceship; fuel pump: gas pump, petrol pump
 globe: earth, planet earth, world; globe with meridians: wireframe globe; glowing star: shining star
 half moon: quarter moon; helicopter: copter, chopper; hindu temple: mandir
 horizontal traffic light: traffic light on its side; hourglass: sand timer, sandglass; house: home
-house with garden: house with a tree; hut: yurt, roundhouse; kaaba: mecca
-kick scooter: push scooter; landslide: avalanche, mudslide; lightning bolt: lightning, thunderbolt
-locomotive: steam train, steam engine; luggage: suitcase, trolley case
-mantelpiece clock: mantel clock; manual wheelchair: wheelchair; map of japan: japan
-metro: subway, underground train; milky way: galaxy; minibus: van, minivan; mosque: masjid
-motor boat: motorboat; motor scooter: moped; motorcycle: motorbike
+hut: yurt, roundhouse; kaaba: mecca; kick scooter: push scooter; landslide: avalanche, mudslide
+lightning bolt: lightning, thunderbolt; locomotive: steam train, steam engine
+luggage: suitcase, trolley case; mantelpiece clock: mantel clock; manual wheelchair: wheelchair
+map of japan: japan; metro: subway, underground train; milky way: galaxy; minibus: van, minivan
+mosque: masjid; motor boat: motorboat; motor scooter: moped; motorcycle: motorbike
 motorized wheelchair: electric wheelchair; motorway: highway, freeway; mount fuji: fuji
-mountain cableway: cable car, gondola; mountain railway: mountain train; new moon: dark moon
+mountain cableway: cable car, gondola; mountain railway: mountain train
 night with stars: starry night; office building: office block; oil drum: barrel, oil barrel
 parachute: parasail; passenger ship: cruise ship, ocean liner; police car: cop car, patrol car
 police car light: siren, emergency light; racing car: race car; railway car: train car, carriage
@@ -93,40 +93,38 @@ rock: boulder, stone; rocket: spaceship, space rocket; roller coaster: rollercoa
 roller skate: rollerskate; sailboat: sailing boat, yacht; shinto shrine: torii, torii gate
 shooting star: falling star; small airplane: small plane, propeller plane
 snow-capped mountain: snowy mountain; snowman without snow: snowman with a hat
-sport utility vehicle: suv, jeep; station: train station; stop sign: red octagon
-stopwatch: chronometer; sun: sunshine; sun behind cloud: partly cloudy sky
-sun with face: smiling sun; sunrise over mountains: mountain sunrise
-suspension railway: hanging train; taxi: cab, yellow cab; timer clock: kitchen timer
-tornado: whirlwind, twister; tram: streetcar; tram car: trolley; trolleybus: electric bus
-umbrella on ground: beach umbrella; umbrella with rain drops: umbrella in the rain
-vertical traffic light: traffic light, stoplight; volcano: erupting volcano; watch: wristwatch
-water wave: wave, ocean wave; wedding chapel: chapel with a heart; wheel: tire, tyre
-wind face: blowing cloud; wood: log, timber, lumber; world map: map of the world
+sport utility vehicle: suv, jeep; station: train station; stopwatch: chronometer; sun: sunshine
+sun behind cloud: partly cloudy sky; sun with face: smiling sun
+sunrise over mountains: mountain sunrise; suspension railway: hanging train; taxi: cab
+timer clock: kitchen timer; tornado: whirlwind, twister; tram: streetcar; tram car: trolley
+trolleybus: electric bus; umbrella on ground: beach umbrella
+umbrella with rain drops: umbrella in the rain; vertical traffic light: traffic light, stoplight
+volcano: erupting volcano; watch: wristwatch; water wave: wave, ocean wave
+wedding chapel: chapel with a heart; wheel: tire, tyre; wind face: blowing cloud
+wood: log, timber, lumber; world map: map of the world
 """
 
 ACTIVITIES = """
-1st place medal: gold medal; 2nd place medal: silver medal; 3rd place medal: bronze medal
 admission tickets: tickets, admission ticket; artist palette: palette, paint palette
-badminton: shuttlecock, birdie; bowling: bowling ball, bowling pins; boxing glove: boxing gloves
-bullseye: dartboard, target, dart; carp streamer: koinobori, carp flag
+badminton racket: badminton, shuttlecock; bowling ball and pins: bowling, bowling ball, bowling pins
+boxing glove: boxing gloves; bullseye: dartboard, target, dart; carp streamer: koinobori, carp flag
 chess pawn: pawn, chess piece; christmas tree: xmas tree; club suit: clubs; confetti ball: kusudama
-cricket game: cricket bat; crystal ball: fortune teller's ball; curling stone: curling rock
-diamond suit: diamonds; diving mask: snorkel, scuba mask; field hockey: hockey stick
-firecracker: dynamite; fishing pole: fishing rod; flag in hole: golf hole, golf flag
-flower playing cards: hanafuda; flying disc: frisbee; framed picture: painting, picture frame
-game die: dice, die; goal net: goal, soccer goal; heart suit: hearts; ice hockey: puck, hockey puck
+cricket bat and ball: cricket bat; curling stone: curling rock; diamond suit: card diamond
+diving mask: snorkel, scuba mask; field hockey stick: field hockey, hockey stick
+firecracker: dynamite; fishing pole: fishing rod; flower playing cards: hanafuda
+flying disc: frisbee; framed painting: framed picture, painting, picture frame; game die: dice
+goal: goal net, soccer goal; golf flag: golf hole; ice hockey stick: ice hockey, hockey stick
 ice skate: skate, skates; jack-o-lantern: pumpkin, carved pumpkin; japanese dolls: hina dolls
-joker: joker card, wildcard; joystick: arcade stick; lacrosse: lacrosse stick; magic wand: wand
+joker: joker card, wildcard; joystick: arcade stick; lacrosse stick: lacrosse; magic wand: wand
 mahjong red dragon: mahjong tile; martial arts uniform: karate uniform, judo uniform
 mirror ball: disco ball; moon viewing ceremony: tsukimi
 nesting dolls: matryoshka, babushka, russian dolls; party popper: confetti popper
-performing arts: theater masks, drama masks; pine decoration: kadomatsu
-ping pong: table tennis, ping pong paddle; pool 8 ball: eight ball, billiard ball
-puzzle piece: jigsaw, jigsaw piece; red envelope: hongbao; reminder ribbon: awareness ribbon
-ribbon: bow; rugby football: rugby ball; running shirt: singlet; sewing needle: needle; skis: ski
-sled: sledge, sleigh, toboggan; slot machine: one-armed bandit; soccer ball: soccer
-spade suit: spades; sports medal: winner's medal; tanabata tree: wish tree
-teddy bear: teddy, stuffed bear, plush bear; tennis: tennis racket, tennis ball, racquet
+pine decoration: kadomatsu; ping pong paddle: ping pong, table tennis
+pool 8 ball: eight ball, billiard ball; puzzle piece: jigsaw, jigsaw piece; red envelope: hongbao
+reminder ribbon: awareness ribbon; ribbon: bow; rugby football: rugby ball; running shirt: singlet
+sewing needle: needle; skis: ski; sled: sledge, sleigh, toboggan; soccer ball: soccer
+spade suit: spades; tanabata tree: wish tree; teddy bear: teddy, stuffed bear, plush bear
+tennis racket and ball: tennis, tennis racket; theater masks: drama masks, performing arts
 thread: spool, spool of thread; ticket: ticket stub; trophy: trophy cup
 video game: game controller, gamepad; water pistol: squirt gun, water gun, toy gun
 wind chime: chime; wrapped gift: gift, present; yarn: ball of yarn; yo-yo: yoyo
@@ -142,7 +140,7 @@ bookmark tabs: sticky tabs; books: stack of books, pile of books; bow and arrow:
 briefs: underpants, swim briefs; broken chain: snapped chain; broom: broomstick
 bubbles: soap bubbles; bucket: pail; calendar: wall calendar; card file box: file box
 carpentry saw: saw, handsaw; chains: chain; chart decreasing: falling graph
-chart increasing: rising graph; cigarette: cig; clamp: vise, vice; clapper board: clapperboard
+chart increasing: rising graph; clamp: vise, vice; clapper board: clapperboard
 closed padlock: lock, padlock; clutch bag: clutch, pouch; coat: jacket; coffin: casket
 computer disk: minidisc; couch and lamp: couch, sofa; credit card: bank card; crossed swords: swords
 desktop computer: monitor, computer; diya lamp: oil lamp; dna: double helix
@@ -151,74 +149,71 @@ envelope with arrow: outgoing mail; fax machine: fax; file cabinet: filing cabin
 file folder: folder; film frames: film strip; film projector: movie projector; flashlight: torch
 flat shoe: slipper, ballet flat; floppy disk: floppy, diskette; flute: recorder, piccolo
 folding hand fan: fan, hand fan; gear: cog, cogwheel; gem stone: gem, jewel, diamond
-glasses: eyeglasses, spectacles; goggles: swimming goggles
-graduation cap: mortarboard, graduate's cap; hair pick: comb, afro comb; hamsa: hand of fatima
-handbag: lady's bag; headphone: headphones, headset; headstone: gravestone, tombstone, grave
-high-heeled shoe: high heel, stiletto; hiking boot: boot; identification card: id card
-inbox tray: inbox; incoming envelope: incoming mail; jeans: pants, trousers, denim
-keyboard: computer keyboard; lab coat: doctor's coat; label: tag, price tag
-laptop: notebook computer; light bulb: bulb, lightbulb; link: chain link
-linked paperclips: paperclips; long drum: conga; lotion bottle: lotion, sunscreen, shampoo
-low battery: empty battery; magnifying glass: magnifier; mailbox: letterbox; man's shoe: brown shoe
-megaphone: bullhorn; microphone: mic, karaoke microphone; military helmet: army helmet
-moai: stone face, easter island statue, easter island head; mobile phone: cell phone, smartphone
-money bag: moneybag, sack of money; money with wings: flying money; mouse trap: mousetrap
-movie camera: film camera; musical keyboard: piano; musical note: quaver; musical score: treble clef
-muted speaker: silent speaker; nazar amulet: evil eye; necktie: tie; nut and bolt: bolt, nut
-old key: skeleton key; one-piece swimsuit: swimsuit, bathing suit; open padlock: unlocked padlock
-optical disk: cd, compact disc; outbox tray: outbox; package: parcel, cardboard box
-page with curl: sheet of paper; pager: beeper; paintbrush: brush; pen: ballpoint, ballpoint pen
-petri dish: culture dish; pick: pickaxe; pill: capsule, medicine; placard: picket sign, protest sign
-postbox: pillar box; prayer beads: rosary, bead necklace; purse: coin purse, wallet
-pushpin: thumbtack, drawing pin; receipt: invoice; red paper lantern: lantern, paper lantern
-rescue worker's helmet: rescue helmet; ring: diamond ring, wedding ring, engagement ring
-roll of paper: toilet paper, toilet roll; rolled-up newspaper: rolled newspaper
-round pushpin: map pin; running shoe: sneaker, trainer; safety vest: vest, hi-vis vest
-satellite antenna: satellite dish; saxophone: sax; scarf: shawl; scissors: shears
-screwdriver: flathead screwdriver; scroll: parchment; shopping bags: paper bags
+glasses: eyeglasses, spectacles; goggles: swimming goggles; graduation cap: mortarboard
+hair pick: comb, afro comb; hamsa: hand of fatima; headphone: headphones, headset
+headstone: gravestone, tombstone, grave; high-heeled shoe: high heel, stiletto; hiking boot: boot
+identification card: id card; incoming envelope: incoming mail; jeans: pants, trousers, denim
+keyboard: computer keyboard; label: tag, price tag; laptop: notebook computer
+light bulb: bulb, lightbulb; link: chain link; linked paperclips: paperclips; long drum: conga
+lotion bottle: lotion, sunscreen, shampoo; low battery: empty battery; magnifying glass: magnifier
+mailbox: letterbox; megaphone: bullhorn; microphone: mic, karaoke microphone
+military helmet: army helmet; moai: stone face, easter island statue, easter island head
+mobile phone: cell phone, smartphone; money bag: moneybag, sack of money
+money with wings: flying money; mouse trap: mousetrap; movie camera: film camera
+musical keyboard: piano; musical note: quaver; muted speaker: silent speaker; nazar amulet: evil eye
+necktie: tie; nut and bolt: bolt, nut; old key: skeleton key
+one-piece swimsuit: swimsuit, bathing suit; open padlock: unlocked padlock
+optical disk: cd, compact disc; package: parcel, cardboard box; page with curl: sheet of paper
+pager: beeper; paintbrush: brush; pen: ballpoint, ballpoint pen; petri dish: culture dish
+pick: pickaxe; pill: capsule, medicine; placard: picket sign, protest sign; postbox: pillar box
+prayer beads: rosary, bead necklace; purse: coin purse, wallet; pushpin: thumbtack, drawing pin
+receipt: invoice; red paper lantern: lantern, paper lantern; rescue worker's helmet: rescue helmet
+engagement ring: wedding ring, gem ring; roll of paper: toilet paper, toilet roll
+rolled-up newspaper: rolled newspaper; round pushpin: map pin; running shoe: sneaker, trainer
+safety vest: vest, hi-vis vest; satellite antenna: satellite dish; saxophone: sax; scarf: shawl
+scissors: shears; screwdriver: flathead screwdriver; scroll: parchment; shopping bags: paper bags
 shopping cart: shopping trolley; shovel: spade; soap: bar of soap; socks: stockings, pair of socks
 spiral calendar: desk calendar; spiral notepad: notepad; straight ruler: ruler
-studio microphone: recording microphone; sunglasses: shades; syringe: needle with blood, injection
+studio microphone: recording microphone; sunglasses: shades; syringe: injection
 t-shirt: tshirt, shirt; telephone: landline; telephone receiver: handset; television: tv
 thong sandal: flip flop, flip flops; toilet: lavatory; top hat: tophat
-treasure chest: chest of gold; triangular ruler: set square, triangle ruler; video camera: camcorder
+treasure chest: chest of gold; treble clef: musical score
+triangular ruler: set square, triangle ruler; video camera: camcorder
 videocassette: vhs, video tape; violin: fiddle; wastebasket: trash can, garbage can
-white cane: blind person's cane; window: window frame; woman's clothes: blouse
-woman's hat: straw hat; woman's sandal: sandal; wrench: spanner; x-ray: x-ray of a hand, xray
+window: window frame; woman's clothes: blouse; woman's hat: straw hat; woman's sandal: sandal
+wrench: spanner; x-ray: x-ray of a hand, xray
 """
 
 SMILEYS = """
 alien: extraterrestrial; alien monster: space invader; angry face: mad face
 angry face with horns: devil, demon, imp; anxious face with sweat: nervous face
-astonished face: shocked face; cat with tears of joy: laughing cat; clown face: clown
-cold face: freezing face; collision: explosion, boom; confused face: puzzled face
-cowboy hat face: cowboy; crying cat: sad cat; crying face: sad face with a tear
-dashing away: puff of smoke, cloud of dust; disappointed face: sad face
-disguised face: spy face, fake moustache; dizzy: spinning star
+astonished face: surprised face, shocked face; cat with tears of joy: laughing cat
+clown face: clown; cold face: freezing face; confused face: puzzled face; cowboy hat face: cowboy
+crying cat: sad cat; crying face: sad face with a tear; disappointed face: sad face
+disguised face: spy face, fake moustache; dizzy star: spinning star
 enraged face: rage face, furious face; exploding head: mind blown, blown mind
-face blowing a kiss: kiss face; face savoring food: yum face
-face screaming in fear: screaming face, scream; face vomiting: vomiting face, puking face
-face with head-bandage: injured face; face with medical mask: masked face
-face with monocle: monocle; face with rolling eyes: eye roll
+explosion: collision, boom; face blowing a kiss: kiss face; face rolling with laughter: rofl
+face savoring food: yum face; face screaming in fear: screaming face, scream
+face vomiting: vomiting face, puking face; face with head-bandage: injured face
+face with medical mask: masked face; face with monocle: monocle; face with rolling eyes: eye roll
 face with steam from nose: huffing face; face with symbols on mouth: cursing face, swearing face
 face with tears of joy: laughing face, tears of joy; face with thermometer: sick face
 face with tongue: tongue out; fearful face: scared face; flushed face: blushing face
 frowning face: frown; ghost: spook, phantom; goblin: tengu; grimacing face: grimace
-grinning face: grin; hear-no-evil monkey: monkey covering its ears; hot face: sweating face
-loudly crying face: sobbing face, bawling face; lying face: pinocchio, liar
-money-mouth face: money face; nauseated face: green face; nerd face: nerd, geek; ogre: oni
-partying face: party face; pile of poo: poop, poo, turd; pleading face: puppy eyes, begging face
-robot: android, robot head; rolling on the floor laughing: rofl
-see-no-evil monkey: monkey covering its eyes; shushing face: shush; skull: death's head
+grinning face: grin, laughing smiley; hear-no-evil monkey: monkey covering its ears
+hot face: sweating face; loudly crying face: sobbing face, bawling face; lying face: pinocchio, liar
+money-mouth face: money face; nerd face: nerd, geek; ogre: oni; partying face: party face
+pile of poo: poop, poo, turd; pleading face: puppy eyes, begging face; puff of smoke: cloud of dust
+robot: android; see-no-evil monkey: monkey covering its eyes; shushing face: shush
 skull and crossbones: crossbones; sleeping face: snoring face
 smiling cat with heart-eyes: cat in love; smiling face: smiley
 smiling face with halo: angel face, halo; smiling face with heart-eyes: heart eyes, love struck face
-smiling face with horns: purple devil; smiling face with sunglasses: cool face, cool smiley
-smirking face: smirk; sneezing face: sneeze; speak-no-evil monkey: monkey covering its mouth
-speech bubble: speech balloon, dialog bubble; star-struck: starry eyes
-sweat droplets: water splash, splash; thought balloon: thought bubble
-upside-down face: upside-down smiley; winking face: wink; woozy face: drunk face; yawning face: yawn
-zany face: goofy face; zipper-mouth face: zipped mouth
+smiling face with sunglasses: cool face, cool smiley; smirking face: smirk; sneezing face: sneeze
+speak-no-evil monkey: monkey covering its mouth; speech bubble: speech balloon, dialog bubble
+star-struck face: starry eyes, star-struck; sweat droplets: water splash, splash
+thought balloon: thought bubble; tired face: exhausted face; upside-down face: upside-down smiley
+winking face: wink; woozy face: drunk face; yawning face: yawn; zany face: goofy face
+zipper-mouth face: zipped mouth
 """
 
 HEARTS = """
@@ -236,9 +231,10 @@ ear with hearing aid: hearing aid; eyes: pair of eyes; factory worker: welder; f
 farmer: gardener, rancher; firefighter: fireman; flexed biceps: biceps, muscle
 folded hands: praying hands, prayer; footprints: footprint; genie: djinn; guard: royal guard
 hairy creature: bigfoot, sasquatch, yeti; handshake: shaking hands; health worker: doctor, nurse
-horse racing: jockey; mage: wizard, sorcerer, witch; mechanic: plumber, electrician
-mechanical arm: robot arm, prosthetic arm; mechanical leg: prosthetic leg; nail polish: manicure
-ninja: assassin; office worker: manager, businessperson; older person: elderly person
+jockey on a horse: jockey, horse racing; mage: wizard, sorcerer, witch
+mechanic: plumber, electrician; mechanical arm: robot arm, prosthetic arm
+mechanical leg: prosthetic leg; nail polish: manicure; ninja: assassin
+office worker: manager, businessperson; older person: elderly person
 oncoming fist: fist bump, punch; people hugging: hug; people wrestling: wrestlers
 person biking: cyclist, bicyclist; person bouncing ball: basketball player
 person cartwheeling: gymnast; person climbing: climber; person facepalming: facepalm
@@ -254,8 +250,7 @@ person with red hair: redhead; person with veil: bride; pilot: aviator
 police officer: policeman, cop; raised fist: clenched fist; santa claus: santa, father christmas
 sign of the horns: rock on hand; singer: rockstar, rock star; speaking head: talking head
 student: graduate; superhero: hero; supervillain: villain; teacher: professor
-technologist: programmer, coder; thumbs down: dislike; thumbs up: like; tongue: tongue sticking out
-vampire: dracula; victory hand: peace sign; vulcan salute: spock hand
-waving hand: hand wave, goodbye hand; woman dancing: flamenco dancer
-woman with headscarf: woman in a hijab; zombie: undead
+technologist: programmer, coder; tongue: tongue sticking out; vampire: dracula
+victory hand: peace sign; vulcan salute: spock hand; waving hand: hand wave, goodbye hand
+woman dancing: flamenco dancer; woman with headscarf: woman in a hijab; zombie: undead
 """

@@ -82,7 +82,7 @@ def render_drawing(drawing: Drawing, size: int) -> Rendered:
         x, y, side, _ = _square(box)
         unit = side / look
         box = (x + left * unit, y + top * unit, (right - left) * unit, (bottom - top) * unit)
-    return _rendered(_resvg(drawing, _square(box), max(size, SMALLEST_RENDER)), size)
+    return _rendered(_resvg(drawing, _square(box), size))
 
 
 def render_picture(data: bytes, size: int) -> Rendered:
@@ -101,14 +101,27 @@ def render_picture(data: bytes, size: int) -> Rendered:
     square = np.zeros((side, side, 4), np.uint8)
     x, y = (side - (right - left)) // 2, (side - (bottom - top)) // 2
     square[y : y + bottom - top, x : x + right - left] = pixels[top:bottom, left:right]
-    large = max(size, SMALLEST_RENDER)
     planes = [
-        np.asarray(Image.fromarray(square[..., k]).resize((large, large), Image.Resampling.BICUBIC))
+        np.asarray(Image.fromarray(square[..., k]).resize((size, size), Image.Resampling.BICUBIC))
         for k in range(4)
     ]
     scaled = np.stack(planes, -1)
     scaled[..., :3] = np.minimum(scaled[..., :3], scaled[..., 3:])
-    return _rendered(scaled, size)
+    return _rendered(scaled)
+
+
+def shrink(rendered: Rendered, size: int) -> Rendered:
+    """The same sprite at a size that divides its own, each pixel the mean of a block.
+
+    >>> shrink(Rendered(np.full((4, 4, 4), 7, np.uint8), 1.0, 1.0), 2).pixels.shape
+    (2, 2, 4)
+    """
+    factor = len(rendered.pixels) // size
+    if factor == 1:
+        return rendered
+    blocks = rendered.pixels.reshape(size, factor, size, factor, 4).astype(np.uint32).sum((1, 3))
+    pixels = ((blocks + factor**2 // 2) // factor**2).astype(np.uint8)
+    return Rendered(pixels, rendered.width, rendered.height)
 
 
 def premultiply(pixels: Pixels) -> Pixels:
@@ -179,12 +192,7 @@ def _resvg(drawing: Drawing, box: tuple[float, float, float, float], size: int) 
         return premultiply(np.asarray(image.convert("RGBA")))
 
 
-def _rendered(pixels: Pixels, size: int) -> Rendered:
+def _rendered(pixels: Pixels) -> Rendered:
     left, top, right, bottom = visible_box(pixels)
-    large = len(pixels)
-    if size < large:
-        factor = large // size
-        blocks = pixels.reshape(size, factor, size, factor, 4).astype(np.uint32).sum((1, 3))
-        pixels = ((blocks + factor**2 // 2) // factor**2).astype(np.uint8)
     longer = max(right - left, bottom - top)
     return Rendered(pixels, (right - left) / longer, (bottom - top) / longer)

@@ -54,7 +54,7 @@ class Scene:
 class Mixture:
     """How often each sort of scene is drawn, in parts."""
 
-    single: float = 5.0
+    single: float = 6.0
     alike: float = 2.0
     pair: float = 1.0
     related: float = 2.5
@@ -68,11 +68,11 @@ class Mixture:
 class Shares:
     """Probabilities of what a scene says about its objects."""
 
-    color: float = 0.22
+    color: float = 0.25
     """An object is recoloured."""
     style: float = 0.6
     """The style is named."""
-    ground: float = 0.6
+    ground: float = 0.56
     """There is a ground; otherwise the scene is transparent around its objects."""
     two_tone: float = 0.06
     """Of the grounds, those of two colors."""
