@@ -119,6 +119,20 @@ def test_a_training_with_other_settings_is_refused(tmp_path):
             JudgeTraining(**wrong)
 
 
+def test_training_can_begin_with_another_classifier(tmp_path):
+    first = write_judge(tmp_path / "first.safetensors")
+    still = JudgeTraining(**{**vars(TINY), "rounds": 1, "learning_rate": 0.0})
+    out = train_judge(ATLAS, still, tmp_path / "a.safetensors", init=first)
+    ours, theirs = load_tensors(out), load_tensors(first)
+    assert torch.equal(ours["thing.weight"], theirs["thing.weight"])
+    assert load_classifier(out).facts["init"] == {"training": "none"}
+    header = read_json(first.with_suffix(".json"))
+    header["labels"]["things"][0] = "other"
+    write_json(first.with_suffix(".json"), header)
+    with pytest.raises(ConfigError, match="knows other things"):
+        train_judge(ATLAS, still, tmp_path / "b.safetensors", init=first)
+
+
 def test_a_classifier_is_read_as_it_was_written(tmp_path):
     path = write_judge(tmp_path / "j.safetensors")
     classifier = load_classifier(path)

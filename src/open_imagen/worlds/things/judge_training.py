@@ -15,6 +15,7 @@ from open_imagen.storage import load_tensors, read_json, save_tensors, write_jso
 from open_imagen.worlds.things.judge_data import Examples, Imperfections, JudgeData
 from open_imagen.worlds.things.judge_network import (
     JudgeNetwork,
+    load_classifier,
     make_network,
     save_classifier,
 )
@@ -41,6 +42,9 @@ class JudgeTraining:
     weight_decay: float = 0.02
     smoothing: float = 0.05
     """Of the labels."""
+    style: float = 1.0
+    color: float = 0.3
+    """Weights of the losses of style and color beside that of the thing."""
     seed: int = 0
     save_every: int = 20
     bfloat16: bool = True
@@ -56,16 +60,31 @@ class JudgeTraining:
 
 
 def train_judge(
-    atlas: Any, config: JudgeTraining, out: Path, device: str = "cpu", told: Told | None = None
+    atlas: Any,
+    config: JudgeTraining,
+    out: Path,
+    device: str = "cpu",
+    told: Told | None = None,
+    init: Path | None = None,
 ) -> Path:
     """Train and write ``out``; a run that was stopped goes on from its last saved round.
 
+    Args:
+        init: begin with the weights of this classifier.
+
     Raises:
-        ConfigError: the saved round is of other settings.
+        ConfigError: the saved round is of other settings, or ``init`` knows other things.
     """
     data = JudgeData(atlas, config.seed, device)
     torch.manual_seed(config.seed)
     network = make_network(data.labels).to(device).train()
+    earlier: dict[str, Any] = {}
+    if init is not None:
+        first = load_classifier(init, device)
+        if first.labels != data.labels:
+            raise ConfigError(f"{init} knows other things than the atlas.", "Train without it.")
+        network.load_state_dict(first.network.state_dict())
+        earlier = {"init": first.facts}
     optimizer = torch.optim.AdamW(network.parameters(), 0.0, weight_decay=config.weight_decay)
     state = out.with_suffix(".state")
     start = _restore(state, config, network, optimizer) if state.is_dir() else 0
@@ -78,7 +97,7 @@ def train_judge(
             told({"round": number + 1, "of": config.rounds, **report, "cpu_seconds": spent})
         if (number + 1) % config.save_every == 0 and number + 1 < config.rounds:
             _save(state, config, network, optimizer, number + 1)
-    facts = {"training": asdict(config), "things": len(data.labels.things)}
+    facts = {"training": asdict(config), "things": len(data.labels.things), **earlier}
     save_classifier(out, network.eval(), data.labels, facts)
     return out
 
@@ -124,9 +143,12 @@ def _loss(
         heads = network(images)
     thing, style, color = (head.float() for head in heads)
     loss = F.cross_entropy(thing, batch.things, label_smoothing=config.smoothing)
-    for logits, target in ((style, batch.styles), (color, batch.colors)):
+    for logits, target, weight in (
+        (style, batch.styles, config.style),
+        (color, batch.colors, config.color),
+    ):
         if bool((target >= 0).any()):
-            loss = loss + 0.3 * F.cross_entropy(logits, target, ignore_index=-1)
+            loss = loss + weight * F.cross_entropy(logits, target, ignore_index=-1)
     return loss, (thing.argmax(1) == batch.things).float().mean()
 
 
