@@ -13,6 +13,7 @@ from open_imagen.cli import (
     embed,
     evaluate,
     evaluate_shapes,
+    evaluate_things,
     generate,
     imports,
     models,
@@ -58,6 +59,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(imports.app, name="import")
 evaluate.app.command("shapes")(evaluate_shapes.shapes)
 evaluate.app.command("super-resolution")(evaluate_shapes.super_resolution)
+evaluate.app.command("things")(evaluate_things.things)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(rate.app, name="rate")
 
