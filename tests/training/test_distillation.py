@@ -17,9 +17,9 @@ from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.training.objectives.distillation import (
     Distillation,
     DistillConfig,
+    ddim_step,
     invert_ddim_step,
     load_teacher,
-    step,
 )
 from open_imagen.training.recipe import read_recipe
 from open_imagen.types import LowRes, TextEmbedding
@@ -45,7 +45,7 @@ def test_one_step_with_the_target_lands_where_it_should(now, then):
     levels = torch.tensor([[now], [then]], dtype=torch.float64)
     x = invert_ddim_step(z, end, *levels)
     torch.testing.assert_close(straight(x, z, now, then), end)
-    torch.testing.assert_close(step(x, z, *levels), end)
+    torch.testing.assert_close(ddim_step(x, z, *levels), end)
 
 
 @pytest.mark.parametrize("place", [0, 1])
