@@ -110,8 +110,8 @@ def facts_of(name: str, folder: Path) -> dict[str, Any]:
 
 
 def measure(name: str, folder: Path, device: str, count: int) -> dict[str, Any]:
-    """What a base understands, by the scene suite; what super-resolution makes of the shipped
-    base's pictures, as the difference to exact drawings at several noise levels."""
+    """What a base understands, by the suite of the shapes world; what super-resolution makes of the
+    shipped base's images, as the difference to exact drawings at several noise levels."""
     if MODELS[name][0] == BASE:
         config = ShapesEvaluation(count=count, categories=CATEGORIES)
         report = evaluate_shapes(load(folder / "model", device), config, out=folder / "shapes")

@@ -1,16 +1,23 @@
-"""What a model's world knows of prompts. A world is found by the name in the model's folder."""
+"""What a model's world knows of prompts and images. A world is found by the name in the model's
+folder, which is the kind of data that the model has learned from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Protocol
 
+from torch import Tensor
+
 from open_imagen.registry import Registry
 from open_imagen.types import TextEncoder
 
 PLACE = "open_imagen.worlds"
+Generate = Callable[[Sequence[str]], Tensor]
+"""Prompts -> images uint8 [B, C, H, W]."""
+AlignmentScore = Callable[[Generate], dict[str, float]]
+"""The share of right images by category, of images that the given function makes of prompts."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,7 @@ class Reading:
 
 
 class World(Protocol):
-    """Data whose truth is known, as far as prompts are concerned."""
+    """Data whose truth is known, as far as models and training runs need to know it."""
 
     def read(self, prompt: str) -> Reading:
         """The prompt in the English that models of this world have learned."""
@@ -33,6 +40,11 @@ class World(Protocol):
 
     def hint(self, prompt: str, encoder: TextEncoder) -> str | None:
         """What models of this world do not know of a prompt; None if there is nothing to say."""
+        ...
+
+    def alignment(self, count: int) -> AlignmentScore | None:
+        """A quick score for training runs by the world's judge, of ``count`` prompts of each
+        category; None: the world has none."""
         ...
 
 

@@ -328,6 +328,15 @@ def test_data_that_do_not_fit_the_stage_are_refused(imagen, tmp_path, words):
     assert not (tmp_path / "run").exists()
 
 
+def test_an_alignment_score_is_refused_where_no_judge_knows_the_truth(imagen, tmp_path):
+    words = ("--dry-run", "--set", "train.align_every=8", "--set")
+    data = f"data={{kind='folder', path='{tmp_path}', size=64}}"
+    done = imagen("train", RECIPES / "tiny.toml", *words, data)
+    assert done.code
+    assert "train.align_every = 8: there is no alignment score" in done.err
+    assert imagen("train", RECIPES / "tiny.toml", *words, "train.align_prompts=1").code == 0
+
+
 def test_validation_data_are_compared_with_the_stage(imagen):
     setting = "validation={kind='shapes', size=64, lowres=16}"
     refused = imagen("train", RECIPES / "tiny.toml", "--set", setting, "--dry-run")

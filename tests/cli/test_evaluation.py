@@ -71,7 +71,7 @@ def test_few_steps_are_chosen(imagen, model_folder):
     assert report["distance_after"] <= report["distance_before"]
     refused = imagen("evaluate", "steps", "-m", model_folder, "--steps", 9, "--reference-steps", 9)
     assert refused.code
-    assert "against = 9 must be more" in refused.err
+    assert "reference_steps = 9 must be more" in refused.err
 
 
 def test_a_sweep_writes_table_plot_and_page(imagen, tmp_path):

@@ -206,7 +206,8 @@ def test_a_stage_and_its_network_agree_on_what_they_enlarge(path, setting, messa
 
 
 def test_parts_of_a_mixture_are_of_one_side():
-    parts = [{"size": 256, "lowres": 64, "crop": crop} for crop in (128, 64)]
+    sized = {"kind": "shapes", "size": 256, "lowres": 64}
+    parts = [{**sized, "crop": crop} for crop in (128, 64)]
     source = open_source({"kind": "mixture", "sources": parts})
     message = r"data\.sources\[1\] have sides of 64 and those of data\.sources\[0\] of 128"
     with pytest.raises(ConfigError, match=message):

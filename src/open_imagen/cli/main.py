@@ -12,6 +12,8 @@ from open_imagen.cli import (
     ema,
     embed,
     evaluate,
+    evaluate_shapes,
+    evaluate_things,
     generate,
     imports,
     models,
@@ -55,6 +57,9 @@ app.command("sweep")(sweep.sweep)
 app.command("serve")(serve.serve)
 app.add_typer(data.app, name="data")
 app.add_typer(imports.app, name="import")
+evaluate.app.command("shapes")(evaluate_shapes.shapes)
+evaluate.app.command("super-resolution")(evaluate_shapes.super_resolution)
+evaluate.app.command("things")(evaluate_things.things)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(rate.app, name="rate")
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import torch
     from rich.console import Console
 
-    from open_imagen.evaluation.judges.judge import Alignment as AlignmentScore
     from open_imagen.training.loop import Callback, Trainer
     from open_imagen.training.recipe import Recipe
+    from open_imagen.world import AlignmentScore
 
 
 def train(
@@ -93,16 +93,17 @@ def _alignment(config: "Recipe") -> "AlignmentScore | None":
     """The score by the judge of the world that the data are of, if the recipe asks for it."""
     if not config.train.align_every:
         return None
-    from open_imagen.worlds.suites import ALIGNMENTS
+    from open_imagen.world import is_world, open_world
 
     kind = str(config.data.get("kind"))
-    if kind not in ALIGNMENTS:
+    score = open_world(kind).alignment(config.train.align_prompts) if is_world(kind) else None
+    if score is None:
         raise ConfigError(
-            f"train.align_every = {config.train.align_every}: no judge knows the truth of data of "
-            f"the kind {kind!r}.",
-            f"Leave it out, or learn from {' or '.join(ALIGNMENTS)}.",
+            f"train.align_every = {config.train.align_every}: there is no alignment score of data "
+            f"of the kind {kind!r}.",
+            "Leave train.align_every out, or learn from a world with such a score.",
         )
-    return ALIGNMENTS[kind](config.train.align_prompts)
+    return score
 
 
 def _run(config: "Recipe", device: "torch.device", is_main: bool) -> None:

@@ -1,4 +1,4 @@
-"""Suites: ours, the scene world's, and files; every bad file says what is wrong and where."""
+"""Suites: ours, a world's, and files; every bad file says what is wrong and where."""
 
 import csv
 import json

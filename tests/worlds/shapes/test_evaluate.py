@@ -1,4 +1,4 @@
-"""The scene suite: reproducible prompts, a report with intervals, and going on after a stop."""
+"""The suite of the shapes world: fixed prompts, a report with intervals, resuming after a stop."""
 
 import json
 import random
@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from open_imagen.errors import ConfigError, UnknownName
-from open_imagen.evaluation.judges.judge import ALIGNMENTS
 from open_imagen.worlds.shapes.evaluate import (
     ALIGNMENT_CATEGORIES,
     ShapesEvaluation,
@@ -95,4 +94,3 @@ def test_the_alignment_score_of_training_is_right_about_the_truth():
 
     assert score(exact) == dict.fromkeys(ALIGNMENT_CATEGORIES, 1.0)
     assert score(nothing) == dict.fromkeys(ALIGNMENT_CATEGORIES, 0.0)
-    assert ALIGNMENTS["shapes"] is alignment

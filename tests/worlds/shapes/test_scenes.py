@@ -1,4 +1,4 @@
-"""The scene world: what is never shown, and what every layout keeps."""
+"""The shapes world: what is never shown, and what holds in every layout."""
 
 import math
 import random

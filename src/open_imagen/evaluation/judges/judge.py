@@ -47,12 +47,6 @@ class Judge(Protocol):
 
 
 JUDGES: Registry[Callable[[], Judge]] = Registry("judge")
-Generate = Callable[[Sequence[str]], Tensor]
-"""Prompts -> images uint8 [B, 3, H, W]."""
-Alignment = Callable[[Generate], dict[str, float]]
-"""The share of right images by category, of images that the given function makes of prompts."""
-ALIGNMENTS: Registry[Callable[[int], Alignment]] = Registry("world with an alignment score")
-"""By kind of data, from the number of prompts of each category: a quick score for training."""
 
 
 def judge_images(images: ImageSet, progress: Progress | None = None) -> list[Verdict]:

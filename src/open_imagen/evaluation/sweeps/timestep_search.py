@@ -79,15 +79,9 @@ def search_timesteps(
         raise ConfigError("There are no prompts to make pictures of.")
     if config.stage and config.stage not in cascade.stages:
         raise UnknownName("stage", config.stage, cascade.stages)
-    names = list(cascade.stages)
-    index = names.index(config.stage) if config.stage else 0
-    stage = cascade.stages[names[index]]
+    stage = cascade.stages[config.stage or next(iter(cascade.stages))]
     seeds = [config.seed + k for k in range(len(prompts))]
-    below: Sequence[Tensor | None] = [None] * len(prompts)
-    if index:
-        made = cascade.generate(prompts, seed=seeds, stages=index)
-        below = list(made.stages[names[index - 1]])
-
+    below = _images_below(cascade, stage.config.name, prompts, seeds)
     size = config.batch_size
     parts = [slice(k, k + size) for k in range(0, len(prompts), size)]
 
@@ -122,6 +116,17 @@ def search_timesteps(
         **_summary("before", seen[start]),
         **_summary("after", seen[found]),
     }
+
+
+def _images_below(
+    cascade: Cascade, stage: str, prompts: Sequence[str], seeds: Sequence[int]
+) -> Sequence[Tensor | None]:
+    """What the stage before this one makes of the prompts; None each if it is the first."""
+    names = list(cascade.stages)
+    index = names.index(stage)
+    if not index:
+        return [None] * len(prompts)
+    return list(cascade.generate(prompts, seed=seeds, stages=index).stages[names[index - 1]])
 
 
 def _summary(when: str, distances: Tensor) -> dict[str, float]:

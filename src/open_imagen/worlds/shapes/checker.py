@@ -1,4 +1,4 @@
-"""The scene checker: finds objects by colour and shape in a picture, without a judge model.
+"""The checker of the shapes world: finds objects by colour and shape, without a judge model.
 
 A picture is a background, and connected patches that differ from it. A patch's colour is the
 palette's nearest to most of its pixels; its shape is that whose exact rendering, fitted to the

@@ -9,14 +9,14 @@ from typing import Any
 from open_imagen.cascade.pipeline import Cascade, plain_sampling
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.errors import ConfigError, OutputError, UnknownName
-from open_imagen.evaluation.judges.judge import ALIGNMENTS, Alignment, Generate, wilson
+from open_imagen.evaluation.judges.judge import wilson
 from open_imagen.evaluation.progress import Progress
 from open_imagen.storage import write_json
+from open_imagen.world import AlignmentScore, Generate
 from open_imagen.worlds.shapes.checker import detect
 from open_imagen.worlds.shapes.suite import (
     CATEGORIES,
     SAME_IMAGES,
-    WORLD,
     Item,
     is_right,
     make_items,
@@ -107,8 +107,7 @@ def evaluate_shapes(
     return report
 
 
-@ALIGNMENTS.register(WORLD)
-def alignment(count: int = 32, seed: int = 1) -> Alignment:
+def alignment(count: int = 32, seed: int = 1) -> AlignmentScore:
     """A quick score for training runs, of ``count`` prompts of each of four categories."""
     items = {name: make_items(name, count, seed) for name in ALIGNMENT_CATEGORIES}
 

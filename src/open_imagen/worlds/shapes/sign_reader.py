@@ -1,4 +1,4 @@
-"""Reads the word on a sign of the scene world: letters as the best fits of their exact drawings."""
+"""Reads the word on a sign of the shapes world: each letter is the best fit of exact drawings."""
 
 from functools import cache
 

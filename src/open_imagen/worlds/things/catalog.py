@@ -71,12 +71,14 @@ class Catalog:
         colors: Sequence[str],
         others: float = 0.2,
         vector_only: bool = False,
+        held_out: bool = False,
     ) -> None:
         """
         Args:
             labels, styles: what to draw from; empty for all.
             others: share of smileys, hearts and people.
             vector_only: leave out sprites that have no large picture.
+            held_out: keep the styles that training never shows, for judges and suites.
         """
         self.things, self.sprites, self.colors = things, sprites, tuple(colors)
         self.others = others
@@ -87,7 +89,7 @@ class Catalog:
                 (not labels or label in labels)
                 and (not styles or sprite.style in styles)
                 and (sprite.vector or not vector_only)
-                and not style_held_out(sprite.style, label)
+                and (held_out or not style_held_out(sprite.style, label))
             ):
                 by_style = self._sprites.setdefault(sprite.thing, {})
                 by_style.setdefault(sprite.style, []).append(number)

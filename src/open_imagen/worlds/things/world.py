@@ -3,7 +3,7 @@
 from functools import cached_property
 
 from open_imagen.types import TextEncoder
-from open_imagen.world import WORLDS, Reading
+from open_imagen.world import WORLDS, AlignmentScore, Reading
 from open_imagen.worlds.things.glossary import Glossary
 from open_imagen.worlds.things.hints import Hints
 
@@ -26,6 +26,10 @@ class ThingsWorld:
     def hint(self, prompt: str, encoder: TextEncoder) -> str | None:
         """What is not known of a prompt, with the nearest known words."""
         return self.hints.hint(prompt, encoder)
+
+    def alignment(self, count: int) -> AlignmentScore | None:
+        """None: its judge needs the atlas; `imagen evaluate things` scores finished models."""
+        return None
 
 
 WORLDS.register("things")(ThingsWorld)

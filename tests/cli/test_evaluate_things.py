@@ -1,0 +1,55 @@
+"""imagen evaluate things."""
+
+import json
+
+import pytest
+
+from things_judging import write_atlas, write_judge
+
+
+@pytest.fixture
+def words(tmp_path, model_folder):
+    atlas = write_atlas(tmp_path / "atlas")
+    judge = write_judge(tmp_path / "judge.safetensors")
+    return ("evaluate", "things", "-m", model_folder, "--atlas", atlas, "--judge", judge)
+
+
+SMALL = ("--count", 2, "--stages", 1, "--categories", "label,place")
+
+
+def test_it_prints_a_table_and_keeps_a_record(imagen, words, tmp_path):
+    table = imagen(*words, *SMALL)
+    assert table.code == 0, table.err
+    assert "label" in table.out
+    assert "judge: not measured" in table.out
+    assert "0 of    2" in table.out
+    done = imagen(*words, *SMALL, "--out", tmp_path / "e", "--json")
+    report = json.loads(done.out)
+    assert report["categories"]["place"]["of"] == 2
+    assert json.loads((tmp_path / "e" / "report.json").read_text())["seed"] == 1
+    refused = imagen(*words, *SMALL, "--seed", 2, "--out", tmp_path / "e")
+    assert (refused.code, "another evaluation" in refused.err) == (2, True)
+
+
+def test_prompts_of_a_file_are_judged(imagen, words, tmp_path):
+    file = tmp_path / "prompts.csv"
+    file.write_text("Prompt,Category\nA pink cat.,Colors\nA pink zeppelin.,Colors\n")
+    done = imagen(*words, "--stages", 1, "--drawbench", file)
+    assert done.code == 0, done.err
+    assert "1 of the file's 2 prompts" in done.out
+
+
+@pytest.mark.parametrize(
+    "more, code, message",
+    [
+        (("--categories", "colour"), 2, "no category called 'colour'"),
+        (("--count", "0"), 2, "count = 0"),
+        (("--atlas", "nowhere"), 1, "no atlas in nowhere"),
+        (("--judge", "none.safetensors"), 1, "none.safetensors are missing"),
+        (("--drawbench", "none.csv"), 1, "Cannot read none.csv"),
+        (("--steps", "0"), 2, "steps = 0"),
+    ],
+)
+def test_wrong_input_is_refused(imagen, words, more, code, message):
+    refused = imagen(*words, *more)
+    assert (refused.code, message in refused.err) == (code, True), refused.err
