@@ -32,7 +32,7 @@ def test_without_a_terminal_a_run_prints_a_first_line_and_a_dated_line_a_report(
     assert done.code == 0, done.err
     first, embedding, *reports = done.err.splitlines()
     assert re.fullmatch(
-        DATE + r"Training tiny: stage base, [\d,]+ parameters, on cpu in float32; data: scenes; "
+        DATE + r"Training tiny: stage base, [\d,]+ parameters, on cpu in float32; data: shapes; "
         rf"from the beginning to 32; log: {tmp_path / 'run' / 'log.jsonl'}",
         first,
     )
