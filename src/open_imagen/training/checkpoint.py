@@ -9,6 +9,7 @@ unpickling.
 import contextlib
 import logging
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -46,6 +47,8 @@ log = logging.getLogger("open_imagen.training")
 
 FORMAT = 2
 """Of state.json: from 2 on there are checksums. Checkpoints without a format are read, too."""
+NAME = re.compile(r"[0-9]{12}")
+"""Of a checkpoint's folder: the images seen. Other programs number theirs without the zeros."""
 Check = Callable[[dict[str, Any], dict[str, tuple[int, ...]]], None]
 """(what a checkpoint says of itself, shapes of its tensors by name): raises if it does not fit."""
 
@@ -63,11 +66,11 @@ class Checkpoints:
         _hush()
 
     def all(self) -> list[Path]:
-        """Whole checkpoints, oldest first."""
+        """Whole checkpoints, oldest first. Folders of other names are not ours."""
         if not self.folder.is_dir():
             return []
         return sorted(
-            path for path in self.folder.iterdir() if path.is_dir() and path.name.isdigit()
+            path for path in self.folder.iterdir() if path.is_dir() and NAME.fullmatch(path.name)
         )
 
     def save(
