@@ -1,5 +1,6 @@
 """A run folder belongs to one run at a time."""
 
+import contextlib
 import json
 import os
 import socket
@@ -68,9 +69,10 @@ class RunLock:
             )
         self._release = weakref.finalize(self, file.close)
         facts = {"pid": os.getpid(), "host": socket.gethostname()}
-        file.truncate(0)
-        file.write(json.dumps({**facts, "since": time.strftime("%Y-%m-%d %H:%M:%S")}) + "\n")
-        file.flush()
+        text = json.dumps({**facts, "since": time.strftime("%Y-%m-%d %H:%M:%S")}) + "\n"
+        with contextlib.suppress(OSError):  # a full disk: the lock holds, the name is missing
+            os.truncate(file.fileno(), 0)
+            os.write(file.fileno(), text.encode())
 
     def release(self) -> None:
         """Let others have the folder. The file stays: to remove it could remove another's."""

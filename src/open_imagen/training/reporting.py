@@ -1,7 +1,6 @@
 """What a run tells: log.jsonl, TensorBoard, pictures of fixed prompts, a progress bar."""
 
 import importlib.util
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor
 from open_imagen.cascade.alpha import WHITE, over
 from open_imagen.cascade.draws import Draws
 from open_imagen.cascade.pipeline import to_uint8
-from open_imagen.storage import atomic
+from open_imagen.storage import append_json, atomic
 from open_imagen.training.trainer import Trainer, to_signed
 from open_imagen.types import Source
 
@@ -41,7 +40,6 @@ class Log:
             "lr": told.lr,
             "images_per_second": told.images_per_second,
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
         line: dict[str, Any] = {
             "images": trainer.seen,
             "seconds": round(trainer.seconds, 1),
@@ -51,8 +49,7 @@ class Log:
             line["unusable"] = told.unusable
         if trainer.skipped:
             line["skipped_steps"] = trainer.skipped
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_json(self.folder / "log.jsonl", line)
         for name, value in values.items():
             self._scalar(name, value, trainer)
 
@@ -116,9 +113,7 @@ class Validation:
             "loss": sum(losses) / len(losses),
             "by_time": dict(zip(map(str, times), losses, strict=True)),
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "validation.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_json(self.folder / "validation.jsonl", line)
 
 
 class Alignment:
@@ -144,9 +139,7 @@ class Alignment:
             shares = self.score(draw)
         if not trainer.world.first:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "alignment.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"images": trainer.seen, **shares}) + "\n")
+        append_json(self.folder / "alignment.jsonl", {"images": trainer.seen, **shares})
 
 
 class Samples:
