@@ -112,7 +112,7 @@ def _holder(file: IO[str]) -> str:
     """Who says that it holds the lock, as far as that can be read."""
     try:
         file.seek(0)
-        facts = json.loads(file.read())
+        facts = json.loads(file.read(1000))
         return f": process {facts['pid']} on {facts['host']}, since {facts['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return ""
