@@ -9,6 +9,7 @@ from open_imagen.errors import CheckpointError, OutputError
 from open_imagen.storage import (
     DTYPES,
     TensorFile,
+    append_json,
     atomic,
     load_tensors,
     read_json,
@@ -39,6 +40,16 @@ def test_an_unwritable_place_is_an_output_error(tmp_path):
         atomic(tmp_path / "file" / "below") as path,
     ):
         path.write_text("")
+
+
+def test_lines_are_added_and_a_full_disk_is_an_output_error(tmp_path):
+    for k in range(2):
+        append_json(tmp_path / "run" / "log.jsonl", {"images": k})
+    assert (tmp_path / "run" / "log.jsonl").read_text() == '{"images": 0}\n{"images": 1}\n'
+    if Path("/dev/full").exists():
+        (tmp_path / "full").symlink_to("/dev/full")
+        with pytest.raises(OutputError, match="No space left"):
+            append_json(tmp_path / "full", {"images": 2})
 
 
 def test_tensors_come_back_as_they_were(tmp_path):

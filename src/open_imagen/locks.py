@@ -57,14 +57,13 @@ class FileLock:
         self._close = weakref.finalize(self, file.close)
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         with contextlib.suppress(OSError):  # a full disk: the lock holds, the name is missing
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()} (since {now})\n")
-            file.flush()
+            os.truncate(file.fileno(), 0)
+            text = f"process {os.getpid()} on {socket.gethostname()} (since {now})\n"
+            os.write(file.fileno(), text.encode())
 
     def release(self) -> None:
         """Let others have the place. Calling it again does nothing."""
-        with contextlib.suppress(OSError):  # what a full disk did not take
-            self._close()
+        self._close()
 
 
 def _lock(file: IO[str]) -> None:

@@ -76,6 +76,23 @@ def write_json(path: Path, values: Any) -> None:
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
+def append_json(path: Path, values: Any) -> None:
+    """Add a line of JSON to a file.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write {path}: {error.strerror}.",
+            "Make room, or make it writable, then run the same command again.",
+        ) from error
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import struct
 import tarfile
 import zlib
@@ -197,10 +198,15 @@ def test_files_that_go_away_while_training_are_left_out(tmp_path):
     source = open_source(settings)
     (tmp_path / "d" / "003.png").unlink()
     (tmp_path / "d" / "004.png").unlink()
-    (tmp_path / "d" / "004.png").mkdir()  # reading it fails, whoever runs this test
+    (tmp_path / "d" / "004.png").mkdir()
+    (tmp_path / "d" / "005.png").unlink()
+    os.mkfifo(tmp_path / "d" / "005.png")  # reading it would wait for ever
+    (tmp_path / "d" / "006.png").unlink()
+    (tmp_path / "d" / "006.png").symlink_to("006.png")  # reading it fails, whoever runs this test
     batch = source.batch(0, 12)
-    assert dict(source.skipped) == {"missing file": 1, "unreadable file": 1}
-    assert not {"caption 3", "caption 4"} & set(batch.captions)
+    reasons = {"missing file": 1, "not a file": 2, "unreadable file": 1}
+    assert dict(source.skipped) == reasons
+    assert not {f"caption {k}" for k in (3, 4, 5, 6)} & set(batch.captions)
 
 
 def test_shards_that_go_away_while_training_end_in_a_message(tmp_path):

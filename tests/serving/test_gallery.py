@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from open_imagen.cascade import records
 from open_imagen.cascade.records import encoded, save_png
@@ -104,6 +105,37 @@ def test_files_of_others_stay_and_those_with_our_record_are_listed(foreign):
 def test_a_pipe_in_the_folder_does_not_block_the_start(foreign):
     assert len(listed(foreign, "anyone")) == 2
     assert (foreign / "pictures" / "pipe.png").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"guidance": NaN}',
+        '{"word": "\\ud800"}',
+        '{"a":' * 300 + "1" + "}" * 300,
+        '{"a":' * 50_000 + "1" + "}" * 50_000,
+    ],
+    ids=["NaN", "half of a surrogate pair", "nested", "nested beyond parsing"],
+)
+def test_a_record_that_cannot_be_sent_is_not_listed(tmp_path, text):
+    path = tmp_path / "pictures" / "odd.png"
+    path.parent.mkdir()
+    chunk = PngInfo()
+    chunk.add_text("open_imagen", json.dumps(record_of("odd"))[:-1] + f', "more": {text}}}')
+    Image.new("RGB", (8, 8)).save(path, pnginfo=chunk)
+    for _ in range(2):
+        assert listed(tmp_path, "anyone") == []
+    assert not list(tmp_path.glob("gallery.db.unusable*"))
+
+
+def test_names_that_are_not_utf8_are_passed_over(foreign):
+    name = os.fsencode(foreign / "pictures") + b"/caf\xe9.png"
+    try:
+        Path(os.fsdecode(name)).write_bytes(image_of("a name in Latin-1"))
+    except OSError:
+        pytest.skip("this file system has names in Unicode only")
+    assert len(listed(foreign, "anyone")) == 2
+    assert os.path.exists(name)
 
 
 def test_an_image_that_somebody_has_changed_is_theirs(tmp_path):

@@ -167,6 +167,17 @@ def test_half_written_checkpoints_are_not_seen(tmp_path):
     assert Checkpoints(tmp_path / "none").all() == []
 
 
+def test_numbered_folders_of_other_programs_are_left_alone(tmp_path):
+    for name in ("500", "99999"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "theirs.bin").write_bytes(b"x")
+    Checkpoints(tmp_path, keep=1).save(64, tensors(64), {})
+    Checkpoints(tmp_path, keep=1).save(128, tensors(128), {})
+    assert loaded(tmp_path) == 128
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000000000128", "500", "99999"]
+    assert sorted(path.parent.name for path in tmp_path.glob("*/theirs.bin")) == ["500", "99999"]
+
+
 def test_a_failing_save_leaves_earlier_checkpoints(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, tensors(1), {})

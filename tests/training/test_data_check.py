@@ -105,7 +105,11 @@ MISFITS = {
     ),
     "another factor": (
         *(SR, {"size": 256, "lowres": 128}),
-        "data.lowres = 128 does not fit stage.lowres = 64: set data.lowres = 64",
+        "data.lowres = 128 does not fit stage.lowres = 64: set data.lowres = 64.",
+    ),
+    "crops of images that are larger than the stage's": (
+        *(SR, {"size": 512, "crop": 256, "lowres": 64}),
+        "set data.lowres = 128, because data.size = 512 and stage.resolution = 256.",
     ),
     "another side": (
         *(SR, {"size": 128, "lowres": 64}),
@@ -183,6 +187,14 @@ def test_our_recipes_pass(path):
     for section in ("data", "validation"):
         if settings := getattr(config, section):
             check_data(config.stage, leaf(settings, section), section)
+
+
+def test_sides_that_the_network_cannot_halve_are_named_before_the_data():
+    stage = read_recipe(BASE, ("stage.resolution=63",)).stage
+    with pytest.raises(ConfigError, match=r"multiples of 16: set stage\.resolution = 64"):
+        check_data(stage, open_source({"kind": "scenes", "size": 64, "num_captions": 5}))
+    with pytest.raises(ConfigError, match="lowres = -64 must be at least 0"):
+        read_recipe(SR, ("stage.lowres=-64",))
 
 
 def test_crops_need_a_network_that_is_not_told_positions(tmp_path):

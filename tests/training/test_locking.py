@@ -50,6 +50,15 @@ def test_a_released_folder_can_be_taken_again(tmp_path):
     RunLock(tmp_path).release()
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_full_disk_does_not_keep_a_run_from_its_lock(tmp_path):
+    (tmp_path / ".lock").symlink_to("/dev/full")
+    lock = RunLock(tmp_path)
+    with pytest.raises(TrainingError, match="Another run is training"):
+        RunLock(tmp_path)
+    lock.release()
+
+
 def test_a_lock_file_that_says_nonsense_does_not_matter(tmp_path):
     (tmp_path / ".lock").write_text("{")
     RunLock(tmp_path).release()

@@ -170,7 +170,10 @@ def _parse(text: str) -> dict[str, Any]:
     Raises:
         ValueError: it is damaged.
     """
-    record = json.loads(text)
+    try:
+        record = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(record, dict) or "prompt" not in record or "seed" not in record:
         raise ValueError("it has no prompt or seed")
     return record

@@ -65,6 +65,8 @@ class StageConfig:
     def __post_init__(self) -> None:
         if self.resolution < 8:
             raise ConfigError(f"{self.name}: resolution = {self.resolution} is too small.")
+        if self.lowres < 0:
+            raise ConfigError(f"{self.name}: lowres = {self.lowres} must be at least 0.")
         if self.lowres and self.resolution % self.lowres:
             raise ConfigError(
                 f"{self.name}: lowres = {self.lowres} must divide resolution = {self.resolution}."

@@ -1,6 +1,7 @@
 """From the bytes of a picture to the square that training sees, or the reason why not."""
 
 import random
+import stat
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -70,6 +71,8 @@ def read_file(path: Path) -> bytes:
         Unusable: the file is not there, or cannot be read.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for ever
+            raise Unusable("not a file", str(path))
         return path.read_bytes()
     except FileNotFoundError as error:
         raise Unusable("missing file", str(path)) from error

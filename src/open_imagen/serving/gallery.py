@@ -333,6 +333,17 @@ class Gallery:
 
 
 def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """The regular files in a folder; links and folders are passed over."""
+    """The regular files in a folder whose names are UTF-8; links and folders are passed over."""
     with os.scandir(folder) as items:
-        yield from (item for item in items if item.is_file(follow_symlinks=False))
+        for item in items:
+            if item.is_file(follow_symlinks=False) and _is_utf8(item.name):
+                yield item
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a file's name can stand in the index."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -18,6 +18,8 @@ ID = re.compile(r"[A-Za-z0-9_-]{22}")
 """Ids of images: 128 random bits, so that nobody guesses one."""
 UNFINISHED = re.compile(r"\.imagen-gallery-[A-Za-z0-9_-]{22}\.unfinished")
 """Names under which files are written before they are renamed. Nobody else uses such names."""
+MAX_DEPTH = 20
+"""Of a record. Ours have four levels; writers of JSON fail at some hundreds."""
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 
 
@@ -117,11 +119,25 @@ def read_entry(folder: Path, name: str) -> GalleryImage | None:
 
 
 def is_record(record: Any) -> bool:
-    """Whether a record has all that pages and requests use."""
+    """Whether a record has all that pages and requests use, and can be sent as JSON."""
     fields = {"prompt": str, "seed": int, "size": str, "model": str, "settings": dict}
-    return isinstance(record, dict) and all(
-        isinstance(record.get(name), kind) for name, kind in fields.items()
-    )
+    if not isinstance(record, dict):
+        return False
+    if not all(isinstance(record.get(name), kind) for name, kind in fields.items()):
+        return False
+    try:
+        json.dumps(record, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):  # NaN, half of a surrogate pair, nested too deeply
+        return False
+    return _is_shallow(record, MAX_DEPTH)
+
+
+def _is_shallow(value: Any, depth: int) -> bool:
+    """Whether values are nested at most so deeply."""
+    if not isinstance(value, dict | list):
+        return True
+    inside = value.values() if isinstance(value, dict) else value
+    return depth > 0 and all(_is_shallow(one, depth - 1) for one in inside)
 
 
 def read_image(folder: Path, name: str) -> ImageHeader | None:

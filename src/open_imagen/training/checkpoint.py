@@ -9,6 +9,7 @@ unpickled.
 import contextlib
 import logging
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -47,6 +48,8 @@ log = logging.getLogger("open_imagen.training")
 
 FORMAT = 3
 """Of state.json: from 2 on there are checksums. Earlier formats are read (migration.py)."""
+NAME = re.compile(r"[0-9]{12}")
+"""Of a checkpoint's folder: the images seen. Other programs number theirs without the zeros."""
 Check = Callable[[dict[str, Any], dict[str, tuple[int, ...]]], None]
 """(state.json, shapes of the tensors by name): raises if the run cannot resume from it."""
 
@@ -64,11 +67,11 @@ class Checkpoints:
         _silence_torch()
 
     def all(self) -> list[Path]:
-        """Complete checkpoints, oldest first."""
+        """Complete checkpoints, oldest first. Folders of other names are not ours."""
         if not self.folder.is_dir():
             return []
         return sorted(
-            path for path in self.folder.iterdir() if path.is_dir() and path.name.isdigit()
+            path for path in self.folder.iterdir() if path.is_dir() and NAME.fullmatch(path.name)
         )
 
     def save(

@@ -182,6 +182,12 @@ def _check_side(stage: StageConfig, section: str, sides: Sides) -> None:
     """Whole images have the stage's side; crops are of such images, or have it themselves."""
     network, resolution = resolve(stage.network)[1], stage.resolution
     size, crop, _ = sides
+    if resolution % network.divisor:
+        nearest = max(1, round(resolution / network.divisor)) * network.divisor
+        raise ConfigError(
+            f"stage.resolution = {resolution} does not fit stage.network, whose images have sides "
+            f"that are multiples of {network.divisor}: set stage.resolution = {nearest}."
+        )
     if not crop or crop == size:
         if size != resolution:
             raise ConfigError(
@@ -229,9 +235,12 @@ def _check_factor(stage: StageConfig, section: str, sides: Sides) -> None:
             f"{section}.lowres = {stage.lowres}."
         )
     if lowres != exact:
+        reason = ""
+        if size != stage.resolution:
+            reason = f", because {section}.size = {size} and stage.resolution = {stage.resolution}"
         raise ConfigError(
             f"{section}.lowres = {lowres} does not fit stage.lowres = {stage.lowres}: "
-            f"set {section}.lowres = {exact}."
+            f"set {section}.lowres = {exact}{reason}."
         )
     factor = size // lowres
     if crop % factor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from open_imagen.cascade.pipeline import to_uint8
-from open_imagen.training.callbacks.records import append_line
+from open_imagen.storage import append_json
 from open_imagen.training.loop import Trainer
 
 SampleImages = Callable[[Sequence[str]], Tensor]
@@ -38,4 +38,4 @@ class Alignment:
             shares = self.score(sample)
         if trainer.world.is_main_process:
             line = {"images_seen": trainer.images_seen, **shares}
-            append_line(self.folder / "alignment.jsonl", line)
+            append_json(self.folder / "alignment.jsonl", line)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from open_imagen.training.callbacks.records import append_line
+from open_imagen.storage import append_json
 from open_imagen.training.loop import Trainer
 from open_imagen.training.metrics import StepMetrics
 
@@ -26,7 +26,7 @@ class Log:
             line["skipped"] = trainer.metrics.skipped
         if trainer.nonfinite_steps:
             line["nonfinite_steps"] = trainer.nonfinite_steps
-        append_line(self.folder / "log.jsonl", line)
+        append_json(self.folder / "log.jsonl", line)
 
 
 def scalars(metrics: StepMetrics) -> dict[str, float]:

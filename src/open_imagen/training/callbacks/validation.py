@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from open_imagen.cascade.noise import TrainingNoise
-from open_imagen.training.callbacks.records import append_line
+from open_imagen.storage import append_json
 from open_imagen.training.loop import Trainer
 from open_imagen.training.step import to_signed
 from open_imagen.types import Source
@@ -47,7 +47,7 @@ class Validation:
             "loss": sum(losses) / len(losses),
             "by_time": dict(zip(map(str, times), losses, strict=True)),
         }
-        append_line(self.folder / "validation.jsonl", line)
+        append_json(self.folder / "validation.jsonl", line)
 
     def _add_losses(
         self, sums: Tensor, trainer: Trainer, times: list[float], start: int, size: int
