@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from open_imagen.backends.cuda_graphs import CapturedCall
 from open_imagen.devices import has_bf16
 from open_imagen.errors import ConfigError, UnknownName
-from open_imagen.recording import Recording
 from open_imagen.training.parallel import is_shared, shared_out, whole
 
 OPTIMIZERS = ("adafactor", "adamw", "muon")
@@ -71,7 +71,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float) -> None:
         super().__init__(list(parameters), {"lr": lr, "momentum": momentum})
-        self._recording: Recording | None = None
+        self._graph: CapturedCall | None = None
         for group in self.param_groups:
             for parameter in group["params"]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
@@ -86,14 +86,15 @@ class Muon(torch.optim.Optimizer):
                 gradients = [one.grad for one in some]
                 torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
                 ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov
-                steps = self._recorded(*ahead) if together else directions(*ahead)
+                steps = self._replayed(*ahead) if together else directions(*ahead)
                 torch._foreach_add_(some, steps, alpha=-group["lr"])
 
-    def _recorded(self, *ahead: Tensor) -> list[Tensor]:
-        """`directions`: a thousand small kernels, whose time is that of starting them."""
-        if self._recording is None or len(self._recording.places) != len(ahead):
-            self._recording = Recording(directions, ahead)
-        steps: list[Tensor] = self._recording.play(ahead)
+    def _replayed(self, *ahead: Tensor) -> list[Tensor]:
+        """`directions` as a CUDA graph: a thousand small kernels, which take as long as their
+        launches."""
+        if self._graph is None or len(self._graph.static_inputs) != len(ahead):
+            self._graph = CapturedCall(directions, ahead)
+        steps: list[Tensor] = self._graph.replay(ahead)
         return steps
 
 

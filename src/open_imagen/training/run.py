@@ -1,6 +1,5 @@
 """A recipe: everything that makes one training run, as one config."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,8 +34,6 @@ class TrainConfig:
     fresh: tuple[str, ...] = ()
     """Patterns of weights that start fresh though `init` has them: ["*text*"] is all that reads
     text, to teach a network another language model."""
-    narrow: bool = False
-    """`init` may be a wider network: each layer starts with evenly spread channels of it."""
     batch_size: int = 32
     """Images per step."""
     accumulate: int = 1
@@ -61,14 +58,12 @@ class TrainConfig:
     """Compile the network before the first step: a minute or two, then faster steps. On a CPU it
     needs a C++ compiler."""
     fast: bool = True
-    """On a CPU, in float32, not compiled: 3x3 convolutions by a quarter of the products, attention,
-    and the gradients of both in kernels of our own; as plain ones to 2^-15. Without a C++ compiler
-    it has no effect."""
+    """On a CPU, in float32, not compiled: 3x3 convolutions by Winograd, attention, and the gradients
+    of both in C++ kernels; equal to plain ones to 2^-15. Without a C++ compiler it has no
+    effect."""
     cuda_graphs: bool = True
-    """On a GPU: record a compiled network's calls and play them again, for steps so short that
-    starting their kernels would take longest."""
-    logsnr_low: float = -math.inf
-    """Learn at this log-SNR and above only: an expert for little noise (models/experts.py)."""
+    """On a GPU: capture a compiled network's calls as CUDA graphs and replay them, for steps so
+    short that launching their kernels would take longest."""
     text_drop: float = 0.1
     """Share of examples trained without their text, for guidance (section 4.1)."""
     workers: int = 0
@@ -110,8 +105,6 @@ class TrainConfig:
                 raise ConfigError(f"train.{name} = {getattr(self, name)} must be at least 1.")
         if self.fresh and not self.init:
             raise ConfigError("train.fresh says what train.init shall not give; there is none.")
-        if self.narrow and not self.init:
-            raise ConfigError("train.narrow says how to take train.init; there is none.")
         if not 0 <= self.text_drop <= 1:
             raise ConfigError(f"train.text_drop = {self.text_drop} must be between 0 and 1.")
         if self.parallel not in KINDS:
@@ -154,11 +147,10 @@ class Recipe:
                 f"adapter.rank = {self.adapter.rank} needs a model to adapt.",
                 'Name it in train.init: "scenes", a folder, or "hf:...".',
             )
-        for name in ("fresh", "narrow"):
-            if self.adapter.rank and getattr(self.train, name):
-                raise ConfigError(
-                    f"train.{name} and adapter.rank together: an adapter changes a model as it is."
-                )
+        if self.adapter.rank and self.train.fresh:
+            raise ConfigError(
+                "train.fresh and adapter.rank together: an adapter changes a model as it is."
+            )
         if not (self.distill.teacher or self.reading.layers) and self.stage.guided != 1:
             raise ConfigError(
                 f"The predictions of stage {self.stage.name!r} are guided already (stage.guided = "

@@ -17,6 +17,7 @@ import torch
 import torch.utils.checkpoint
 from torch import Tensor
 
+from open_imagen.backends.accelerate import accelerate
 from open_imagen.cascade.draws import Draws
 from open_imagen.cascade.folder import (
     load_into,
@@ -31,7 +32,6 @@ from open_imagen.data.loader import Loader
 from open_imagen.devices import free_memory, has_bf16
 from open_imagen.distributed import gathered, own_device, total, world
 from open_imagen.errors import ConfigError, MissingDependency, TrainingError
-from open_imagen.models.fast import hasten, hasten_learning
 from open_imagen.models.lora import Merged, adapt, adapter_of, frozen_of
 from open_imagen.storage import TensorFile, save_tensors, write_text
 from open_imagen.text.cache import ByLength, Packed, Remembered
@@ -134,12 +134,10 @@ class Trainer:
         if self.config.compile:
             self._compile()
         elif self._is_fast and not sharded:
-            self._hasten(hasten_learning, self.network)
+            self._accelerate(self.network, "training")
         self.learning = spread(self.network, self.config.parallel)
         """The network as it is called in training; `network` itself where there is one process."""
         self.stage.network = self.learning
-        self.latest = recipe.stage.schedule.time(self.config.logsnr_low)
-        """Times go no further: 1, if all noise levels are learned."""
         self.objective: Objective | None = None
         """What is asked of the network, if not the stage's own loss."""
         if recipe.distill.teacher:
@@ -147,7 +145,7 @@ class Trainer:
             if self.config.compile:
                 teacher.network.compile(dynamic=False)
             elif self._is_fast:
-                self._hasten(hasten, teacher.network)
+                self._accelerate(teacher.network, "inference")
             self.objective = Distillation(recipe.distill, self.stage, teacher)
         if recipe.reading.layers:
             layers = self.network.get_submodule("text_denoiser")
@@ -250,7 +248,6 @@ class Trainer:
             lowres is not None,
             self.device,
         )
-        draws = draws._replace(t=draws.t * self.latest)
         text = self.encode_text(batch.captions)
         if self.config.compile:
             text = text.padded(COMPILED_TEXT)
@@ -350,15 +347,15 @@ class Trainer:
     def _is_fast(self) -> bool:
         return self.config.fast and self.device.type == "cpu" and not self.bf16
 
-    def _hasten(self, how: Callable[[torch.nn.Module], None], network: torch.nn.Module) -> None:
+    def _accelerate(self, network: torch.nn.Module, mode: str) -> None:
         try:
-            how(network)
+            accelerate(network, mode)
         except MissingDependency as error:
             warnings.warn(f"train.fast has no effect: {error}", stacklevel=3)
 
     def _begin_from(self, model: str) -> None:
         weights = TensorFile(locate(model) / self.recipe.stage.name / "model.safetensors")
-        lacking = load_into(self.network, weights, True, self.config.fresh, self.config.narrow)
+        lacking = load_into(self.network, weights, True, self.config.fresh)
         if lacking:
             more = " ..." if len(lacking) > 3 else ""
             warnings.warn(
@@ -389,8 +386,6 @@ class Trainer:
             facts["init"] = self.config.init
         if self.config.fresh:
             facts["fresh"] = list(self.config.fresh)
-        if self.config.narrow:
-            facts["narrow"] = True
         if self.recipe.distill.teacher:
             facts["distill"] = plain(self.recipe.distill)
         if self.recipe.reading.layers:  # all else is what it was, and so is what it learned from
