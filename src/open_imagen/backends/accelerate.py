@@ -1,10 +1,12 @@
 """Making a network faster on its device, its parameters and outputs unchanged, and back.
 
-Inference on a CPU: norm and activation in one pass; convolutions with packed weights, of these those
-in float32 in split-bfloat16 where there is AMX, and 3x3 ones by Winograd where there is not;
-attention by AMX or SIMD. Training on a CPU in float32: 3x3 convolutions by Winograd, and attention,
-with their gradients. Inference on a GPU: compiled, and replayed as CUDA graphs.
+Inference on a CPU: norm and activation in one pass, packed weights of convolutions, attention by
+AMX or SIMD. With AMX, float32 convolutions in split-bfloat16; without it, 3x3 ones by Winograd.
+Training on a CPU in float32: 3x3 convolutions by Winograd, and attention, with their gradients.
+Inference on a GPU: compiled, and replayed as CUDA graphs.
 """
+
+from typing import Any
 
 from torch import nn
 
@@ -52,8 +54,8 @@ def accelerate(network: nn.Module, mode: str = "inference") -> None:
     elif mode == "inference":
         network.compile(dynamic=False)
         if device.type == "cuda":
-            graphed = GraphedCallable(network._compiled_call_impl)
-            network._compiled_call_impl = graphed  # type: ignore[assignment]
+            compiled: Any = network._compiled_call_impl
+            network._compiled_call_impl = GraphedCallable(compiled)
         network.__dict__["is_compiled_for_inference"] = True
 
 

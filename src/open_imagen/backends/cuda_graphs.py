@@ -1,4 +1,4 @@
-"""CUDA graphs: a call's kernels are captured once and replayed, with no work of the CPU between them."""
+"""CUDA graphs: a call's kernels are captured once and replayed; nothing waits between them."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence

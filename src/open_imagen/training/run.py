@@ -58,8 +58,8 @@ class TrainConfig:
     """Compile the network before the first step: a minute or two, then faster steps. On a CPU it
     needs a C++ compiler."""
     fast: bool = True
-    """On a CPU, in float32, not compiled: 3x3 convolutions by Winograd, attention, and the gradients
-    of both in C++ kernels; equal to plain ones to 2^-15. Without a C++ compiler it has no
+    """On a CPU, in float32, not compiled: C++ kernels for 3x3 convolutions (Winograd), attention,
+    and the gradients of both; equal to plain ones to 2^-15. Without a C++ compiler it has no
     effect."""
     cuda_graphs: bool = True
     """On a GPU: capture a compiled network's calls as CUDA graphs and replay them, for steps so

@@ -5,7 +5,6 @@ back. Nothing else changes: the layer is the same object, with the same paramete
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -146,21 +145,21 @@ class SplitBfloat16Conv2d(Conv):
 class FusedNormAct(NormAct):
     """A norm, its scale and shift, and its activation in one pass over the map."""
 
-    state: ClassVar[tuple[str, ...]] = ("affine", "splits")
-    affine: tuple[Tensor, Tensor]
+    state: ClassVar[tuple[str, ...]] = ("float32_affine", "splits")
+    float32_affine: tuple[Tensor, Tensor]
     """Weight and bias in float32."""
     splits: bool
     """Whether the output is a `SplitMap`, for a `SplitBfloat16Conv2d`."""
 
     def prepare(self) -> None:
-        self.affine = self.weight.detach().float(), self.bias.detach().float()
+        self.float32_affine = self.weight.detach().float(), self.bias.detach().float()
         self.splits = False
 
     def forward(self, x: Tensor, scale_shift: Tensor | None = None) -> Any:
         if torch.is_grad_enabled():
             return super().forward(x, scale_shift)
         groups = self.num_groups if self.over == "groups" else operators.PER_PIXEL
-        given = (x, groups, self.eps, *self.affine, self.activation, scale_shift)
+        given = (x, groups, self.eps, *self.float32_affine, self.activation, scale_shift)
         return (
             SplitMap(*operators.norm_act_split(*given))
             if self.splits
@@ -223,12 +222,11 @@ def replace_class(layer: nn.Module, accelerated: type[Any]) -> None:
     original = type(layer)
     layer.__dict__["original_class"] = original
     layer.__class__ = combined_class(accelerated, original)
-    layer.prepare()
+    layer.prepare()  # type: ignore[operator]
 
 
-@cache
 def combined_class(accelerated: type[Any], original: type[Any]) -> type[Any]:
-    """The faster class itself, or before one that was made for this layer (parametrizations)."""
+    """The faster class, joined with one that was made for this layer alone (parametrizations)."""
     if issubclass(accelerated, original):
         return accelerated
     return type(f"{accelerated.__name__}{original.__name__}", (accelerated, original), {})
@@ -238,7 +236,7 @@ def restore_class(layer: nn.Module) -> None:
     """Take back what `replace_class` did, if it did."""
     original = layer.__dict__.pop("original_class", None)
     if original is not None:
-        for name in layer.state:
+        for name in type(layer).state:  # type: ignore[attr-defined]
             layer.__dict__.pop(name, None)
         layer.__class__ = original
 

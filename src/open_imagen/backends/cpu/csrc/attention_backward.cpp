@@ -119,8 +119,8 @@ void backward(const float *query, const float *keys_values, const uint8_t *mask,
             const float *key = keys_values + begin_keys, *value = key + s.channels;
             const uint8_t *visible = mask + image * s.keys;
             const bool all_masked = std::all_of(visible, visible + s.keys, [](int m) { return !m; });
-            s.packed.pack_keys(key, stride, own.keys_by_key);
-            s.packed.pack_keys(value, stride, own.values_by_key);
+            s.packed.pack_keys(key, stride, visible, own.keys_by_key);
+            s.packed.pack_keys(value, stride, nullptr, own.values_by_key);
             s.packed.pack_values(key, stride, own.keys_by_channel);
             std::memset(own.grad_keys, 0, s.padded * s.across * sizeof(float));
             std::memset(own.grad_values, 0, s.padded * s.across * sizeof(float));

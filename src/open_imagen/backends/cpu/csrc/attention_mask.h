@@ -10,7 +10,7 @@ namespace {
 
 // Padding lies far below masked keys, so that a query all of whose keys are masked attends to all of them
 // alike, as it does in torch, and not to padding.
-constexpr float MASKED = -1e30f, PADDING = -2e38f;
+constexpr float MASKED = -1e30f, PADDING = -1e38f;
 
 // [batch, padded] for a mask [batch, keys].
 inline std::vector<float> mask_bias(const uint8_t *mask, int64_t batch, int64_t keys,

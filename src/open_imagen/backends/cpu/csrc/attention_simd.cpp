@@ -41,7 +41,8 @@ void attend(const Number *query, const Number *keys_values, const uint8_t *mask,
         for (int64_t k = 0; k < all; k++) {
             const Number *key = keys_values + k / heads * keys * 2 * channels + k % heads * width;
             float *to = packed + k * head.size;
-            shape.pack_keys(key, 2 * channels, reinterpret_cast<Number *>(to));
+            shape.pack_keys(key, 2 * channels, mask + k / heads * keys,
+                            reinterpret_cast<Number *>(to));
             shape.pack_values(key + channels, 2 * channels,
                               reinterpret_cast<Number *>(to + values_at));
         }

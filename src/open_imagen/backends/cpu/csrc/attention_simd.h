@@ -27,10 +27,12 @@ template <typename Number> struct PackedShape {
           key_size(ceil_div(keys, PANEL) * key_cells * PANEL * N),
           value_size(ceil_div(width, PANEL) * value_cells * PANEL * N) {}
 
-    // scores = q keys^T: a panel has PANEL keys.
-    void pack_keys(const Number *key, int64_t stride, Number *packed) const {
+    // scores = q keys^T: a panel has PANEL keys. Masked keys, which may hold NaN, are left out;
+    // without a mask, none.
+    void pack_keys(const Number *key, int64_t stride, const uint8_t *mask, Number *packed) const {
         std::memset(packed, 0, key_size * sizeof(Number));
         for (int64_t k = 0; k < keys; k++) {
+            if (mask && !mask[k]) continue;
             const Number *from = key + k * stride;
             Number *to = packed + (k / PANEL * key_cells * PANEL + k % PANEL) * N;
             for (int64_t c = 0; c < width; c++) to[c / N * PANEL * N + c % N] = from[c];
@@ -50,34 +52,35 @@ template <typename Number> struct PackedShape {
     }
 };
 
-// The scores of a query times `scale` with the mask's bias. What a masked key holds is not looked at: it may
-// be NaN.
-inline Vector biased_scores(const float *score, float scale, const float *bias) {
-    const Vector hidden = load(bias, LANES), given = load(score, LANES);
-    const Vector visible = (Vector)((Bits)(hidden == 0) & (Bits)given);
-    return scale * visible + hidden;
+inline void store_number(Vector x, float *to) { store(x, to, LANES); }
+
+// Of numbers that are not NaN, which costs less to round.
+inline void store_number(Vector x, uint16_t *to) {
+    const Bfloat16s rounded = __builtin_convertvector(round_to_upper_half(bits_of(x)), Bfloat16s);
+    std::memcpy(to, &rounded, sizeof(rounded));
 }
 
 // Softmax of one query, in powers of two, without its division: the weights of all keys, from `scale` times
-// its scores, and their sum, NaN if a score is. `weights` may be where the scores are.
+// its scores plus the mask's bias, and their sum, which is NaN if a score is. `weights` may be where the
+// scores are.
 template <typename Number>
 inline float softmax_weights(const float *score, float scale, const float *bias, int64_t keys,
                              Number *weights) {
     Vector most = Vector{} - 3e38f, all = {}, exponents = {};
     for (int64_t k = 0; k < keys; k += LANES) {
-        const Vector one = biased_scores(score + k, scale, bias + k);
+        const Vector one = scale * load(score + k, LANES) + load(bias + k, LANES);
         most = one > most ? one : most;
     }
     float highest = most[0], sum = 0;
     for (int64_t k = 1; k < LANES; k++) highest = std::max(highest, most[k]);
     const Vector least = Vector{} - 80.0f;
     for (int64_t k = 0; k < keys; k += LANES) {
-        const Vector one = biased_scores(score + k, scale, bias + k) - highest;
+        const Vector one = scale * load(score + k, LANES) + load(bias + k, LANES) - highest;
         const Vector exponent = one < least ? least : one;  // NaN stays
         const Vector weight = exp2_of(exponent);
         all += weight;
         exponents += exponent;
-        store(weight, weights + k, LANES);
+        store_number(weight, weights + k);
     }
     for (int64_t k = 0; k < LANES; k++) sum += all[k];
     for (int64_t k = 0; k < LANES; k++) sum += exponents[k] - exponents[k];  // 0, or NaN

@@ -54,8 +54,7 @@ inline uint16_t to_bfloat16(float x) {
 }
 
 inline Bfloat16s to_bfloat16(Vector x) {
-    const Bits number = (Bits)(x == x);  // all ones, or zero for NaN
-    const Bits rounded = (round_to_upper_half(bits_of(x)) & number) | (~number & NAN_BFLOAT16);
+    const Bits rounded = x == x ? round_to_upper_half(bits_of(x)) : Bits{} + NAN_BFLOAT16;
     return __builtin_convertvector(rounded, Bfloat16s);
 }
 

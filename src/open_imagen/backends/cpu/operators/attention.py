@@ -4,10 +4,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.library import custom_op
 
 from open_imagen.backends.cpu.build import library
-from open_imagen.backends.cpu.operators.common import FLOATS, call_kernel, check_dtype, check_shape
+from open_imagen.backends.cpu.operators.common import (
+    FLOATS,
+    call_kernel,
+    check_dtype,
+    check_shape,
+    operator,
+    register_autograd,
+    register_fake,
+)
 
 ATTENTION_SIMD, ATTENTION_AMX = 1, 2
 """What `attention_kind` answers. AMX needs the system's permission, too."""
@@ -18,7 +25,7 @@ def attention_kind(dtype: torch.dtype) -> int:
     return int(library().attention_kind(dtype == torch.bfloat16)) if dtype in FLOATS else 0
 
 
-@custom_op("open_imagen::attention", mutates_args=(), device_types="cpu")
+@operator
 def attention(query: Tensor, keys_values: Tensor, mask: Tensor, heads: int) -> Tensor:
     """softmax(q k / sqrt d) v of every head over the keys that are not masked; sums in float32.
 
@@ -41,7 +48,7 @@ def attention(query: Tensor, keys_values: Tensor, mask: Tensor, heads: int) -> T
     return out
 
 
-@attention.register_fake
+@register_fake("attention")
 def _fake_attention(query: Tensor, keys_values: Tensor, mask: Tensor, heads: int) -> Tensor:
     _check_attention(query, keys_values, mask, heads, FLOATS)
     return torch.empty_like(query, memory_format=torch.contiguous_format)
@@ -81,10 +88,10 @@ def _attention_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return of_query.to(query.dtype), of_keys_values.to(query.dtype), None, None
 
 
-attention.register_autograd(_attention_backward, setup_context=_save_attention)
+register_autograd("attention", _attention_backward, _save_attention)
 
 
-@custom_op("open_imagen::attention_backward", mutates_args=(), device_types="cpu")
+@operator
 def attention_backward(
     query: Tensor, keys_values: Tensor, mask: Tensor, heads: int, grad: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -102,7 +109,7 @@ def attention_backward(
     return of_query, of_keys_values
 
 
-@attention_backward.register_fake
+@register_fake("attention_backward")
 def _fake_attention_backward(
     query: Tensor, keys_values: Tensor, mask: Tensor, heads: int, grad: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -114,3 +121,10 @@ def _fake_attention_backward(
         torch.empty_like(query, memory_format=contiguous),
         torch.empty_like(keys_values, memory_format=contiguous),
     )
+
+
+def _attention_backward_backward(ctx: Any, *grads: Tensor) -> None:
+    raise NotImplementedError("open_imagen::attention_backward has no gradients of its own.")
+
+
+register_autograd("attention_backward", _attention_backward_backward)

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.library import custom_op
 
 from open_imagen.backends.cpu.operators.common import (
     address,
@@ -14,10 +13,13 @@ from open_imagen.backends.cpu.operators.common import (
     check_map,
     check_shape,
     empty_map,
+    operator,
+    register_autograd,
+    register_fake,
 )
 
 
-@custom_op("open_imagen::bfloat16_split", mutates_args=(), device_types="cpu")
+@operator
 def bfloat16_split(x: Tensor) -> tuple[Tensor, Tensor]:
     """A float32 map in two bfloat16 parts, high + low.
 
@@ -35,7 +37,7 @@ def bfloat16_split(x: Tensor) -> tuple[Tensor, Tensor]:
     return high, stacked
 
 
-@bfloat16_split.register_fake
+@register_fake("bfloat16_split")
 def fake_bfloat16_split(x: Tensor) -> tuple[Tensor, Tensor]:
     check_map("x", x, (torch.float32,))
     channels = x.shape[1]
@@ -51,10 +53,10 @@ def bfloat16_split_backward(ctx: Any, grad_high: Tensor, grad_stacked: Tensor) -
     return grad_high.float() + first + last
 
 
-bfloat16_split.register_autograd(bfloat16_split_backward)
+register_autograd("bfloat16_split", bfloat16_split_backward)
 
 
-@custom_op("open_imagen::bfloat16_merge", mutates_args=(), device_types="cpu")
+@operator
 def bfloat16_merge(
     first: Tensor, rest: Tensor, bias: Tensor, residual: Tensor | None, scale: float
 ) -> Tensor:
@@ -71,7 +73,7 @@ def bfloat16_merge(
     return out
 
 
-@bfloat16_merge.register_fake
+@register_fake("bfloat16_merge")
 def _fake_bfloat16_merge(
     first: Tensor, rest: Tensor, bias: Tensor, residual: Tensor | None, scale: float
 ) -> Tensor:
@@ -93,4 +95,4 @@ def _bfloat16_merge_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...
     return half, half.clone(), of_bias, grad if ctx.has_residual else None, None
 
 
-bfloat16_merge.register_autograd(_bfloat16_merge_backward, setup_context=_save_bfloat16_merge)
+register_autograd("bfloat16_merge", _bfloat16_merge_backward, _save_bfloat16_merge)

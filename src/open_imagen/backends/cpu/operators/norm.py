@@ -5,7 +5,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.library import custom_op
 
 from open_imagen.backends.cpu.operators.bfloat16_split import (
     bfloat16_split_backward,
@@ -19,6 +18,9 @@ from open_imagen.backends.cpu.operators.common import (
     check_map,
     check_shape,
     empty_map,
+    operator,
+    register_autograd,
+    register_fake,
 )
 
 ACTIVATIONS = {"": 0, "silu": 1, "gelu": 2}
@@ -26,7 +28,7 @@ PER_PIXEL = 0
 """In place of a number of groups: a norm over the channels of each pixel."""
 
 
-@custom_op("open_imagen::norm_act", mutates_args=(), device_types="cpu")
+@operator
 def norm_act(
     x: Tensor,
     groups: int,
@@ -49,7 +51,7 @@ def norm_act(
     return out
 
 
-@norm_act.register_fake
+@register_fake("norm_act")
 def _fake_norm_act(
     x: Tensor,
     groups: int,
@@ -63,7 +65,7 @@ def _fake_norm_act(
     return empty_map(x, x.shape[1], x.dtype)
 
 
-@custom_op("open_imagen::norm_act_split", mutates_args=(), device_types="cpu")
+@operator
 def norm_act_split(
     x: Tensor,
     groups: int,
@@ -79,7 +81,7 @@ def norm_act_split(
     return high, stacked
 
 
-@norm_act_split.register_fake
+@register_fake("norm_act_split")
 def _fake_norm_act_split(
     x: Tensor,
     groups: int,
@@ -148,7 +150,8 @@ def _norm_act_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     """By torch's own, from the forward pass written out in float32."""
     given = ctx.saved_tensors
     with torch.enable_grad():
-        leaves = [None if one is None else one.detach().float().requires_grad_() for one in given]
+        leaves: list[Any] = [
+            None if one is None else one.detach().float().requires_grad_() for one in given]
         x, weight, bias, scale_shift = leaves
         if ctx.groups == PER_PIXEL:
             pixels = x.permute(0, 2, 3, 1)
@@ -173,5 +176,5 @@ def _norm_act_split_backward(
     return _norm_act_backward(ctx, bfloat16_split_backward(ctx, grad_high, grad_stacked))
 
 
-norm_act.register_autograd(_norm_act_backward, setup_context=_save_norm_act)
-norm_act_split.register_autograd(_norm_act_split_backward, setup_context=_save_norm_act)
+register_autograd("norm_act", _norm_act_backward, _save_norm_act)
+register_autograd("norm_act_split", _norm_act_split_backward, _save_norm_act)

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.library import custom_op
 
 from open_imagen.backends.cpu.build import library
 from open_imagen.backends.cpu.operators.common import (
@@ -16,6 +15,9 @@ from open_imagen.backends.cpu.operators.common import (
     check_map,
     check_shape,
     empty_map,
+    operator,
+    register_autograd,
+    register_fake,
 )
 
 TILE = 4
@@ -29,7 +31,7 @@ def number_of_tiles(x: Tensor) -> int:
     return int(x.shape[0]) * -(-int(x.shape[2]) // TILE) * -(-int(x.shape[3]) // TILE)
 
 
-@custom_op("open_imagen::winograd_transform_weights", mutates_args=(), device_types="cpu")
+@operator
 def winograd_transform_weights(weight: Tensor, transposed: bool) -> Tensor:
     """G g G^T of weights [O, C, 3, 3], in panels of output channels: [36, panels, C, width].
 
@@ -50,7 +52,7 @@ def winograd_transform_weights(weight: Tensor, transposed: bool) -> Tensor:
     return out
 
 
-@winograd_transform_weights.register_fake
+@register_fake("winograd_transform_weights")
 def _fake_winograd_transform_weights(weight: Tensor, transposed: bool) -> Tensor:
     check_kernel(weight)
     outputs, inputs = weight.shape[:2][:: -1 if transposed else 1]
@@ -67,17 +69,17 @@ def _transform_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     points = grad.new_tensor([[0.0, 1.0, -1.0, 2.0, -2.0]]).T ** torch.arange(3)
     scales = grad.new_tensor([[1 / 4, -1 / 6, -1 / 6, 1 / 24, 1 / 24]]).T
     g = torch.cat([scales * points, grad.new_tensor([[0.0, 0.0, 1.0]])])  # [6, 3]
-    columns = grad.transpose(1, 2).flatten(2)[..., : ctx.outputs].unflatten(0, (6, 6))
+    columns = grad.transpose(1, 2).flatten(2)[..., : ctx.outputs].view(6, 6, -1, ctx.outputs)
     found = torch.einsum("ai,abco,bj->ocij", g, columns, g)
     if ctx.transposed:
         found = found.transpose(0, 1).flip(2, 3)
     return found.to(ctx.dtype), None
 
 
-winograd_transform_weights.register_autograd(_transform_backward, setup_context=_save_transform)
+register_autograd("winograd_transform_weights", _transform_backward, _save_transform)
 
 
-@custom_op("open_imagen::winograd_conv2d", mutates_args=(), device_types="cpu")
+@operator
 def winograd_conv2d(
     x: Tensor,
     weight: Tensor,
@@ -115,7 +117,7 @@ def winograd_conv2d(
     return out
 
 
-@winograd_conv2d.register_fake
+@register_fake("winograd_conv2d")
 def _fake_winograd_conv2d(
     x: Tensor,
     weight: Tensor,
@@ -168,10 +170,10 @@ def _winograd_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return of_x, of_weight, of_bias, of_residual, None, None, None
 
 
-winograd_conv2d.register_autograd(_winograd_backward, setup_context=_save_winograd)
+register_autograd("winograd_conv2d", _winograd_backward, _save_winograd)
 
 
-@custom_op("open_imagen::winograd_conv2d_weight_grad", mutates_args=(), device_types="cpu")
+@operator
 def winograd_conv2d_weight_grad(x: Tensor, grad: Tensor) -> Tensor:
     """The gradient of a 3x3 convolution's weights, [O, C, 3, 3] in float32, by F(3x3, 4x4).
 
@@ -192,7 +194,7 @@ def winograd_conv2d_weight_grad(x: Tensor, grad: Tensor) -> Tensor:
     return out
 
 
-@winograd_conv2d_weight_grad.register_fake
+@register_fake("winograd_conv2d_weight_grad")
 def _fake_winograd_conv2d_weight_grad(x: Tensor, grad: Tensor) -> Tensor:
     check_map("x", x)
     check_map("grad", grad, (x.dtype,), (x.shape[0], grad.shape[1], *x.shape[2:]))
@@ -213,4 +215,4 @@ def _weight_grad_backward(ctx: Any, of_weight_grad: Tensor) -> tuple[Tensor | No
     return of_x, winograd_conv2d(x, of_weight_grad, None, None, 1.0, None, False)
 
 
-winograd_conv2d_weight_grad.register_autograd(_weight_grad_backward, setup_context=_save_both)
+register_autograd("winograd_conv2d_weight_grad", _weight_grad_backward, _save_both)
