@@ -151,7 +151,8 @@ def _norm_act_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     given = ctx.saved_tensors
     with torch.enable_grad():
         leaves: list[Any] = [
-            None if one is None else one.detach().float().requires_grad_() for one in given]
+            None if one is None else one.detach().float().requires_grad_() for one in given
+        ]
         x, weight, bias, scale_shift = leaves
         if ctx.groups == PER_PIXEL:
             pixels = x.permute(0, 2, 3, 1)
