@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from open_imagen.models.fast import hasten
+from open_imagen.backends.accelerate import accelerate
 from open_imagen.models.registry import PRESETS, build
 from open_imagen.models.survey import size_of
 from open_imagen.types import LowRes, TextEmbedding
@@ -118,7 +118,7 @@ def measured(name: str, dtype: torch.dtype, fast: bool, rounds: int) -> float:
     """Seconds of one call."""
     network = build(name).eval().to(dtype=dtype, memory_format=torch.channels_last)
     if fast:
-        hasten(network)
+        accelerate(network)
     inputs = given(network, PRESETS[name].resolution, "cpu", dtype)
     return medians(alternate({name: lambda: network(*inputs)}, rounds))[name]
 

@@ -347,7 +347,7 @@ def test_nan_goes_through_attention_as_through_torch_s(dtype, nan):
         query, keys_values, mask, heads = attention_inputs(40, 70, 2, 16, dtype)
         visible, masked = mask[0].nonzero()[0], (~mask[0]).nonzero()[0]
         if place == "query":
-            query[0, 3, 5] = torch.tensor(nan).to(dtype)
+            query[0, 3, 5] = torch.as_tensor(nan).to(dtype)
         elif place == "score":  # inf - inf
             query[0, 3, :2], keys_values[0, visible, :2] = (
                 math.inf,
@@ -355,7 +355,7 @@ def test_nan_goes_through_attention_as_through_torch_s(dtype, nan):
             )
         else:
             row = masked if "masked" in place else visible
-            keys_values[0, row, 40 if "value" in place else 7] = torch.tensor(nan).to(dtype)
+            keys_values[0, row, 40 if "value" in place else 7] = torch.as_tensor(nan).to(dtype)
         found = operators.attention(query, keys_values, mask, heads)
         exact = multi_head_attention(query, keys_values, mask, heads)
         assert torch.equal(found.isnan(), exact.isnan()), place
