@@ -133,8 +133,8 @@ def measure(rounds: int) -> Iterator[Table]:
         "Roofline",
         f"One call for one picture, {TOKENS} tokens, the text already read. This machine at best: "
         f"{rates} (matrices of 2,048), {machine.bandwidth / 1e9:.0f} GB/s (copying). Fraction: "
-        "floor to measured. Above 1, fast, is no error: convolutions run on bfloat16 matrix units "
-        "in two parts or, without those, take a quarter of the products. "
+        "floor to measured. Above 1, fast, is no error: convolutions are computed in "
+        "split-bfloat16 by AMX or, without it, by Winograd with a quarter of the multiplications. "
         f"Calls whose floor is beyond {LONGEST:g} s are not made.",
         COLUMNS,
     )

@@ -14,11 +14,17 @@ namespace {
 
 constexpr int64_t CACHE_LINE = 64, LINE_FLOATS = CACHE_LINE / sizeof(float);
 
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool KEEPS_MEMORY = false;  // a larger buffer of an earlier call would hide overflows
+#else
+constexpr bool KEEPS_MEMORY = true;
+#endif
+
 // float32 scratch memory of one thread: to allocate anew at every call costs more than to fill it.
 class Workspace {
   public:
     float *reserve(int64_t number) {
-        if (number > size) {
+        if (number > size || !KEEPS_MEMORY) {
             size = 0;
             const int64_t bytes = ceil_div(number, LINE_FLOATS) * CACHE_LINE;
             memory.reset(static_cast<float *>(std::aligned_alloc(CACHE_LINE, bytes)));
