@@ -49,7 +49,8 @@ def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     facts = dict(line.replace("\t", "").split(":", 1) for line in lines if ":" in line)
     flags = facts.get("flags", "").split()
-    instructions = next((f" with {name}" for flag, name in INSTRUCTIONS.items() if flag in flags), "")
+    known = (f" with {name}" for flag, name in INSTRUCTIONS.items() if flag in flags)
+    instructions = next(known, "")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     name = facts.get("model name", platform.processor()).strip()
     return f"{os.cpu_count()} cores of {name}{instructions}, {memory:.0f} GiB"

@@ -186,8 +186,8 @@ int main() {
                 norms(2, pixels, channels, groups, 1);
     for (int64_t side : {1, 3, 4, 5, 9})
         for (int64_t channels : {1, 5, 16, 33}) {
-            winograd(2, side, side + 2, channels, 7, 1);
-            winograd(1, side, side, 6, channels, 1);
+            winograd(1, side, side, channels, 7, 1);
+            winograd(2, side, side + 2, 6, channels, 1);
         }
     for (int64_t width : {1, 7, 16, 33})
         for (int64_t keys : {1, 2, 31, 32, 70})

@@ -26,9 +26,10 @@ class Workspace {
     float *reserve(int64_t number) {
         if (number > size || !KEEPS_MEMORY) {
             size = 0;
-            const int64_t bytes = ceil_div(number, LINE_FLOATS) * CACHE_LINE;
-            memory.reset(static_cast<float *>(std::aligned_alloc(CACHE_LINE, bytes)));
-            if (!memory) throw std::bad_alloc();
+            void *address = nullptr;
+            memory.reset();
+            if (posix_memalign(&address, CACHE_LINE, number * sizeof(float))) throw std::bad_alloc();
+            memory.reset(static_cast<float *>(address));
             size = number;
         }
         return memory.get();
