@@ -34,7 +34,7 @@ BENCHMARKS = (
 HERE_TOO = [name for name in BENCHMARKS if name != "gpu" or torch.cuda.is_available()]
 """Those that this machine can run."""
 PACKAGES = ("open-imagen", "torch", "diffusers", "imagen-pytorch")
-UNITS = {"amx_bf16": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}
+INSTRUCTIONS = {"amx_bf16": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}
 """What a processor says it has, and its name: the best of them counts."""
 HEAD = """# Benchmarks
 
@@ -45,14 +45,15 @@ this page, and nothing here is written by hand. Medians; the single rounds are i
 
 
 def machine() -> str:
-    """Processor, cores, matrix units or vectors, memory."""
+    """Processor, cores, AMX or SIMD, memory."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     facts = dict(line.replace("\t", "").split(":", 1) for line in lines if ":" in line)
     flags = facts.get("flags", "").split()
-    units = next((f" with {name}" for flag, name in UNITS.items() if flag in flags), "")
+    known = (f" with {name}" for flag, name in INSTRUCTIONS.items() if flag in flags)
+    instructions = next(known, "")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     name = facts.get("model name", platform.processor()).strip()
-    return f"{os.cpu_count()} cores of {name}{units}, {memory:.0f} GiB"
+    return f"{os.cpu_count()} cores of {name}{instructions}, {memory:.0f} GiB"
 
 
 def versions() -> str:

@@ -13,7 +13,7 @@ from measuring import Table, alternate, called, dtypes, script
 from peers import TEXT, TOKENS, WEIGHT, diffusers_network, same_as
 from torch import Tensor
 
-from open_imagen.models.fast import hasten
+from open_imagen.backends.accelerate import accelerate
 from open_imagen.models.survey import size_of
 from open_imagen.types import TextEmbedding
 
@@ -37,7 +37,7 @@ def calls(
     ours, fast = same_as(theirs), same_as(theirs)
     for network in (ours, fast):
         network.to(device, dtype)
-    hasten(fast)
+    accelerate(fast)
     z = torch.randn(batch, 3, side, side, dtype=dtype, device=device)
     tokens = torch.randn(2 * batch, TOKENS, TEXT, dtype=dtype, device=device)
     text = TextEmbedding(tokens, torch.ones(2 * batch, TOKENS, dtype=torch.bool, device=device))
@@ -54,11 +54,11 @@ def calls(
         "ours, fast": lambda: guided(fast(wide(z), step, read)),
     }
     if device != "cpu":  # as its documentation has it, with CUDA graphs
-        quick = torch.compile(last, mode="reduce-overhead", fullgraph=True)
-        ways["diffusers, compiled"] = lambda: guided(quick(wide(z), step, tokens).sample)
+        compiled = torch.compile(last, mode="reduce-overhead", fullgraph=True)
+        ways["diffusers, compiled"] = lambda: guided(compiled(wide(z), step, tokens).sample)
     elif (width, batch) == COMPILED:
-        quick, own = torch.compile(last, dynamic=False), torch.compile(ours, dynamic=False)
-        ways["diffusers, compiled"] = lambda: guided(quick(wide(z), step, tokens).sample)
+        compiled, own = torch.compile(last, dynamic=False), torch.compile(ours, dynamic=False)
+        ways["diffusers, compiled"] = lambda: guided(compiled(wide(z), step, tokens).sample)
         ways["ours, compiled"] = lambda: guided(own(wide(z), step, read))
     return ways
 

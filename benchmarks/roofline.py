@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from open_imagen.models.fast import hasten
+from open_imagen.backends.accelerate import accelerate
 from open_imagen.models.registry import PRESETS, build
 from open_imagen.models.survey import size_of
 from open_imagen.types import LowRes, TextEmbedding
@@ -118,7 +118,7 @@ def measured(name: str, dtype: torch.dtype, fast: bool, rounds: int) -> float:
     """Seconds of one call."""
     network = build(name).eval().to(dtype=dtype, memory_format=torch.channels_last)
     if fast:
-        hasten(network)
+        accelerate(network)
     inputs = given(network, PRESETS[name].resolution, "cpu", dtype)
     return medians(alternate({name: lambda: network(*inputs)}, rounds))[name]
 
@@ -133,8 +133,8 @@ def measure(rounds: int) -> Iterator[Table]:
         "Roofline",
         f"One call for one picture, {TOKENS} tokens, the text already read. This machine at best: "
         f"{rates} (matrices of 2,048), {machine.bandwidth / 1e9:.0f} GB/s (copying). Fraction: "
-        "floor to measured. Above 1, fast, is no error: convolutions run on bfloat16 matrix units "
-        "in two parts or, without those, take a quarter of the products. "
+        "floor to measured. Above 1, fast, is no error: convolutions are computed in "
+        "split-bfloat16 by AMX or, without it, by Winograd with a quarter of the multiplications. "
         f"Calls whose floor is beyond {LONGEST:g} s are not made.",
         COLUMNS,
     )

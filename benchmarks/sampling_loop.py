@@ -28,10 +28,10 @@ from peers import (
 )
 from torch import Tensor, nn
 
+from open_imagen.backends.accelerate import accelerate
 from open_imagen.cascade import deepfloyd
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage, StageConfig
-from open_imagen.models.fast import hasten
 from open_imagen.models.survey import size_of
 from open_imagen.types import TextEmbedding
 
@@ -69,14 +69,14 @@ def ours(
     stage: Stage, text: TextEmbedding, settings: Sampling, side: int = 64
 ) -> dict[str, Callable[[], Tensor]]:
     empty = TextEmbedding(torch.zeros_like(text.tokens), text.mask)
-    quick = copy.deepcopy(stage)
-    hasten(quick.network)
+    fast = copy.deepcopy(stage)
+    accelerate(fast.network)
 
     def draw(stage: Stage) -> Tensor:
         makers = generators(len(text.tokens))
         return stage.sample(text, makers, settings, negative=empty, size=(side, side))
 
-    return {"ours": lambda: draw(stage), "ours, fast": lambda: draw(quick)}
+    return {"ours": lambda: draw(stage), "ours, fast": lambda: draw(fast)}
 
 
 def against_diffusers(

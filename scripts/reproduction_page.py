@@ -26,8 +26,9 @@ this page; no figure here is written by hand. What a model is, is its recipe
 (`recipes/miniature-base.toml`, `recipes/miniature-sr256.toml`) and what the table says differs.
 The bases begin as a network that can draw, scenes-teacher as it was after 900,000 images (it has
 learned from 3.8 million more since), with all weights that read text made anew, and learn to
-listen (what draws has learned beside MiniLM, which may favour it). A narrower one begins as a
-network that has first learned to draw from its channels (`miniature-narrow.toml`).
+listen (what draws has learned beside MiniLM, which may favour it). The narrower one began as a
+network that had first learned to draw from evenly spread channels of it (weight slicing, which the
+package no longer has: this model cannot be trained again).
 Brackets are 95 % intervals of one training run each: they hold the chance of prompts and noise, not
 that of another seed of training.
 

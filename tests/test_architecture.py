@@ -1,4 +1,4 @@
-"""The house rules: imports point down, rooms on one floor are strangers, no circles."""
+"""The layers: imports go down, packages of one layer are independent, no circles."""
 
 import ast
 from graphlib import CycleError, TopologicalSorter
@@ -7,18 +7,19 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "open_imagen"
-FLOORS = [
+LAYERS = [
     {
-        *("errors", "registry", "config", "types", "storage", "locks", "devices", "recording"),
+        *("errors", "registry", "config", "types", "storage", "locks", "devices"),
         *("distributed", "version", "world"),
     },
     {"diffusion", "text", "models", "data"},
+    {"backends"},
     {"cascade"},
     {"training", "evaluation"},
     {"serving", "planning", "worlds"},
     {"cli"},
 ]
-FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+LAYER = {package: layer for layer, packages in enumerate(LAYERS) for package in packages}
 
 
 def dotted(path: Path) -> str:
@@ -26,12 +27,12 @@ def dotted(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
 
 
-# These may name anything: they are how the outside sees the house.
-FRONT_DOORS = {PACKAGE / name for name in ("__init__.py", "__main__.py", "networks.py")}
-PATHS = {dotted(p): p for p in sorted(PACKAGE.rglob("*.py")) if p not in FRONT_DOORS}
+# These may import anything: they are the public entry points.
+ENTRY_POINTS = {PACKAGE / name for name in ("__init__.py", "__main__.py", "networks.py")}
+PATHS = {dotted(p): p for p in sorted(PACKAGE.rglob("*.py")) if p not in ENTRY_POINTS}
 TREES = {name: ast.parse(path.read_text()) for name, path in PATHS.items()}
-DOORS = [name for name, path in PATHS.items() if path.name == "__init__.py"]
-MODULES = [name for name in PATHS if name not in DOORS]
+INIT_FILES = [name for name, path in PATHS.items() if path.name == "__init__.py"]
+MODULES = [name for name in PATHS if name not in INIT_FILES]
 
 
 def imports(tree: ast.AST) -> set[str]:
@@ -56,22 +57,22 @@ def module_of(name: str) -> str:
 
 
 @pytest.mark.parametrize("module", PATHS)
-def test_imports_point_down(module):
-    room = module.split(".")[0]
-    assert room in FLOOR, f"give {room!r} a floor, or put this file in a room that has one"
+def test_imports_go_down(module):
+    package = module.split(".")[0]
+    assert package in LAYER, f"give {package!r} a layer, or move this file to a package with one"
     for name in imports(TREES[module]):
         other = name.split(".")[0]
-        assert other in FLOOR, f"{module}: import {name!r} from the file that defines it"
-        lower = FLOOR[other] < FLOOR[room]
-        both_on_ground = FLOOR[other] == FLOOR[room] == 0
-        assert lower or other == room or both_on_ground, f"{module} must not import {name}"
+        assert other in LAYER, f"{module}: import {name!r} from the file that defines it"
+        lower = LAYER[other] < LAYER[package]
+        both_at_the_bottom = LAYER[other] == LAYER[package] == 0
+        assert lower or other == package or both_at_the_bottom, f"{module} must not import {name}"
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_init_files_only_reexport_their_own_room(door):
-    rooms = {name.split(".")[0] for name in imports(TREES[door])}
-    assert rooms <= {door.split(".")[0]}
-    for node in TREES[door].body:
+@pytest.mark.parametrize("module", INIT_FILES)
+def test_init_files_only_reexport_their_own_package(module):
+    packages = {name.split(".")[0] for name in imports(TREES[module])}
+    assert packages <= {module.split(".")[0]}
+    for node in TREES[module].body:
         is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         assert isinstance(node, ast.ImportFrom | ast.Assign) or is_text, "no work in __init__.py"
 
@@ -88,7 +89,7 @@ def test_no_import_circles():
 
 
 WORLDS = {path.name for path in (PACKAGE / "worlds").iterdir() if (path / "__init__.py").exists()}
-BELOW_WORLDS = [name for name in PATHS if FLOOR[name.split(".")[0]] < FLOOR["worlds"]]
+BELOW_WORLDS = [name for name in PATHS if LAYER[name.split(".")[0]] < LAYER["worlds"]]
 
 
 @pytest.mark.parametrize("module", BELOW_WORLDS)

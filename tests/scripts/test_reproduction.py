@@ -57,7 +57,7 @@ def test_every_section_says_what_was_measured_or_that_nothing_was(tmp_path, monk
     monkeypatch.setattr(page, "PLOTS", tmp_path / "images")
     page.write_page()
     assert (tmp_path / "reproduction.md").read_text().count("Not measured yet") == 5
-    results = {name: results_of(name) for name in reproduce.MODELS}
+    results = {name: results_of(name) for name in (*reproduce.MODELS, "narrow")}
     write_json(tmp_path / "reproduction.json", results)
     page.write_page()
     assert (tmp_path / "reproduction.md").read_text().count("Not measured yet") == 1

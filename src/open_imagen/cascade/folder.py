@@ -15,7 +15,6 @@ from open_imagen.cascade.sampling import Sampling, parse_sampling
 from open_imagen.cascade.stage import Stage, StageConfig, check_shapes
 from open_imagen.config import parse, plain
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
-from open_imagen.models.narrow import fits, narrowed
 from open_imagen.storage import (
     TensorFile,
     read_json,
@@ -127,14 +126,12 @@ def load_into(
     weights: TensorFile,
     may_lack: bool = False,
     fresh: Iterable[str] = (),
-    narrow: bool = False,
 ) -> list[str]:
     """Load weights of any floating type; the names of those that the file lacks.
 
     Args:
         may_lack: leave the network's own where the file has none. What it has must fit anyway.
         fresh: patterns (``*text*``) of names, here or in the file, that are not looked at.
-        narrow: weights may be those of a wider network, which are `narrowed`.
 
     Raises:
         CheckpointError: names or shapes differ; the message lists them.
@@ -151,12 +148,6 @@ def load_into(
             )
         left.update(named)
     shapes = {name: shape for name, shape in shapes.items() if name not in left}
-    if narrow:
-        shapes |= {
-            name: tuple(own[name].shape)
-            for name, shape in shapes.items()
-            if name in own and fits(own[name].shape, shape)
-        }
     excused = {
         name: tuple(tensor.shape)
         for name, tensor in own.items()
@@ -165,7 +156,7 @@ def load_into(
     check_shapes(network, shapes | excused, weights.path)
     with torch.no_grad():
         for name in shapes:
-            own[name].copy_(narrowed(weights.read(name), own[name].shape))
+            own[name].copy_(weights.read(name))
     return [name for name in excused if name not in left]
 
 

@@ -21,7 +21,6 @@ from open_imagen.cascade.folder import (
     merge,
     read_adapter,
     read_header,
-    read_named,
     read_stages,
     write_folder,
 )
@@ -644,24 +643,17 @@ def join(
     folders: Sequence[str | Path],
     device: str = "auto",
     default_stages: int | None = None,
-    experts: Mapping[str, tuple[str | Path, float]] | None = None,
 ) -> Cascade:
     """One cascade from the stages of several model folders, lowest resolution first.
 
     Args:
         default_stages: how many of them run where nobody says; all if None.
-        experts: stage -> a model whose network of that stage is asked instead from a log-SNR on,
-            for what little noise hides (models/experts.py).
 
     Raises:
         CheckpointError: they use different text encoders, or do not follow each other.
-        ConfigError: an expert does something else than its stage.
-        UnknownName: an expert's stage is not there.
     """
-    experts = experts or {}
     headers = [read_header(locate(folder)) for folder in folders]
-    theirs = {name: read_header(locate(folder)) for name, (folder, _) in experts.items()}
-    encoders = {header["encoder"] for header in (*headers, *theirs.values())}
+    encoders = {header["encoder"] for header in headers}
     if len(encoders) > 1:
         raise CheckpointError(f"These models listen to different encoders: {sorted(encoders)}.")
     stages = [
@@ -669,12 +661,6 @@ def join(
         for folder, header in zip(folders, headers, strict=True)
         for stage in read_stages(locate(folder), header)
     ]
-    for name, (folder, begin) in experts.items():
-        names = [stage.config.name for stage in stages]
-        if name not in names:
-            raise UnknownName("stage", name, names)
-        place, late = names.index(name), read_named(locate(folder), theirs[name], name)
-        stages[place] = stages[place].with_expert(late, begin)
     trained: dict[str, Any] = {}
     for header in headers:
         trained |= header.get("trained", {})

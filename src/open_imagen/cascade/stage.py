@@ -1,9 +1,8 @@
 """One stage of a cascade: a network, its noise schedule, its objective. loss() and sample()."""
 
-import dataclasses
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from open_imagen.backends.accelerate import accelerate, restore
 from open_imagen.cascade.augmentation import Augmentation, blurred, warped
 from open_imagen.cascade.colors import recolored
 from open_imagen.cascade.noise import TrainingNoise
@@ -22,8 +22,6 @@ from open_imagen.diffusion.parameterization import diffuse, to_eps, to_x
 from open_imagen.diffusion.samplers import Denoise, Estimate, image_of
 from open_imagen.diffusion.schedules import Schedule
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
-from open_imagen.models.experts import asked
-from open_imagen.models.fast import hasten, slow
 from open_imagen.models.lora import Merged
 from open_imagen.models.registry import construct, resolve, written
 from open_imagen.types import LowRes, ReadText, TextEmbedding, stack_texts
@@ -116,10 +114,10 @@ class Stage(nn.Module):
         self.network = construct(name, network)
         self.network_config = network
         self.fast = False
-        """Whether to hasten the network when it wakes."""
+        """Whether to accelerate the network when it wakes."""
         self.dtype = torch.float32
         """In which its weights wake, and its network computes."""
-        self._hastened = False
+        self._accelerated = False
         self._weights: Iterable[tuple[str, Tensor]] | None = None
         self.saved_network = written(name, network)
 
@@ -138,27 +136,6 @@ class Stage(nn.Module):
         shapes = {name: tuple(tensor.shape) for name, tensor in self.network.named_parameters()}
         self._weights = Merged(self._weights, shapes, adapter, scale)
 
-    def with_expert(self, late: "Stage", begin: float) -> "Stage":
-        """This stage, asleep like both, asking another's network from the log-SNR ``begin`` on.
-
-        Raises:
-            ConfigError: the other makes other pictures, or predicts another thing.
-        """
-        assert self._weights is not None
-        assert late._weights is not None
-        for name in ("resolution", "lowres", "augmentation", "unconditional"):
-            mine, theirs = getattr(self.config, name), getattr(late.config, name)
-            if mine != theirs:
-                raise ConfigError(f"The expert's {name} = {theirs} is not its stage's, {mine}.")
-        kinds = [one.config.objective.prediction for one in (self, late)]
-        if kinds[0] != kinds[1]:
-            raise ConfigError(f"The expert predicts {kinds[1]}, and its stage {kinds[0]}.")
-        network = {"early": self.saved_network, "late": late.saved_network, "begin": begin}
-        config = dataclasses.replace(self.config, network={"network": "experts", **network})
-        parts = {"early": self._weights, "late": late._weights}
-        with torch.device("meta"):
-            return Stage(config).asleep(SideBySide(parts))
-
     def wake(self, device: torch.device) -> None:
         """Have the weights, in `dtype`, on this device, ready to sample.
 
@@ -173,15 +150,15 @@ class Stage(nn.Module):
                 setattr(module, leaf, nn.Parameter(ready, requires_grad=False))
         self.network.to(device, self.dtype)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if self.fast and not self._hastened:
-            hasten(self.network)
-            self._hastened = True
+        if self.fast and not self._accelerated:
+            accelerate(self.network)
+            self._accelerated = True
 
     def sleep(self) -> None:
         """Give the memory of the weights back, if they can be fetched again."""
         if self._weights is not None:
-            slow(self.network)
-            self._hastened = False
+            restore(self.network)
+            self._accelerated = False
             self.network.to("meta")
 
     def loss(
@@ -332,8 +309,7 @@ class Stage(nn.Module):
         def network(z: Tensor, logsnr: float, read: ReadText, condition: LowRes | None) -> Tensor:
             here = self.told(torch.tensor(logsnr, dtype=torch.float64))
             told = torch.full((len(z),), float(here), device=z.device, dtype=torch.float32)
-            who, read = asked(self.network, float(here), read)
-            found: Tensor = who(z.to(self.dtype), told, read, condition)
+            found: Tensor = self.network(z.to(self.dtype), told, read, condition)
             return found.float()
 
         # Whether the network's own prediction is all that is asked for at the weight that it has.
@@ -375,18 +351,6 @@ class Stage(nn.Module):
             return (x, (found[:, channels:] + 1) / 2) if with_variance else x
 
         return denoise
-
-
-class SideBySide:
-    """The weights of several networks, under their names."""
-
-    def __init__(self, parts: Mapping[str, Iterable[tuple[str, Tensor]]]) -> None:
-        self.parts = parts
-
-    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        for part, weights in self.parts.items():
-            for name, tensor in weights:
-                yield f"{part}.{name}", tensor
 
 
 def watched(denoise: Denoise, levels: Sequence[float], watch: Watch) -> Denoise:

@@ -1,6 +1,6 @@
 """The networks: the paper's U-Net and Efficient U-Net, and their presets by name."""
 
-from open_imagen.models import efficient_unet, experts, unet
+from open_imagen.models import efficient_unet, unet
 from open_imagen.models.registry import NETWORKS, PRESETS, build, construct, names, resolve
 
 __all__ = [
@@ -9,7 +9,6 @@ __all__ = [
     "build",
     "construct",
     "efficient_unet",
-    "experts",
     "names",
     "resolve",
     "unet",

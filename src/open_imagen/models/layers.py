@@ -5,7 +5,7 @@ Feature maps are [B, C, H, W]; the embedding of noise level and pooled text is [
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -27,17 +27,12 @@ class NormAct(nn.GroupNorm):
     pixel   the channels of each pixel alone, so that a place looks the same in any surroundings
     """
 
-    quick: Callable[..., Any] | None = None
-    """What does the same faster, if anything; see fast.py."""
-
     def __init__(self, channels: int, activation: str = "", over: str = "groups") -> None:
         super().__init__(math.gcd(32, channels), channels)
         self.activation, self.over = activation, over
 
-    def forward(self, x: Tensor, scale_shift: Tensor | None = None) -> Any:
-        """[B, C, H, W] -> the same, for a convolution. ``scale_shift``: [B, 2C], in this order."""
-        if self.quick is not None and not torch.is_grad_enabled():
-            return self.quick(x, scale_shift)
+    def forward(self, x: Tensor, scale_shift: Tensor | None = None) -> Tensor:
+        """[B, C, H, W] -> the same. ``scale_shift``: [B, 2C], in this order."""
         if self.over == "pixel":
             last = x.permute(0, 2, 3, 1)
             normed = F.layer_norm(last, last.shape[-1:], self.weight, self.bias, self.eps)
@@ -53,24 +48,18 @@ class NormAct(nn.GroupNorm):
 class Conv(nn.Conv2d):
     """A convolution that keeps the side, or halves it, and what its result is added to."""
 
-    quick: Callable[..., Tensor] | None = None
-    """What does the same faster, if anything; see fast.py."""
-    learner: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
-    """The same of (x, weight, bias), with their gradients."""
-
     def __init__(self, inside: int, outside: int, side: int = 3, stride: int = 1) -> None:
         super().__init__(inside, outside, side, stride=stride, padding=side // 2)
 
-    def forward(self, x: Any, onto: Tensor | None = None, divide: float = 1.0) -> Tensor:
-        """(onto + conv(x)) / divide, of what a `NormAct` gave or any map [B, C, H, W]."""
-        if self.quick is not None and not torch.is_grad_enabled():
-            return self.quick(x, onto, divide)
-        if self.learner is not None and self.bias is not None:
-            h = self.learner(x, self.weight, self.bias)
-        else:
-            h = super().forward(x)
-        h = h if onto is None else onto + h
-        return h if divide == 1 else h / divide
+    def forward(self, x: Tensor, residual: Tensor | None = None, divisor: float = 1.0) -> Tensor:
+        """(residual + conv(x)) / divisor. [B, C, H, W]."""
+        h = self.convolve(x)
+        h = h if residual is None else residual + h
+        return h if divisor == 1 else h / divisor
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """The convolution alone."""
+        return super().forward(x)
 
 
 def zeroed(layer: M) -> M:
@@ -173,7 +162,7 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tens
     return out
 
 
-def attended(query: Tensor, keys_values: Tensor, mask: Tensor, heads: int) -> Tensor:
+def multi_head_attention(query: Tensor, keys_values: Tensor, mask: Tensor, heads: int) -> Tensor:
     """The same of heads side by side: query [B, N, C], keys and values [B, M, 2C], mask [B, M]."""
     keys, values = split_heads(keys_values, 2 * heads).chunk(2, dim=1)
     found = attention(split_heads(query, heads), keys, values, mask[:, None, None])
@@ -221,11 +210,6 @@ class TextAttention(nn.Module):
     normalised before its keys and values: by LayerNorm, as the paper found to help, or by groups.
     """
 
-    quick: Callable[..., Tensor] | None = None
-    """What attends faster, if anything; see fast.py."""
-    attend: Callable[[Tensor, Tensor, Tensor, int], Tensor] = staticmethod(attended)
-    """What attends otherwise, with gradients."""
-
     def __init__(
         self,
         channels: int,
@@ -269,11 +253,13 @@ class TextAttention(nn.Module):
             seen.append(self.keys_values(pixels))
             masks.append(text.mask.new_ones(1, 1).expand(pixels.shape[:2]))
         keys_values, mask = torch.cat(seen, dim=1), torch.cat(masks, dim=1)
-        quick = None if torch.is_grad_enabled() else self.quick
-        found = (quick or self.attend)(query, keys_values, mask, self.heads)
-        update = self.out(found)  # [B, HW, C]
+        update = self.out(self.attend(query, keys_values, mask))  # [B, HW, C]
         out: Tensor = x + update.transpose(1, 2).reshape(x.shape)
         return out
+
+    def attend(self, query: Tensor, keys_values: Tensor, mask: Tensor) -> Tensor:
+        """[B, N, C], [B, M, 2C] and [B, M] -> [B, N, C]."""
+        return multi_head_attention(query, keys_values, mask, self.heads)
 
 
 def number_attentions(network: nn.Module) -> list[TextAttention]:
@@ -412,7 +398,7 @@ class ResBlock(nn.Module):
         h = self.norm_out(h, self.scale_shift(embedding))
         if self.training:
             h = self.dropout(h)
-        out: Tensor = self.conv_out(h, onto=self.shortcut(x), divide=self.divide)
+        out: Tensor = self.conv_out(h, residual=self.shortcut(x), divisor=self.divide)
         return out
 
 

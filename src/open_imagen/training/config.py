@@ -1,6 +1,5 @@
 """Settings of the training loop: how long, how fast, and what is written on the way."""
 
-import math
 from dataclasses import dataclass
 
 from open_imagen.errors import ConfigError, UnknownName
@@ -21,9 +20,6 @@ class TrainConfig:
     reinitialise: tuple[str, ...] = ()
     """Patterns of weights that are initialised though `init` has them: ["*text*"] is all that
     reads text, to train a network for another text encoder."""
-    init_from_wider: bool = False
-    """`init` may be a wider network: each layer starts with evenly spaced channels of it (weight
-    slicing)."""
     batch_size: int = 32
     """Images per step."""
     accumulate: int = 1
@@ -54,8 +50,6 @@ class TrainConfig:
     cuda_graphs: bool = True
     """On a GPU: capture a compiled network as CUDA graphs, for steps so short that kernel launches
     would take most of the time."""
-    logsnr_low: float = -math.inf
-    """Train at this log-SNR and above only: an expert for little noise (models/experts.py)."""
     text_drop: float = 0.1
     """Share of examples trained without their text, for classifier-free guidance (section 4.1)."""
     workers: int = 0
@@ -99,11 +93,10 @@ class TrainConfig:
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name} = {getattr(self, name)} must be at least 1.")
-        for name in ("reinitialise", "init_from_wider"):
-            if getattr(self, name) and not self.init:
-                raise ConfigError(
-                    f"train.{name} needs a model to start from.", "Name it in train.init."
-                )
+        if self.reinitialise and not self.init:
+            raise ConfigError(
+                "train.reinitialise needs a model to start from.", "Name it in train.init."
+            )
         if not 0 <= self.text_drop <= 1:
             raise ConfigError(f"train.text_drop = {self.text_drop} must be between 0 and 1.")
         if self.parallel not in PARALLEL:

@@ -59,8 +59,6 @@ def describe_training(
         trained["init"] = config.init
     if config.reinitialise:
         trained["reinitialise"] = list(config.reinitialise)
-    if config.init_from_wider:
-        trained["init_from_wider"] = True
     if changes:
         trained["changes"] = list(changes)
     if recipe.distill.teacher:

@@ -54,7 +54,7 @@ class Trainer:
         self.callbacks = list(callbacks)
         self.world = world()
         self._parts = parts = set_up(recipe, source, encoder)
-        self.device, self.bf16, self.max_t = parts.device, parts.bf16, parts.max_t
+        self.device, self.bf16 = parts.device, parts.bf16
         self.stage, self.network, self.encode_text = parts.stage, parts.network, parts.encode_text
         self.optimizer, self.ema = parts.optimizer, parts.ema
         self.folder = RunFolder(recipe)

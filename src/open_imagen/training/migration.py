@@ -15,7 +15,6 @@ SECTIONS = {"reading": "text_denoising"}
 SETTINGS = {
     "train": {
         "fresh": "reinitialise",
-        "narrow": "init_from_wider",
         "patience": "max_nonfinite_steps",
         "minutes": "stop_after_minutes",
         "within": "time_budget_minutes",

@@ -70,11 +70,10 @@ class Recipe:
                 f"adapter.rank = {self.adapter.rank} needs a model to adapt.",
                 'Name it in train.init: "scenes", a folder, or "hf:...".',
             )
-        for name in ("reinitialise", "init_from_wider"):
-            if getattr(self.train, name):
-                raise ConfigError(
-                    f"train.{name} and adapter.rank together: an adapter changes a model as it is."
-                )
+        if self.train.reinitialise:
+            raise ConfigError(
+                "train.reinitialise and adapter.rank together: an adapter changes a model as it is."
+            )
         if self.train.parallel == "fsdp":
             raise ConfigError(
                 'adapter.rank does not go with train.parallel = "fsdp".', 'Use "ddp".'

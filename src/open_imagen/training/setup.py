@@ -2,19 +2,18 @@
 
 import functools
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.utils.checkpoint
 from torch import nn
 
+from open_imagen.backends.accelerate import accelerate
 from open_imagen.cascade.folder import load_into, locate
 from open_imagen.cascade.stage import Stage
 from open_imagen.devices import has_bf16
 from open_imagen.distributed import process_device, world
 from open_imagen.errors import ConfigError, MissingDependency, OpenImagenWarning
-from open_imagen.models.fast import hasten, hasten_learning
 from open_imagen.models.lora import adapt
 from open_imagen.storage import TensorFile
 from open_imagen.training.data_check import check_data, check_text
@@ -43,8 +42,6 @@ class TrainingSetup:
     objective: Objective
     optimizer: CombinedOptimizer
     ema: Ema
-    max_t: float
-    """Maximum time of training; 1, if all noise levels are trained."""
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
@@ -78,17 +75,17 @@ def set_up(recipe: Recipe, source: Source, encoder: TextEncoder) -> TrainingSetu
     if config.compile:
         _compile(network, recipe, device)
     elif is_fast and not _is_sharded(recipe):
-        _accelerate(hasten_learning, network)
+        _accelerate(network, "training")
     parallel_network = parallelize(network, config.parallel)
     stage.network = parallel_network
 
-    def accelerate(other: nn.Module) -> None:
+    def accelerate_frozen(other: nn.Module) -> None:
         if config.compile:
             other.compile(dynamic=False)
         elif is_fast:
-            _accelerate(hasten, other)
+            _accelerate(other, "inference")
 
-    context = ObjectiveContext(stage, device, accelerate)
+    context = ObjectiveContext(stage, device, accelerate_frozen)
     return TrainingSetup(
         device=device,
         bf16=bf16,
@@ -99,7 +96,6 @@ def set_up(recipe: Recipe, source: Source, encoder: TextEncoder) -> TrainingSetu
         objective=spec.build(recipe.objective_config, context),
         optimizer=make_optimizer(network, recipe.optim),
         ema=Ema(network, recipe.ema),
-        max_t=recipe.stage.schedule.time(config.logsnr_low),
     )
 
 
@@ -125,7 +121,7 @@ def _is_sharded(recipe: Recipe) -> bool:
 def _load_initial_weights(network: nn.Module, recipe: Recipe) -> None:
     config = recipe.train
     weights = TensorFile(locate(config.init) / recipe.stage.name / "model.safetensors")
-    missing = load_into(network, weights, True, config.reinitialise, config.init_from_wider)
+    missing = load_into(network, weights, True, config.reinitialise)
     if missing:
         more = " ..." if len(missing) > 3 else ""
         warnings.warn(
@@ -145,9 +141,9 @@ def _compile(network: nn.Module, recipe: Recipe, device: torch.device) -> None:
     network.compile(dynamic=False, mode="reduce-overhead" if capture else None)
 
 
-def _accelerate(how: Callable[[nn.Module], None], network: nn.Module) -> None:
+def _accelerate(network: nn.Module, mode: str) -> None:
     try:
-        how(network)
+        accelerate(network, mode)
     except MissingDependency as error:
         warnings.warn(f"train.fast has no effect: {error}", OpenImagenWarning, stacklevel=4)
 

@@ -20,7 +20,6 @@ def compute_gradients(parts: TrainingSetup, config: TrainConfig, batch: Batch) -
     noise = TrainingNoise.sample(
         images.shape, batch.index, config.seed, config.text_drop, lowres is not None, parts.device
     )
-    noise = noise._replace(t=noise.t * parts.max_t)
     text = parts.encode_text(batch.captions)
     if config.compile:
         text = text.padded(COMPILED_TEXT_MULTIPLE)

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from open_imagen.backends.cuda_graphs import CapturedCall
 from open_imagen.devices import has_bf16
-from open_imagen.recording import Recording
 from open_imagen.training.optim.adamw import adamw_state, build_adamw
 from open_imagen.training.optim.base import (
     OPTIMIZERS,
@@ -28,7 +28,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float) -> None:
         super().__init__(list(parameters), {"lr": lr, "momentum": momentum})
-        self._recording: Recording | None = None
+        self._graph: CapturedCall | None = None
         for group in self.param_groups:
             for parameter in group["params"]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
@@ -49,9 +49,9 @@ class Muon(torch.optim.Optimizer):
     def _replay(self, *nesterov: Tensor) -> list[Tensor]:
         """`muon_updates` as a CUDA graph: a thousand small kernels, whose time is that of their
         launches."""
-        if self._recording is None or len(self._recording.places) != len(nesterov):
-            self._recording = Recording(muon_updates, nesterov)
-        updates: list[Tensor] = self._recording.play(nesterov)
+        if self._graph is None or len(self._graph.static_inputs) != len(nesterov):
+            self._graph = CapturedCall(muon_updates, nesterov)
+        updates: list[Tensor] = self._graph.replay(nesterov)
         return updates
 
 

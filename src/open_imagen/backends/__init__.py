@@ -1,0 +1,1 @@
+"""What makes networks faster on a device, their weights and outputs unchanged."""

@@ -1,0 +1,1 @@
+"""CPU kernels as torch operators, and the layers that call them."""
