@@ -239,7 +239,7 @@ def cut(parts: Split, picture: int, patch: Patch) -> tuple[Patch, Patch] | tuple
         filled = width.nonzero().flatten()
         first, last = int(filled[0]), int(filled[-1]) + 1
         start, end = first + (last - first) // 4, last - (last - first) // 4
-        if end - start < 2:
+        if last - first < 8:  # too small for two
             continue
         before = after = start + int(width[start:end].argmin())
         least = int(width[before])

@@ -119,7 +119,7 @@ class JudgeData:
         if roll < 0.08:
             return Item(SIGN, random_word(rng))
         thing = rng.choice(self.known)
-        recolored = self.catalog.recolorable(thing) and rng.random() < 0.25
+        recolored = self.catalog.recolorable(thing) and rng.random() < 0.4
         color = rng.choice(self.catalog.colors) if recolored else ""
         size = rng.choice(("", "", "small", "large")) if number == 1 else ""
         return Item(
