@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from measuring import Table, alternate, peak_memory, script
 
+from open_imagen.models.profile import size_of
 from open_imagen.models.registry import build
-from open_imagen.models.survey import size_of
 from open_imagen.types import LowRes, TextEmbedding
 
 PRESETS = {"plain": "imagen-sr-256-unet", "efficient": "imagen-sr-256"}

@@ -18,8 +18,8 @@ from sampling_loop import against_diffusers
 from training_step import Random
 
 from open_imagen.cascade.stage import StageConfig
+from open_imagen.models.profile import size_of
 from open_imagen.models.registry import build
-from open_imagen.models.survey import size_of
 from open_imagen.training.config import TrainConfig
 from open_imagen.training.loop import Trainer
 from open_imagen.training.optim import OptimConfig

@@ -14,7 +14,7 @@ from peers import TEXT, TOKENS, WEIGHT, diffusers_network, same_as
 from torch import Tensor
 
 from open_imagen.backends.accelerate import accelerate
-from open_imagen.models.survey import size_of
+from open_imagen.models.profile import size_of
 from open_imagen.types import TextEmbedding
 
 NEAR = {torch.float32: 2e-3, torch.bfloat16: 1.0}
@@ -42,7 +42,7 @@ def calls(
     tokens = torch.randn(2 * batch, TOKENS, TEXT, dtype=dtype, device=device)
     text = TextEmbedding(tokens, torch.ones(2 * batch, TOKENS, dtype=torch.bool, device=device))
     step = torch.full((2 * batch,), 500.0, device=device)
-    read = ours.read(text)
+    read = ours.encode_text(text)
 
     def wide(x: Tensor) -> Tensor:
         return torch.cat([x, x]).to(memory_format=torch.channels_last)

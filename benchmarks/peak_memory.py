@@ -90,13 +90,13 @@ def peak(folder: Path, way: str) -> tuple[float, float]:
     assert transformers.T5EncoderModel  # loaded before the count begins
 
     def work() -> None:
-        cascade = oi.load(folder, device="cpu", one_at_a_time=way != "together")
+        cascade = oi.load(folder, device="cpu", sequential_offload=way != "together")
         settings = oi.Sampling(steps=1, guidance=1.0)
         if way == "encoder":
             cascade.text(["a"])
         elif way == "network":
             stage = cascade.stages["base"]
-            stage.wake(cascade.device)
+            stage.load_weights(cascade.device)
             seen = torch.ones(1, TOKENS, dtype=torch.bool)
             text = TextEmbedding(torch.zeros(1, TOKENS, stage.network_config.text_width), seen)
             stage.sample(text, [torch.Generator()], settings, negative=text)

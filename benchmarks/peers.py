@@ -15,8 +15,8 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from open_imagen.config import plain
 from open_imagen.models.deepfloyd import assembled, origins, unet_config
 from open_imagen.models.efficient_unet import EfficientUNetConfig
+from open_imagen.models.profile import size_of
 from open_imagen.models.registry import construct
-from open_imagen.models.survey import size_of
 from open_imagen.models.unet import UNet, UNetConfig
 
 TEXT, TOKENS, WEIGHT = 512, 77, 7.0

@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from open_imagen.backends.accelerate import accelerate
+from open_imagen.models.profile import size_of
 from open_imagen.models.registry import PRESETS, build
-from open_imagen.models.survey import size_of
 from open_imagen.types import LowRes, TextEmbedding
 
 TOKENS = 77
@@ -68,7 +68,7 @@ def given(
         z = torch.randn(1, 3, side, side, dtype=dtype).to(memory_format=torch.channels_last)
         level = torch.zeros(1)
         lowres = LowRes(torch.zeros_like(z), level) if config.lowres else None
-    return z, level, network.read(text), lowres  # type: ignore[operator]
+    return z, level, network.encode_text(text), lowres  # type: ignore[operator]
 
 
 def cost(name: str, tokens: int = TOKENS) -> Cost:

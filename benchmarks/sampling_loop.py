@@ -32,7 +32,7 @@ from open_imagen.backends.accelerate import accelerate
 from open_imagen.cascade import deepfloyd
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage, StageConfig
-from open_imagen.models.survey import size_of
+from open_imagen.models.profile import size_of
 from open_imagen.types import TextEmbedding
 
 WIDTH = 64
@@ -105,7 +105,7 @@ def against_diffusers(
         pipelines["diffusers"].scheduler.save_pretrained(Path(folder) / "scheduler")
         stage = deepfloyd.read_stage(Path(folder))
         stage.dtype = dtype
-        stage.wake(torch.device(device))
+        stage.load_weights(torch.device(device))
     text = text_of(batch, TEXT, length, device, dtype)
 
     def theirs(pipeline: IFPipeline) -> Tensor:
@@ -157,7 +157,7 @@ def against_imagen_pytorch(
             stage = Stage(StageConfig(name="base", resolution=64, network=shape)).eval()
             assert abs(size_of(stage.network) / size - 1) < 0.05, "not of equal parameters"
             stage.dtype = dtype
-            stage.wake(torch.device("cpu"))
+            stage.load_weights(torch.device("cpu"))
             found = ours(stage, text, Sampling(steps=steps, guidance=WEIGHT, sampler="ddpm"))
             ways |= found if called == "ours" else {called: found["ours, fast"]}
     return ways

@@ -17,7 +17,7 @@ from peers import (
 )
 
 from open_imagen.cascade.stage import StageConfig
-from open_imagen.models.survey import size_of
+from open_imagen.models.profile import size_of
 from open_imagen.training.config import TrainConfig
 from open_imagen.training.loop import Trainer
 from open_imagen.training.optim import OptimConfig

@@ -30,7 +30,7 @@ from open_imagen.evaluation.image_set import open_images
 from open_imagen.evaluation.judges.judge import judge_images
 from open_imagen.evaluation.metrics.scores import Protocol, Scorer, parse_measure
 from open_imagen.evaluation.sweeps.sweep import Sweep, parse_axis, run_sweep
-from open_imagen.models.survey import size_of
+from open_imagen.models.profile import size_of
 from open_imagen.storage import read_json, write_json
 from open_imagen.worlds.shapes.evaluate import ShapesEvaluation, evaluate_shapes
 from open_imagen.worlds.suites import open_suite

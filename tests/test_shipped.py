@@ -56,7 +56,7 @@ def test_a_call_is_of_one_picture_at_the_weight_that_the_base_has_learned(asked,
 
 def test_its_teacher_is_there_to_go_on_training_from():
     teacher, student = (load(name, device="cpu").stages["base"] for name in MODELS)
-    assert (teacher.config.guided, student.config.guided) == (1.0, 2.0)
+    assert (teacher.config.distilled_guidance, student.config.distilled_guidance) == (1.0, 2.0)
     reads = {"text_denoiser": 2, "text_denoiser_threshold": 0.05}
     assert student.config.network == {**teacher.config.network, **reads}
     assert read_header(locate("scenes"))["trained"]["base"]["distill"]["teacher"] == MODELS[0]

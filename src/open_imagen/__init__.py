@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from open_imagen import networks
-    from open_imagen.cascade.pipeline import Cascade, Made, join, load
+    from open_imagen.cascade.pipeline import Cascade, GenerationOutput, join, load
     from open_imagen.cascade.sampling import Sampling
     from open_imagen.errors import OpenImagenError, OpenImagenWarning
     from open_imagen.version import __version__
 
 _HOMES = {
     "Cascade": "open_imagen.cascade.pipeline",
-    "Made": "open_imagen.cascade.pipeline",
+    "GenerationOutput": "open_imagen.cascade.pipeline",
     "OpenImagenError": "open_imagen.errors",
     "OpenImagenWarning": "open_imagen.errors",
     "Sampling": "open_imagen.cascade.sampling",
@@ -30,7 +30,7 @@ _HOMES = {
 
 __all__ = [
     "Cascade",
-    "Made",
+    "GenerationOutput",
     "OpenImagenError",
     "OpenImagenWarning",
     "Sampling",

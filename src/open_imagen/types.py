@@ -82,7 +82,7 @@ class TextEmbedding(NamedTuple):
         )
 
 
-class ReadText(NamedTuple):
+class CachedText(NamedTuple):
     """What a network makes of captions before it sees any picture: the same at every step.
 
     pooled        [B, D] the text as one vector
@@ -94,8 +94,8 @@ class ReadText(NamedTuple):
     mask: Tensor
     keys_values: tuple[Tensor, ...]
 
-    def select(self, rows: Tensor | slice) -> "ReadText":
-        return ReadText(
+    def select(self, rows: Tensor | slice) -> "CachedText":
+        return CachedText(
             self.pooled[rows], self.mask[rows], tuple(seen[rows] for seen in self.keys_values)
         )
 
@@ -164,11 +164,11 @@ class Network(Protocol):
         self,
         z: Tensor,
         logsnr: Tensor,
-        text: TextEmbedding | ReadText,
+        text: TextEmbedding | CachedText,
         lowres: LowRes | None = None,
     ) -> Tensor: ...
 
-    def read(self, text: TextEmbedding) -> ReadText: ...
+    def encode_text(self, text: TextEmbedding) -> CachedText: ...
 
 
 class TextEncoder(Protocol):

@@ -142,7 +142,7 @@ def test_cuda_graphs_give_what_plain_calls_give():
                 torch.randn(batch, 5, 24, device="cuda"),
                 torch.rand(batch, 5, device="cuda") < 0.7,
             )
-            read, kept = network.read(text), []
+            read, kept = network.encode_text(text), []
             for _ in range(3):  # steps share the text
                 z = torch.randn(batch, 3, 16, 16, device="cuda")
                 level = torch.randn(batch, device="cuda")

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from open_imagen.cascade.colors import recolored
+from open_imagen.cascade.colors import correct_colors
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.errors import ConfigError
 from open_imagen.types import TextEmbedding
@@ -22,14 +22,14 @@ def test_a_flat_error_of_colour_goes_and_detail_stays():
     lowres = torch.rand(2, 3, 1, 1).expand(2, 3, 16, 16)
     detail = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(32, 32)  # 0 in every small pixel
     off = torch.rand(2, 3, 1, 1) * 0.3
-    found = recolored(enlarged(lowres) + off + 0.1 * detail, lowres, 2.0)
+    found = correct_colors(enlarged(lowres) + off + 0.1 * detail, lowres, 2.0)
     torch.testing.assert_close(found, enlarged(lowres) + 0.1 * detail)
 
 
 def test_what_has_the_right_colours_stays_as_it_is():
     lowres = torch.rand(1, 3, 8, 8)
     image = enlarged(lowres)
-    torch.testing.assert_close(recolored(image, lowres, 1.5), image)
+    torch.testing.assert_close(correct_colors(image, lowres, 1.5), image)
 
 
 def test_surfaces_do_not_share_their_errors():
@@ -37,7 +37,7 @@ def test_surfaces_do_not_share_their_errors():
     lowres = torch.full((1, 3, 16, 16), -0.5)
     lowres[..., 8:] = 0.6
     error = torch.where(lowres < 0, -0.1, 0.2)
-    found = recolored(enlarged(lowres + error), lowres, 3.0)
+    found = correct_colors(enlarged(lowres + error), lowres, 3.0)
     torch.testing.assert_close(found, enlarged(lowres), atol=2e-3, rtol=0)
 
 
@@ -49,7 +49,7 @@ def test_all_of_a_thin_surface_counts():
     image = enlarged(lowres)
     image[..., 24:36] -= 0.1
     lowres[..., 6:9] += torch.tensor([0.02, -0.04, 0.02])
-    found = recolored(image, lowres, 5.0)
+    found = correct_colors(image, lowres, 5.0)
     torch.testing.assert_close(
         found, enlarged(lowres.clone().index_fill_(3, torch.arange(6, 9), 0.5)), atol=6e-3, rtol=0
     )
@@ -62,8 +62,8 @@ def test_an_edge_elsewhere_is_no_wrong_colour(share):
     lowres[..., 8:] = 0.6
     image = enlarged(lowres)
     lowres[..., 8] = share * -0.5 + (1 - share) * 0.6
-    torch.testing.assert_close(recolored(image, lowres, 2.0), image, atol=2e-3, rtol=0)
-    plain = recolored(image, lowres, 2.0, like=math.inf)
+    torch.testing.assert_close(correct_colors(image, lowres, 2.0), image, atol=2e-3, rtol=0)
+    plain = correct_colors(image, lowres, 2.0, like=math.inf)
     assert (plain - image).abs().max() > 0.05
 
 
@@ -83,7 +83,7 @@ def test_waves_are_brought_back_by_the_gaussian_s_share(sigma, parts, period):
     and, where it is wide, made of two, the second over every third or fifth pixel."""
     w = 2 * math.pi / period
     wave = torch.cos(w * (torch.arange(128) + 0.5))[None, None, None, :].expand(1, 3, 32, 128)
-    found = recolored(enlarged(wave), torch.zeros_like(wave), sigma, like=math.inf)
+    found = correct_colors(enlarged(wave), torch.zeros_like(wave), sigma, like=math.inf)
     middle = slice(40, 88)  # far from borders
     kept = F.avg_pool2d(found, 4)[..., 16, middle] / wave[..., 16, middle]
     cut = 1.0
@@ -117,17 +117,19 @@ def test_a_stage_does_it_to_the_picture_that_it_made():
     text = TextEmbedding(torch.randn(2, 3, 384), torch.ones(2, 3, dtype=torch.bool))
     lowres = 0.5 * (torch.rand(2, 3, 16, 16) * 2 - 1)
 
-    def draw(color_fix):
+    def draw(color_correction):
         makers = [torch.Generator().manual_seed(k) for k in range(2)]
-        settings = Sampling(steps=2, threshold="static", guidance=1.0, color_fix=color_fix)
+        settings = Sampling(
+            steps=2, threshold="static", guidance=1.0, color_correction=color_correction
+        )
         return stage.sample(text, makers, settings, lowres)
 
     plain = draw(0.0)
-    torch.testing.assert_close(draw(2.0), recolored(plain, lowres, 2.0).clamp(-1, 1))
+    torch.testing.assert_close(draw(2.0), correct_colors(plain, lowres, 2.0).clamp(-1, 1))
     assert not torch.allclose(draw(2.0), plain)
 
 
 @pytest.mark.parametrize("width", [-1.0, 9.0, math.nan])
 def test_a_width_that_cannot_be_is_refused(width):
-    with pytest.raises(ConfigError, match="color_fix"):
-        Sampling(color_fix=width)
+    with pytest.raises(ConfigError, match="color_correction"):
+        Sampling(color_correction=width)

@@ -159,7 +159,7 @@ def test_networks_equal_diffusers(shape, saved, tmp_path):
     theirs.save_pretrained(tmp_path / "stage" / "unet", max_shard_size=size)
     assert len(list((tmp_path / "stage" / "unet").glob("*.safetensors"))) == 1 or saved != "whole"
     stage = deepfloyd.read_stage(tmp_path / "stage")
-    stage.wake(torch.device("cpu"))
+    stage.load_weights(torch.device("cpu"))
     torch.manual_seed(2)
     z, steps = torch.randn(2, 3, 16, 16), torch.tensor([10.0, 870.0])
     tokens = torch.randn(2, 9, TEXT)
@@ -273,7 +273,7 @@ def test_a_folder_loads_and_makes_pictures_and_saves_as_ours(folder, tiny_encode
 
 def test_the_encoder_is_let_go_before_the_networks_come(folder, tiny_encoder):
     settings = {"base": oi.Sampling(steps=1), "sr64": oi.Sampling(steps=1)}
-    cascade = oi.load(folder, device="cpu", one_at_a_time=True)
+    cascade = oi.load(folder, device="cpu", sequential_offload=True)
     here = []
 
     def look(stage, step, steps, preview):
@@ -283,7 +283,7 @@ def test_the_encoder_is_let_go_before_the_networks_come(folder, tiny_encoder):
     first = cascade.generate("a red circle", settings=settings, progress=look)
     assert here == [(["base"], False), (["sr64"], False)]
     assert all(_asleep(stage) for stage in cascade.stages.values())
-    kept = oi.load(folder, device="cpu", one_at_a_time=False)
+    kept = oi.load(folder, device="cpu", sequential_offload=False)
     second = kept.generate("a red circle", settings=settings)
     assert torch.equal(first.stages["sr64"], second.stages["sr64"])
 

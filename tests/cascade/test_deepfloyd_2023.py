@@ -270,7 +270,7 @@ def test_every_variant_of_the_networks(folder, variant, sharded):
     found = find_weights(unet, deepfloyd.WEIGHTS)
     assert (found.variant, found.index is not None) == (variant, sharded)
     stage = deepfloyd.read_stage(folder / "I")
-    stage.wake(torch.device("cpu"))
+    stage.load_weights(torch.device("cpu"))
     torch.testing.assert_close(
         stage.network.stem.weight.float(), tensors["conv_in.weight"].to(dtype).float()
     )

@@ -63,7 +63,7 @@ def test_a_picture_depends_on_its_seed_and_prompt_alone(cascade):
 @pytest.mark.parametrize("in_turns", [False, True])
 def test_fast_pictures_are_the_same_pictures(model_folder, encoder, in_turns):
     plain = load(model_folder, device="cpu")
-    fast = load(model_folder, device="cpu", fast=True, one_at_a_time=in_turns)
+    fast = load(model_folder, device="cpu", fast=True, sequential_offload=in_turns)
     for one in (plain, fast):
         one.text = Remembered(encoder)
     for _ in range(2):  # stages that take turns are made fast again
@@ -77,7 +77,9 @@ def test_fast_pictures_are_the_same_pictures(model_folder, encoder, in_turns):
 @pytest.mark.parametrize("in_turns", [False, True])
 def test_bfloat16_pictures_are_nearly_the_same_and_say_so(model_folder, encoder, fast, in_turns):
     exact = load(model_folder, device="cpu")
-    half = load(model_folder, device="cpu", one_at_a_time=in_turns, fast=fast, precision="bf16")
+    half = load(
+        model_folder, device="cpu", sequential_offload=in_turns, fast=fast, precision="bf16"
+    )
     for one in (exact, half):
         one.text = Remembered(encoder)
     made, wanted = half.generate(PROMPTS, seed=5), exact.generate(PROMPTS, seed=5)

@@ -16,7 +16,7 @@ from open_imagen.diffusion.parameterization import diffuse
 from open_imagen.diffusion.samplers import SAMPLERS
 from open_imagen.diffusion.schedules import Schedule
 from open_imagen.errors import ConfigError, UnknownName
-from open_imagen.types import ReadText, TextEmbedding
+from open_imagen.types import CachedText, TextEmbedding
 from standins import make_stages
 
 
@@ -211,16 +211,16 @@ class Guided(torch.nn.Module):
     def __init__(self, stage, text, weight):
         super().__init__()
         self.network, self.weight = stage.network, weight
-        self.nothing = stage.read(text.select([0]).null())
+        self.nothing = stage.encode_text(text.select([0]).null())
         self.sizes = []
 
-    def read(self, text):
-        return self.network.read(text)
+    def encode_text(self, text):
+        return self.network.encode_text(text)
 
     def forward(self, z, logsnr, text, condition=None):
         self.sizes.append(len(z))
         length = text.mask.shape[1]
-        nothing = ReadText(
+        nothing = CachedText(
             self.nothing.pooled.expand(len(z), -1),
             self.nothing.mask.expand(len(z), length),
             tuple(seen.expand(len(z), length, -1) for seen in self.nothing.keys_values),
@@ -233,7 +233,7 @@ class Guided(torch.nn.Module):
 @pytest.mark.parametrize("asked", [{}, {"guidance_low": -2.0}, {"guidance_rescale": 0.6}])
 def test_a_guided_network_gives_what_its_teacher_gives_at_every_weight(asked, negative):
     teacher, student, text = make_stages()[0], make_stages()[0], text_of(2)
-    student.config = dataclasses.replace(student.config, guided=2.0)
+    student.config = dataclasses.replace(student.config, distilled_guidance=2.0)
     student.network = Guided(student, text, 2.0)
     against = text_of(2) if negative else None
 
@@ -323,7 +323,7 @@ def test_stages_that_cannot_be_are_refused():
         ({"spacing": "evn"}, "no spacing called 'evn'"),
         ({"gamma": 2.0}, "gamma = 2.0"),
         ({"churn": -1.0}, "churn = -1.0"),
-        ({"fresh_from": float("nan")}, "fresh_from = nan"),
+        ({"sde_from_logsnr": float("nan")}, "sde_from_logsnr = nan"),
         ({"guidance_rescale": -0.5}, "guidance_rescale = -0.5"),
     ],
 )

@@ -21,8 +21,8 @@ from open_imagen.diffusion.samplers import (
     SAMPLERS,
     scales,
     with_churn,
-    with_fresh,
     with_gamma,
+    with_sde_from,
 )
 from open_imagen.diffusion.schedules import Schedule, alpha_sigma
 from open_imagen.errors import UnknownName
@@ -228,7 +228,7 @@ def paper_churn(z, levels, draws, churn):
     "ours, theirs",
     [
         (SAMPLERS["dpmpp_2m_sde"], paper_sde),
-        (with_fresh(-math.inf), paper_sde),
+        (with_sde_from(-math.inf), paper_sde),
         (with_churn(1.0), lambda *given: paper_churn(*given, 1.0)),
         (with_churn(40.0), lambda *given: paper_churn(*given, 40.0)),
     ],
@@ -254,7 +254,7 @@ def test_fresh_noise_comes_in_from_its_level_on_and_not_before():
         asked.append(len(seen) - 1)
         return torch.ones(9, dtype=torch.float64)
 
-    with_fresh(-1.0)(watched, POINTS, levels, noise)
+    with_sde_from(-1.0)(watched, POINTS, levels, noise)
     assert asked == [2, 3]  # the steps from -1 and from 0.5; that to the clean image has none
     fresh, seen = seen, []
     SAMPLERS["unipc"](watched, POINTS, levels, no_noise)
@@ -340,7 +340,7 @@ DRAWING = {
     "posterior variance": (with_gamma(0.0), 1),
     "forward variance": (with_gamma(1.0), 1),
     "dpmpp_2m_sde": (SAMPLERS["dpmpp_2m_sde"], 2),
-    "unipc, fresh from 0 on": (with_fresh(0.0), 2),
+    "unipc, fresh from 0 on": (with_sde_from(0.0), 2),
     "heun_sde": (with_churn(4.0), 2),
 }
 

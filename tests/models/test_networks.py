@@ -72,7 +72,7 @@ def test_text_that_was_read_before_says_the_same(name):
     network = awake(build(name)).eval()
     z, logsnr, text, lowres = inputs(network)
     text = TextEmbedding(text.tokens, torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]).bool())
-    read = network.read(text)
+    read = network.encode_text(text)
     plain = network(z, logsnr, text, lowres)
     torch.testing.assert_close(network(z, logsnr, read, lowres), plain, rtol=1e-4, atol=1e-5)
     one = read.select(slice(0, 1))
@@ -80,7 +80,7 @@ def test_text_that_was_read_before_says_the_same(name):
     torch.testing.assert_close(
         network(z[:1], logsnr[:1], one, first), plain[:1], rtol=1e-4, atol=1e-5
     )
-    other = network.read(TextEmbedding(text.tokens.flip(0), text.mask))
+    other = network.encode_text(TextEmbedding(text.tokens.flip(0), text.mask))
     assert not torch.allclose(network(z, logsnr, other, lowres), plain, atol=1e-4)
 
 
@@ -153,7 +153,7 @@ def test_attention_of_twice_the_width_hears_and_learns_with_convolutions_on_shor
     assert asleep == []
     z, level, text, lowres = given
     assert not torch.allclose(network(z, level, text.null(), lowres), found, atol=1e-5)
-    read = network.read(text)
+    read = network.encode_text(text)
     torch.testing.assert_close(network(z, level, read, lowres), found, rtol=1e-4, atol=1e-5)
     layer = network.down[1].level.attention
     assert layer.query.weight.shape == (64, 32)

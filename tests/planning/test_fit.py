@@ -69,7 +69,7 @@ sys.path.insert(0, sys.argv[1])
 import torch
 from open_imagen.worlds.sources import open_source
 from open_imagen.training import Trainer, read_recipe
-from open_imagen.models.survey import TOKENS
+from open_imagen.models.profile import TOKENS
 from open_imagen.types import TextEmbedding
 from standins import WordEncoder
 

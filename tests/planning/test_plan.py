@@ -77,7 +77,7 @@ def test_operations_are_those_of_the_running_network(tmp_path):
     trainer = Trainer(config, open_source(config.data), WordEncoder())
     from torch.utils.flop_counter import FlopCounterMode
 
-    from open_imagen.models.survey import TOKENS
+    from open_imagen.models.profile import TOKENS
     from open_imagen.types import TextEmbedding
 
     text = TextEmbedding(torch.randn(1, TOKENS, 384), torch.ones(1, TOKENS, dtype=torch.bool))

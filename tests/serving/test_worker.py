@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from open_imagen.cascade.pipeline import Order
+from open_imagen.cascade.pipeline import StageRequest
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.serving.worker import (
     Expired,
@@ -77,9 +77,9 @@ def test_what_may_differ_in_a_batch_differs_and_what_may_not_does_not(tiny):
     settings = tiny.complete_settings([base, sr], None)
     weights = [Sampling(guidance=w).over(settings["base"]).complete() for w in (2.0, 5.0, 9.0)]
     orders = [
-        Order("a red ring", 1, weights[0]),
-        Order("a blue star, not small at all", 2, weights[1], "green"),
-        Order("a hat", 3, weights[2], "a big brown box"),
+        StageRequest("a red ring", 1, weights[0]),
+        StageRequest("a blue star, not small at all", 2, weights[1], "green"),
+        StageRequest("a hat", 3, weights[2], "a big brown box"),
     ]
     together = tiny.draw(base, orders)
     for k, order in enumerate(orders):
@@ -88,7 +88,7 @@ def test_what_may_differ_in_a_batch_differs_and_what_may_not_does_not(tiny):
     assert (together[0].int() - together[1].int()).abs().max() > 20
     levels = [Sampling(noise_level=a).over(settings["sr256"]).complete() for a in (0.0, 0.3)]
     orders = [
-        Order("a", 4, level, below=picture)
+        StageRequest("a", 4, level, below=picture)
         for level, picture in zip(levels, together, strict=False)
     ]
     together = tiny.draw(sr, orders)

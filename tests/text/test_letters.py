@@ -83,10 +83,10 @@ def test_dropped_text_has_no_letters(preset):
     text = text_of(['says "ON"', 'says "NO"'], 6)
     dropped = text.dropped(torch.tensor([True, False]))
     assert dropped.letters.tolist() == [[0] * 6, text.letters[1].tolist()]
-    read = network.read(text.null())
+    read = network.encode_text(text.null())
     torch.testing.assert_close(read.pooled[0], read.pooled[1])
     assert read.mask.sum(1).tolist() == [1, 1]
-    assert network.read(text).mask.sum(1).tolist() == [6, 6]
+    assert network.encode_text(text).mask.sum(1).tolist() == [6, 6]
 
 
 def test_networks_without_letters_have_no_weights_for_them():

@@ -12,12 +12,12 @@ from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.cascade.pipeline import Cascade
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.diffusion.parameterization import diffuse
-from open_imagen.diffusion.samplers import ddim, straight
+from open_imagen.diffusion.samplers import ddim, ddim_step
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.training.objectives.distillation import (
     Distillation,
     DistillConfig,
-    ddim_step,
+    batched_ddim_step,
     invert_ddim_step,
     load_teacher,
 )
@@ -44,8 +44,8 @@ def test_one_step_with_the_target_lands_where_it_should(now, then):
     z, end = torch.randn(2, 1, 3, 4, 4, dtype=torch.float64, generator=generator)
     levels = torch.tensor([[now], [then]], dtype=torch.float64)
     x = invert_ddim_step(z, end, *levels)
-    torch.testing.assert_close(straight(x, z, now, then), end)
-    torch.testing.assert_close(ddim_step(x, z, *levels), end)
+    torch.testing.assert_close(ddim_step(x, z, now, then), end)
+    torch.testing.assert_close(batched_ddim_step(x, z, *levels), end)
 
 
 @pytest.mark.parametrize("place", [0, 1])
@@ -67,7 +67,7 @@ def test_a_step_of_the_student_is_the_teachers_steps(place):
     here = z
     for k, (now, then) in enumerate([(levels[0], levels[3]), (levels[3], levels[6])]):
         x = distill.target(here, torch.full((2,), 1 - k / 2), text, condition)
-        here = straight(x, here, now, then)
+        here = ddim_step(x, here, now, then)
     torch.testing.assert_close(here, expected, rtol=1e-3, atol=1e-3)
     found = distill.teacher_levels(torch.tensor([1.0, 0.5])).T.tolist()
     assert found[0] == pytest.approx(levels[:4], abs=1e-9)
@@ -164,7 +164,7 @@ def test_on_its_backward_the_student_is_asked_where_its_steps_lead(place):
         z = diffuse(images[[k]], step_noise.eps[[k]], torch.tensor(levels[:1]))
         denoise = student.denoiser(text.select([k]), settings, condition)
         for now, then in pairwise(levels[: k + 1]):
-            z = straight(denoise(z, now)[0], z, now, then)
+            z = ddim_step(denoise(z, now)[0], z, now, then)
         mixed = diffuse(x[[k]], eps[[k]], torch.tensor(levels[k : k + 1]))
         torch.testing.assert_close(mixed, z.float(), rtol=1e-3, atol=1e-3)
     alone = distill.student.loss(x, text, step_noise._replace(eps=eps), lowres, distill.target)
@@ -256,7 +256,7 @@ def test_a_student_comes_near_its_guided_teacher():
 
 def test_a_guided_teacher_is_asked_once_for_the_weight_that_it_has():
     student, teacher = make_stages()[0], make_stages()[0]
-    teacher.config = dataclasses.replace(teacher.config, guided=3.0)
+    teacher.config = dataclasses.replace(teacher.config, distilled_guidance=3.0)
     sizes = []
     teacher.network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
     z, t, text = torch.randn(2, 3, 64, 64), torch.tensor([0.5, 0.7]), text_of(2)
@@ -273,11 +273,11 @@ def test_a_guided_teacher_is_asked_once_for_the_weight_that_it_has():
 def test_a_run_says_how_guided_its_student_will_be(tmp_path):
     recipe = RECIPES / "scenes-base-distill.toml"
     config = read_recipe(recipe, (f"out={tmp_path}",))
-    assert config.stage.guided == config.distill.guidance == 2.0
+    assert config.stage.distilled_guidance == config.distill.guidance == 2.0
     with pytest.raises(ConfigError, match="is distilled into stage"):
-        read_recipe(recipe, ('distill.teacher=""', "stage.guided=2.0"))
+        read_recipe(recipe, ('distill.teacher=""', "stage.distilled_guidance=2.0"))
     with pytest.raises(ConfigError, match=r"is not distill\.guidance"):
-        dataclasses.replace(config, stage=dataclasses.replace(config.stage, guided=4.0))
+        dataclasses.replace(config, stage=dataclasses.replace(config.stage, distilled_guidance=4.0))
 
 
 def test_teachers_that_do_something_else_are_refused(model_folder):

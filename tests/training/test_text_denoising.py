@@ -294,4 +294,4 @@ def test_what_does_not_go_with_it_is_refused(recipe, model_folder):
 
 def test_a_distilled_student_may_be_trained_so(recipe):
     """Its predictions are guided, which learning from pictures would undo; this does not."""
-    assert recipe("stage.guided=2.0").stage.guided == 2.0
+    assert recipe("stage.distilled_guidance=2.0").stage.distilled_guidance == 2.0

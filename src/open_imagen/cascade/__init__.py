@@ -1,8 +1,17 @@
 """The only place where the parts meet: stages, and cascades of them."""
 
 from open_imagen.cascade.noise import TrainingNoise
-from open_imagen.cascade.pipeline import Cascade, Made, join, load
+from open_imagen.cascade.pipeline import Cascade, GenerationOutput, join, load
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage, StageConfig
 
-__all__ = ["Cascade", "Made", "Sampling", "Stage", "StageConfig", "join", "load", "TrainingNoise"]
+__all__ = [
+    "Cascade",
+    "GenerationOutput",
+    "Sampling",
+    "Stage",
+    "StageConfig",
+    "join",
+    "load",
+    "TrainingNoise",
+]

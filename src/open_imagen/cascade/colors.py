@@ -20,7 +20,7 @@ LEAST = 1e-5
 """Where all that is near weighs less together, little is known of a surface, and little changed."""
 
 
-def recolored(image: Tensor, lowres: Tensor, sigma: float, like: float = LIKE) -> Tensor:
+def correct_colors(image: Tensor, lowres: Tensor, sigma: float, like: float = LIKE) -> Tensor:
     """An enlarged picture with the surfaces' colours of the one it was made of.
 
     What the two differ by in the mean of each small pixel is averaged with a Gaussian over places
@@ -114,11 +114,11 @@ def bell(place: float, middle: float, sigma: float) -> float:
     return math.exp(-(((place - middle) / sigma) ** 2) / 2)
 
 
-def check_color_fix(sigma: float) -> None:
+def check_color_correction(sigma: float) -> None:
     """Raises ConfigError unless it is a width that pictures have."""
     if not 0 <= sigma <= WIDEST_BLUR:
         raise ConfigError(
-            f"color_fix = {sigma} must be between 0 (off) and {WIDEST_BLUR:g} pixels of the "
+            f"color_correction = {sigma} must be between 0 (off) and {WIDEST_BLUR:g} pixels of the "
             "picture that is enlarged.",
             "Try 2.",
         )

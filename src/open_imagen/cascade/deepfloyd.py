@@ -238,7 +238,7 @@ def read_stage(folder: Path, weights: WeightFiles | None = None) -> Stage:
     names = origins(network, found, str(unet))
     ours = {our: assembled(our, [found[name] for name in parts]) for our, parts in names.items()}
     check_shapes(stage.network, {name: tensor.shape for name, tensor in ours.items()}, unet)
-    return stage.asleep(_Weights(files, names))
+    return stage.with_lazy_weights(_Weights(files, names))
 
 
 class _Weights:

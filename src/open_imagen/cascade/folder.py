@@ -118,7 +118,7 @@ def read_stage(folder: Path, sampling: Sampling) -> Stage:
     with torch.device("meta"):
         stage = Stage(config)
     check_shapes(stage.network, weights.shapes, weights.path)
-    return stage.asleep(weights)
+    return stage.with_lazy_weights(weights)
 
 
 def load_into(

@@ -44,7 +44,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class Made:
+class GenerationOutput:
     """What generate() and upscale() return. Everything is prompt-major.
 
     images    PIL pictures of the last stage; RGBA only if a transparent background was asked for
@@ -57,7 +57,7 @@ class Made:
     records: list[dict[str, Any]]
 
 
-class Order(NamedTuple):
+class StageRequest(NamedTuple):
     """A picture that a stage shall make."""
 
     prompt: str
@@ -84,7 +84,7 @@ class Cascade:
         text: TextEncoder | None = None,
         trained: dict[str, Any] | None = None,
         encoder_folder: Path | None = None,
-        one_at_a_time: bool | None = None,
+        sequential_offload: bool | None = None,
         fast: bool = False,
         precision: str = "fp32",
         default_stages: int | None = None,
@@ -96,8 +96,8 @@ class Cascade:
             text: an encoder to use instead.
             trained: per stage, what it has learned from.
             encoder_folder: where the encoder's files are, if that is known.
-            one_at_a_time: hold in memory only what is at work, the encoder or one stage, and read
-                it again when it is needed again; None: only if not everything fits.
+            sequential_offload: hold in memory only what computes, the encoder or one stage, and
+                load the weights again when they are needed; None: only if not everything fits.
             fast: compute as fast as this device can, the same to 1e-4 (docs/speed.md).
             precision: of the networks, fp32 or bf16: half the memory, faster where the hardware
                 has it, and pictures a little different.
@@ -150,10 +150,12 @@ class Cascade:
             text = self._own_encoder = OnDemand(encoder, row.width, row.max_length, make)
         self.text = Remembered(text)
         """The text encoder; each of its latest sentences (all, without a limit) is encoded once."""
-        self.one_at_a_time = self._too_large() if one_at_a_time is None else one_at_a_time
-        if not self.one_at_a_time:
+        self.sequential_offload = (
+            self._too_large() if sequential_offload is None else sequential_offload
+        )
+        if not self.sequential_offload:
             for stage in stages:
-                stage.wake(self.device)
+                stage.load_weights(self.device)
 
     @property
     def world(self) -> World | None:
@@ -196,7 +198,7 @@ class Cascade:
         batch_size: int = 16,
         size: tuple[int, int] | None = None,
         background: str | None = None,
-    ) -> Made:
+    ) -> GenerationOutput:
         """Make pictures of sentences.
 
         Picture k of the call has seed ``seed + k``. It depends on the model, its prompt and
@@ -251,7 +253,7 @@ class Cascade:
         settings: Mapping[str, Sampling] | None = None,
         progress: Progress | None = None,
         background: str | None = None,
-    ) -> Made:
+    ) -> GenerationOutput:
         """Enlarge a picture with the super-resolution stages alone.
 
         Its centre square is scaled to the input of the largest stage that it can feed, and made as
@@ -390,7 +392,7 @@ class Cascade:
         start: Tensor | None = None,
         size: tuple[int, int] | None = None,
         background: str | None = None,
-    ) -> Made:
+    ) -> GenerationOutput:
         """Walk the stages; ``start`` is the first one's low-resolution input, uint8, or ``size``
         (width, height) that of its pictures."""
         seeds = check_seeds(seed, len(captions))
@@ -403,7 +405,7 @@ class Cascade:
         below = start
         for stage in chosen:
             orders = [
-                Order(
+                StageRequest(
                     caption,
                     seeds[k],
                     complete[stage.config.name],
@@ -417,8 +419,8 @@ class Cascade:
                 self.draw(stage, orders[rows], _watch(progress, stage, rows, len(captions)))
                 for rows in _chunks(len(captions), batch_size)
             ]
-            if self.one_at_a_time:
-                stage.sleep()
+            if self.sequential_offload:
+                stage.offload()
             below = torch.cat(parts)
             pictures[stage.config.name] = below
 
@@ -429,7 +431,7 @@ class Cascade:
             self.record(caption, negative, seeds[k], images[k].size, complete, made_by, background)
             for k, caption in enumerate(captions)
         ]
-        return Made(images, pictures, records)
+        return GenerationOutput(images, pictures, records)
 
     def record(
         self,
@@ -479,17 +481,17 @@ class Cascade:
         negative = self.read(negative).prompt if negative else negative
         if negative or any(stage.config.unconditional == "empty" for stage in chosen):
             captions.append(negative or "")
-        if self.one_at_a_time and not self.text.knows(captions):
+        if self.sequential_offload and not self.text.knows(captions):
             for stage in self.stages.values():
-                stage.sleep()
+                stage.offload()
         self._check_width(self.text(captions), chosen)
-        if self.one_at_a_time and self._own_encoder is not None:
+        if self.sequential_offload and self._own_encoder is not None:
             self._own_encoder.release()
 
     def draw(
         self,
         stage: Stage,
-        orders: Sequence["Order"],
+        orders: Sequence["StageRequest"],
         watch: Callable[[int, int, Tensor], None] | None = None,
     ) -> Tensor:
         """One batch of one stage: uint8 [B, C, H, W] on the CPU.
@@ -498,7 +500,7 @@ class Cascade:
         """
         negatives = [one.negative for one in orders if one.negative]
         self.prepare([*(one.prompt for one in orders), *negatives], None, [stage])
-        stage.wake(self.device)
+        stage.load_weights(self.device)
         prompts = [self.read(one.prompt).prompt for one in orders]
         text = with_letters(self.text(prompts), prompts, stage.letters).to(self.device)
         lowres = None
@@ -516,7 +518,7 @@ class Cascade:
         )
         return to_uint8(made).cpu()
 
-    def _against(self, stage: Stage, orders: Sequence["Order"]) -> TextEmbedding | None:
+    def _against(self, stage: Stage, orders: Sequence["StageRequest"]) -> TextEmbedding | None:
         """What guidance leads away from, one for each; None: zeroed text for all."""
         empty = stage.config.unconditional == "empty"
         if not empty and not any(one.negative for one in orders):
@@ -552,7 +554,7 @@ class Cascade:
         """
         stages = list(self.stages.values())
         for stage in stages:
-            stage.wake(self.device)
+            stage.load_weights(self.device)
         write_folder(
             Path(folder),
             self.name,
@@ -568,7 +570,7 @@ class Cascade:
 def load(
     model: str | Path = "scenes",
     device: str = "auto",
-    one_at_a_time: bool | None = None,
+    sequential_offload: bool | None = None,
     adapters: Sequence[str | Path] = (),
     fast: bool = False,
     precision: str = "fp32",
@@ -577,7 +579,7 @@ def load(
     "hf:org/name".
 
     Args:
-        one_at_a_time, fast, precision: see Cascade.
+        sequential_offload, fast, precision: see Cascade.
         adapters: folders of low-rank adapters to add to its weights.
 
     Raises:
@@ -587,7 +589,7 @@ def load(
     """
     folder = locate(model)
     if not (folder / "cascade.json").is_file():
-        return published(folder, device, one_at_a_time, adapters, fast, precision)
+        return published(folder, device, sequential_offload, adapters, fast, precision)
     header = read_header(folder)
     stages = read_stages(folder, header)
     changes = [read_adapter(Path(one)) for one in adapters]
@@ -600,7 +602,7 @@ def load(
         device,
         trained=header.get("trained"),
         encoder_folder=inside if (inside := folder / "text_encoder").is_dir() else None,
-        one_at_a_time=one_at_a_time,
+        sequential_offload=sequential_offload,
         fast=fast,
         precision=precision,
         default_stages=header.get("default_stages"),
@@ -611,7 +613,7 @@ def load(
 def published(
     folder: str | Path,
     device: str = "auto",
-    one_at_a_time: bool | None = None,
+    sequential_offload: bool | None = None,
     adapters: Sequence[str | Path] = (),
     fast: bool = False,
     precision: str = "fp32",
@@ -632,7 +634,7 @@ def published(
         adapted_hash(found.model_hash, changes),
         device,
         encoder_folder=found.text_encoder.folder if found.text_encoder else None,
-        one_at_a_time=one_at_a_time,
+        sequential_offload=sequential_offload,
         fast=fast,
         precision=precision,
     )

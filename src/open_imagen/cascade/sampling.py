@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from open_imagen.cascade.augmentation import check_noise_level
-from open_imagen.cascade.colors import check_color_fix
+from open_imagen.cascade.colors import check_color_correction
 from open_imagen.config import parse
 from open_imagen.diffusion.guidance import Guidance
 from open_imagen.diffusion.samplers import (
@@ -15,8 +15,8 @@ from open_imagen.diffusion.samplers import (
     SAMPLERS,
     Sampler,
     with_churn,
-    with_fresh,
     with_gamma,
+    with_sde_from,
 )
 from open_imagen.diffusion.schedules import SPACINGS, Schedule
 from open_imagen.diffusion.thresholding import Threshold
@@ -45,7 +45,7 @@ class Sampling:
     """Of ddpm: 0 the smaller, 1 the larger of the two variances; a learned one has precedence."""
     churn: float | None = None
     """Of heun_sde: fresh noise over the whole way."""
-    fresh_from: float | None = None
+    sde_from_logsnr: float | None = None
     """Of unipc: from this log-SNR on, its steps bring in fresh noise, as dpmpp_2m_sde's do."""
     spacing: str | None = None
     """Of the noise levels: even, late, leading, linspace or logsnr (see Schedule.levels)."""
@@ -62,7 +62,7 @@ class Sampling:
     """Upper bound of the dynamic threshold."""
     noise_level: float | None = None
     """Noise conditioning augmentation of a super-resolution stage, 0 to 1."""
-    color_fix: float | None = None
+    color_correction: float | None = None
     """Of a super-resolution stage: give surfaces back the colours that they have in the picture
     that it enlarges. The sigma of a Gaussian in its pixels; 0 is off (see colors.py)."""
 
@@ -75,14 +75,14 @@ class Sampling:
             raise UnknownName("spacing", self.spacing, SPACINGS)
         if self.noise_level is not None:
             check_noise_level(self.noise_level)
-        if self.color_fix is not None:
-            check_color_fix(self.color_fix)
+        if self.color_correction is not None:
+            check_color_correction(self.color_correction)
         if self.gamma is not None and not 0 <= self.gamma <= 1:
             raise ConfigError(f"gamma = {self.gamma} must be between 0 and 1.")
         if self.churn is not None and not self.churn >= 0:
             raise ConfigError(f"churn = {self.churn} must be at least 0.")
-        if self.fresh_from is not None and math.isnan(self.fresh_from):
-            raise ConfigError("fresh_from = nan must be a log-SNR.", "inf is no fresh noise.")
+        if self.sde_from_logsnr is not None and math.isnan(self.sde_from_logsnr):
+            raise ConfigError("sde_from_logsnr = nan must be a log-SNR.", "inf is no fresh noise.")
         # Building these is what checks guidance, threshold and their companions.
         _ = self.guide, self.thresholding
 
@@ -131,7 +131,7 @@ class Sampling:
         if chosen == "ddpm":
             return with_gamma(full["gamma"])
         if chosen == "unipc":
-            return with_fresh(full["fresh_from"])
+            return with_sde_from(full["sde_from_logsnr"])
         return with_churn(full["churn"]) if chosen == "heun_sde" else SAMPLERS[chosen]
 
     def levels(self, schedule: Schedule) -> list[float]:
@@ -159,7 +159,7 @@ FALLBACK: dict[str, Any] = {
     "sampler": "dpmpp_2m",
     "gamma": GAMMA,
     "churn": CHURN,
-    "fresh_from": math.inf,
+    "sde_from_logsnr": math.inf,
     "spacing": "even",
     "logsnr_start": -math.inf,
     "timesteps": (),
@@ -167,7 +167,7 @@ FALLBACK: dict[str, Any] = {
     "percentile": 99.5,
     "threshold_cap": math.inf,
     "noise_level": 0.1,
-    "color_fix": 0.0,
+    "color_correction": 0.0,
 }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from open_imagen.backends.accelerate import accelerate, restore
 from open_imagen.cascade.augmentation import Augmentation, blurred, warped
-from open_imagen.cascade.colors import recolored
+from open_imagen.cascade.colors import correct_colors
 from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.diffusion.guidance import guide_on, rescaled
@@ -24,7 +24,7 @@ from open_imagen.diffusion.schedules import Schedule
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
 from open_imagen.models.lora import Merged
 from open_imagen.models.registry import construct, resolve, written
-from open_imagen.types import LowRes, ReadText, TextEmbedding, stack_texts
+from open_imagen.types import CachedText, LowRes, TextEmbedding, stack_texts
 
 Watch = Callable[[int, int, Tensor], None]
 UNCONDITIONAL = ("zero", "empty")
@@ -54,7 +54,7 @@ class StageConfig:
     """How the low-resolution image is enlarged and noised."""
     unconditional: str = "zero"
     """The text of the unconditional branch: zero (the paper) or the empty sentence."""
-    guided: float = 1.0
+    distilled_guidance: float = 1.0
     """The guidance scale that is distilled into the network's own prediction
     (training/objectives/distillation.py). Sampling with it needs no second prediction."""
     sampling: Sampling = field(default_factory=Sampling)
@@ -69,8 +69,10 @@ class StageConfig:
             raise ConfigError(
                 f"{self.name}: lowres = {self.lowres} must divide resolution = {self.resolution}."
             )
-        if not (math.isfinite(self.guided) and self.guided > 0):
-            raise ConfigError(f"{self.name}: guided = {self.guided} must be above 0.")
+        if not (math.isfinite(self.distilled_guidance) and self.distilled_guidance > 0):
+            raise ConfigError(
+                f"{self.name}: distilled_guidance = {self.distilled_guidance} must be above 0."
+            )
         if self.unconditional not in UNCONDITIONAL:
             raise UnknownName("unconditional", self.unconditional, UNCONDITIONAL)
         if self.schedule.zero_snr and self.objective.prediction == "eps":
@@ -100,8 +102,8 @@ class Stage(nn.Module):
                 f"{network.divisor}. Nearest: {below or network.divisor} or "
                 f"{below + network.divisor}."
             )
-        self.told_steps = getattr(network, "level", "logsnr") == "step"
-        if self.told_steps and not config.schedule.discrete:
+        self.uses_timesteps = getattr(network, "level", "logsnr") == "step"
+        if self.uses_timesteps and not config.schedule.discrete:
             raise ConfigError(
                 f"{config.name}: a network that is told steps needs a discrete schedule, not "
                 f"{config.schedule.name!r}."
@@ -121,8 +123,8 @@ class Stage(nn.Module):
         self._weights: Iterable[tuple[str, Tensor]] | None = None
         self.saved_network = written(name, network)
 
-    def asleep(self, weights: Iterable[tuple[str, Tensor]]) -> "Stage":
-        """This stage without its weights, which `wake` goes through. For a network on "meta"."""
+    def with_lazy_weights(self, weights: Iterable[tuple[str, Tensor]]) -> "Stage":
+        """This stage with weights that `load_weights` reads. For a network on "meta"."""
         self._weights = weights
         return self.eval().requires_grad_(False)
 
@@ -136,7 +138,7 @@ class Stage(nn.Module):
         shapes = {name: tuple(tensor.shape) for name, tensor in self.network.named_parameters()}
         self._weights = Merged(self._weights, shapes, adapter, scale)
 
-    def wake(self, device: torch.device) -> None:
+    def load_weights(self, device: torch.device) -> None:
         """Have the weights, in `dtype`, on this device, ready to sample.
 
         They are read one by one into their final place: no second copy of them is ever held.
@@ -154,7 +156,7 @@ class Stage(nn.Module):
             accelerate(self.network)
             self._accelerated = True
 
-    def sleep(self) -> None:
+    def offload(self) -> None:
         """Give the memory of the weights back, if they can be fetched again."""
         if self._weights is not None:
             restore(self.network)
@@ -182,7 +184,7 @@ class Stage(nn.Module):
         if lowres is not None:
             condition = self.condition_drawn(lowres, noise, (images.shape[2], images.shape[3]))
         text = text.dropped(noise.drop)
-        prediction = self.network(z, self.told(logsnr), text, condition).float()
+        prediction = self.network(z, self.time_condition(logsnr), text, condition).float()
         prediction = prediction[:, : self.channels]
         x, eps = images, noise.eps
         if truth is not None:
@@ -190,16 +192,16 @@ class Stage(nn.Module):
             eps = to_eps(x, z, logsnr)
         return self.config.objective.loss(prediction, x, eps, z, logsnr)
 
-    def told(self, logsnr: Tensor) -> Tensor:
+    def time_condition(self, logsnr: Tensor) -> Tensor:
         """A noise level [B] as the network wants to be told it."""
-        if self.told_steps:
+        if self.uses_timesteps:
             return self.config.schedule.step_of(logsnr)
         return logsnr.clamp(-FARTHEST, FARTHEST)
 
-    def read(self, text: TextEmbedding) -> ReadText:
+    def encode_text(self, text: TextEmbedding) -> CachedText:
         """What the network makes of the text, the same at every step."""
         text = text.to(text.tokens.device, self.dtype)
-        read: ReadText = self.network.read(text)  # type: ignore[operator]
+        read: CachedText = self.network.encode_text(text)  # type: ignore[operator]
         return read
 
     def condition(
@@ -207,7 +209,7 @@ class Stage(nn.Module):
     ) -> LowRes:
         """The low-resolution image as the network wants it; see Augmentation."""
         image, logsnr = self.config.augmentation(lowres, level, noise, size)
-        return LowRes(image, self.told(logsnr))
+        return LowRes(image, self.time_condition(logsnr))
 
     def condition_drawn(
         self, lowres: Tensor, noise: TrainingNoise, size: tuple[int, int]
@@ -277,8 +279,8 @@ class Stage(nn.Module):
         if watch is not None:
             denoise = watched(denoise, levels, watch)
         made = common.walk(denoise, z, levels, noise)
-        if lowres is not None and common.color_fix:
-            made = recolored(made, lowres, common.color_fix)
+        if lowres is not None and common.color_correction:
+            made = correct_colors(made, lowres, common.color_correction)
         made = made.clamp(-1, 1)
         if self.channels == 4:  # premultiplied colours are at most alpha
             made = torch.cat([made[:, :3].minimum(made[:, 3:]), made[:, 3:]], dim=1)
@@ -302,12 +304,12 @@ class Stage(nn.Module):
         """
         guidance, threshold = settings.guide, settings.thresholding
         kind, number = self.config.objective.prediction, len(text.tokens)
-        guided, null, channels = self.config.guided, text.null(), self.channels
+        guided, null, channels = self.config.distilled_guidance, text.null(), self.channels
         # What a guided network is led away from is nothing, so a negative prompt comes third.
         others = [null] if negative is None else [negative, null][: 1 if guided == 1 else 2]
 
-        def network(z: Tensor, logsnr: float, read: ReadText, condition: LowRes | None) -> Tensor:
-            here = self.told(torch.tensor(logsnr, dtype=torch.float64))
+        def network(z: Tensor, logsnr: float, read: CachedText, condition: LowRes | None) -> Tensor:
+            here = self.time_condition(torch.tensor(logsnr, dtype=torch.float64))
             told = torch.full((len(z),), float(here), device=z.device, dtype=torch.float32)
             found: Tensor = self.network(z.to(self.dtype), told, read, condition)
             return found.float()
@@ -319,12 +321,12 @@ class Stage(nn.Module):
         mostly_alone = enough and guidance.weight == guided and weights is None
 
         @cache
-        def all_texts() -> ReadText:
-            return self.read(stack_texts([text, *others]))
+        def all_texts() -> CachedText:
+            return self.encode_text(stack_texts([text, *others]))
 
         @cache
-        def alone() -> ReadText:
-            return self.read(text) if mostly_alone else all_texts().select(slice(number))
+        def alone() -> CachedText:
+            return self.encode_text(text) if mostly_alone else all_texts().select(slice(number))
 
         condition = condition and LowRes(condition.image.to(self.dtype), condition.level)
         times = 1 + len(others)

@@ -24,7 +24,7 @@ from open_imagen.errors import ConfigError, OutputError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from open_imagen.cascade.pipeline import Made, Progress
+    from open_imagen.cascade.pipeline import GenerationOutput, Progress
 
 Stages = typer.Option(
     None, "--stages", metavar="K", help="How many stages to run, not the model's default number."
@@ -228,7 +228,9 @@ class Place:
         return path
 
 
-def _finish(made: "Made", place: Place, as_json: bool, started: float, grid: bool) -> None:
+def _finish(
+    made: "GenerationOutput", place: Place, as_json: bool, started: float, grid: bool
+) -> None:
     """Write the pictures and say where they are."""
     from open_imagen.cascade.records import save_png
 

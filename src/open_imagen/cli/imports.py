@@ -42,7 +42,7 @@ def deepfloyd(
     encoder = found.encoder + ("-clean" if clean else "")
     for stage, files in zip(found.stages, found.networks, strict=True):
         print(f"reading {stage.config.name}: {files}", file=sys.stderr)
-        stage.wake(torch.device("cpu"))
+        stage.load_weights(torch.device("cpu"))
     write_folder(out, folder.resolve().name, encoder, found.stages, dtype)
     if found.text_encoder is not None:
         print(f"copying the text encoder: {text}", file=sys.stderr)

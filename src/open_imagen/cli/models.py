@@ -68,10 +68,10 @@ def _describe_folder(folder: Path) -> dict[str, Any]:
 
 def _describe_preset(name: str, as_json: bool) -> None:
     from open_imagen.config import plain
+    from open_imagen.models.profile import TOKENS, profile
     from open_imagen.models.registry import PRESETS
-    from open_imagen.models.survey import TOKENS, survey
 
-    preset, found = PRESETS[name], survey(name)
+    preset, found = PRESETS[name], profile(name)
     facts = {
         "preset": name,
         "about": preset.about,
@@ -101,8 +101,8 @@ def _describe_preset(name: str, as_json: bool) -> None:
 
 def page() -> str:
     """docs/models.md: every preset that is not for tests only."""
+    from open_imagen.models.profile import TOKENS, profile
     from open_imagen.models.registry import PRESETS
-    from open_imagen.models.survey import TOKENS, survey
 
     lines = [
         "# Networks",
@@ -117,7 +117,7 @@ def page() -> str:
         "|---|---|---:|---:|---:|---:|---|",
     ]
     for name in sorted(PRESETS):
-        preset, found = PRESETS[name], survey(name)
+        preset, found = PRESETS[name], profile(name)
         lines.append(
             f"| `{name}` | {preset.network} | {preset.resolution} | "
             f"{found.parameters / 1e6:,.1f}M | {found.flops / 1e9:,.1f} | "

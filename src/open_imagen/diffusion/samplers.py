@@ -86,16 +86,16 @@ SAMPLERS.register("ddpm")(ancestral)
 def ddim(denoise: Denoise, z: Tensor, logsnrs: Sequence[float], noise: Noise) -> Tensor:
     """DDIM without fresh noise (Song et al. 2021). First order."""
     for now, then in pairwise(map(float, logsnrs)):
-        z = straight(image_of(denoise(z, now)), z, now, then)
+        z = ddim_step(image_of(denoise(z, now)), z, now, then)
     return z
 
 
-def straight(x: Tensor, z: Tensor, now: float, then: float) -> Tensor:
+def ddim_step(x: Tensor, z: Tensor, now: float, then: float) -> Tensor:
     """From z to a lower noise level, the estimate x held still: DDIM's step."""
-    return moved(x, z, scales(now), scales(then))
+    return ddim_step_scaled(x, z, scales(now), scales(then))
 
 
-def moved(x: Tensor, z: Tensor, here: Scales, there: Scales) -> Tensor:
+def ddim_step_scaled(x: Tensor, z: Tensor, here: Scales, there: Scales) -> Tensor:
     """The same from one alpha and sigma to others: numbers, or tensors that images multiply."""
     (alpha, sigma), (alpha_then, sigma_then) = here, there
     return alpha_then * x + sigma_then / sigma * (z - alpha * x)
@@ -120,8 +120,8 @@ def dpmpp_2m(denoise: Denoise, z: Tensor, logsnrs: Sequence[float], noise: Noise
     return z
 
 
-def stirred(x: Tensor, z: Tensor, now: float, then: float, noise: Noise) -> Tensor:
-    """From z to a lower noise level, the estimate x held still, by the reverse SDE: `straight`
+def sde_step(x: Tensor, z: Tensor, now: float, then: float, noise: Noise) -> Tensor:
+    """From z to a lower noise level, the estimate x held still, by the reverse SDE: `ddim_step`
     that also trades old noise for fresh, as much as log(alpha / sigma) rises."""
     (_, sigma), (alpha_then, sigma_then), step = scales(now), scales(then), (then - now) / 2
     z = sigma_then / sigma * math.exp(-step) * z - alpha_then * math.expm1(-2 * step) * x
@@ -136,27 +136,27 @@ def unipc(
     z: Tensor,
     logsnrs: Sequence[float],
     noise: Noise,
-    fresh_from: float = math.inf,
+    sde_from_logsnr: float = math.inf,
 ) -> Tensor:
     """UniPC of second order with B(h) = e^h - 1, predicting x (Zhao et al. 2023, algorithms 1, 2).
 
     DPM-Solver++(2M), and each of its steps is made anew as soon as the estimate at its end is
     there, which the next step needs anyhow: still one call per step. Steps that begin at the
-    log-SNR ``fresh_from`` or above are those of the SDE, which brings in fresh noise and needs no
+    log-SNR ``sde_from_logsnr`` or above are those of the SDE, which adds fresh noise and needs no
     correction: at -inf this is the SDE form of DPM-Solver++(2M) (Lu et al. 2022), `dpmpp_2m_sde`.
     """
     start, x_last, x_before = z, None, None
     last = before = -math.inf
     for now, then in pairwise(map(float, logsnrs)):
         x = image_of(denoise(z, now))
-        if x_last is not None and -math.inf < last < fresh_from:
+        if x_last is not None and -math.inf < last < sde_from_logsnr:
             z = corrected(start, x, x_last, x_before, now, last, before)
         x_mid, step = x, (then - now) / 2
         if x_last is not None and step < math.inf:
             x_mid = x + step / (now - last) * (x - x_last)
         start, x_before, x_last, before, last = z, x_last, x, last, now
-        fresh = now >= fresh_from
-        z = stirred(x_mid, z, now, then, noise) if fresh else straight(x_mid, z, now, then)
+        fresh = now >= sde_from_logsnr
+        z = sde_step(x_mid, z, now, then, noise) if fresh else ddim_step(x_mid, z, now, then)
     return z
 
 
@@ -180,11 +180,11 @@ def corrected(
         second = 2 / h**2 + (2 / h - 1) / change
         weight = (first - second) / (1 - r)
         slope = weight / r * (x_before - x_last) + (first - weight) * (x - x_last)
-    return straight(x_last + slope, z, last, now)
+    return ddim_step(x_last + slope, z, last, now)
 
 
 SAMPLERS.register("dpmpp_2m")(dpmpp_2m)
-SAMPLERS.register("dpmpp_2m_sde")(partial(unipc, fresh_from=-math.inf))
+SAMPLERS.register("dpmpp_2m_sde")(partial(unipc, sde_from_logsnr=-math.inf))
 SAMPLERS.register("unipc")(unipc)
 
 
@@ -200,7 +200,7 @@ def heun(
     steps = len(logsnrs) - 1
     for now, then in pairwise(map(float, logsnrs)):
         if now == -math.inf:  # pure noise has no y
-            z = straight(image_of(denoise(z, now)), z, now, then)
+            z = ddim_step(image_of(denoise(z, now)), z, now, then)
             continue
         s, s_then, alpha_then = math.exp(-now / 2), math.exp(-then / 2), scales(then)[0]
         y = z / scales(now)[0]
@@ -230,6 +230,6 @@ def with_churn(churn: float) -> Sampler:
     return partial(heun, churn=churn)
 
 
-def with_fresh(fresh_from: float) -> Sampler:
+def with_sde_from(sde_from_logsnr: float) -> Sampler:
     """UniPC with fresh noise from this log-SNR on."""
-    return partial(unipc, fresh_from=fresh_from)
+    return partial(unipc, sde_from_logsnr=sde_from_logsnr)

@@ -28,7 +28,7 @@ from open_imagen.models.layers import (
     zeroed,
 )
 from open_imagen.models.registry import NETWORKS, PRESETS, Preset
-from open_imagen.types import LowRes, ReadText, TextEmbedding
+from open_imagen.types import CachedText, LowRes, TextEmbedding
 
 ATTENTION = ("both", "none", "text")
 NORMS = ("groups", "pixel")
@@ -122,21 +122,21 @@ class EfficientUNet(nn.Module):
         self.head = zeroed(conv3x3(config.stem, config.image_channels * config.patch**2))
         number_attentions(self)
 
-    def read(self, text: TextEmbedding) -> ReadText:
+    def encode_text(self, text: TextEmbedding) -> CachedText:
         """All that hangs on the text alone: sampling reads it once, not at every step."""
         text = self.letters(text)
-        seen = tuple(one.read(text) for one in number_attentions(self))
-        return ReadText(self.pooled_text(text), text.mask, seen)
+        seen = tuple(one.encode_text(text) for one in number_attentions(self))
+        return CachedText(self.pooled_text(text), text.mask, seen)
 
     def forward(
         self,
         z: Tensor,
         level: Tensor,
-        text: TextEmbedding | ReadText,
+        text: TextEmbedding | CachedText,
         lowres: LowRes | None = None,
     ) -> Tensor:
         # Conditions. Every block wants the embedding through the activation: once is enough.
-        if isinstance(text, ReadText):
+        if isinstance(text, CachedText):
             pooled = text.pooled
         else:
             text = self.letters(text)
@@ -188,7 +188,7 @@ class Blocks(nn.Module):
             else None
         )
 
-    def forward(self, h: Tensor, embedding: Tensor, text: TextEmbedding | ReadText) -> Tensor:
+    def forward(self, h: Tensor, embedding: Tensor, text: TextEmbedding | CachedText) -> Tensor:
         for block in self.blocks:
             h = block(h, embedding)
         return h if self.attention is None else self.attention(h, text)
@@ -202,7 +202,7 @@ class DBlock(nn.Module):
         self.resample = conv3x3(above, config.channels[level], stride=2)
         self.level = Blocks(config, level)
 
-    def forward(self, h: Tensor, embedding: Tensor, text: TextEmbedding | ReadText) -> Tensor:
+    def forward(self, h: Tensor, embedding: Tensor, text: TextEmbedding | CachedText) -> Tensor:
         out: Tensor = self.level(self.resample(h), embedding, text)
         return out
 
@@ -215,7 +215,7 @@ class UBlock(nn.Module):
         self.level = Blocks(config, level)
         self.resample = conv3x3(config.channels[level], above)
 
-    def forward(self, h: Tensor, embedding: Tensor, text: TextEmbedding | ReadText) -> Tensor:
+    def forward(self, h: Tensor, embedding: Tensor, text: TextEmbedding | CachedText) -> Tensor:
         out: Tensor = self.resample(resampled(self.level(h, embedding, text), "up"))
         return out
 

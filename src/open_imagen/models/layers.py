@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from open_imagen.errors import ConfigError
-from open_imagen.types import NUM_LETTERS, ReadText, TextEmbedding
+from open_imagen.types import NUM_LETTERS, CachedText, TextEmbedding
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -235,18 +235,20 @@ class TextAttention(nn.Module):
         self.number = 0
         """Which of the network's attentions over the text this is."""
 
-    def read(self, text: TextEmbedding) -> Tensor:
+    def encode_text(self, text: TextEmbedding) -> Tensor:
         """Keys and values of the text, [B, L, 2 * inner]."""
         seen: Tensor = self.text_keys_values(self.norm_text(text.tokens))
         return seen
 
-    def forward(self, x: Tensor, text: TextEmbedding | ReadText) -> Tensor:
+    def forward(self, x: Tensor, text: TextEmbedding | CachedText) -> Tensor:
         pixels = self.norm(x).flatten(2).transpose(1, 2)  # [B, HW, C]
         query = self.query(pixels)
         seen, masks = [], []
         if self.over != "pixels":
             seen.append(
-                text.keys_values[self.number] if isinstance(text, ReadText) else self.read(text)
+                text.keys_values[self.number]
+                if isinstance(text, CachedText)
+                else self.encode_text(text)
             )
             masks.append(text.mask)
         if self.over != "text":

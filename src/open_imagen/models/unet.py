@@ -30,7 +30,7 @@ from open_imagen.models.layers import (
     zeroed,
 )
 from open_imagen.models.registry import NETWORKS, PRESETS, Preset
-from open_imagen.types import LowRes, ReadText, TextEmbedding
+from open_imagen.types import CachedText, LowRes, TextEmbedding
 
 LEVELS = {"logsnr": 50.0, "step": 1.0}
 """How a noise level is told, and what brings it to the range of step numbers, 0 to 1000."""
@@ -216,21 +216,21 @@ class UNet(nn.Module):
         pooled = self.pooled_text(text)
         return TextEmbedding(self.project_text(text.tokens), text.mask), pooled
 
-    def read(self, text: TextEmbedding) -> ReadText:
+    def encode_text(self, text: TextEmbedding) -> CachedText:
         """All that hangs on the text alone: sampling reads it once, not at every step."""
         text, pooled = self._conditions(text)
-        seen = tuple(one.read(text) for one in number_attentions(self))
-        return ReadText(pooled, text.mask, seen)
+        seen = tuple(one.encode_text(text) for one in number_attentions(self))
+        return CachedText(pooled, text.mask, seen)
 
     def forward(
         self,
         z: Tensor,
         level: Tensor,
-        text: TextEmbedding | ReadText,
+        text: TextEmbedding | CachedText,
         lowres: LowRes | None = None,
     ) -> Tensor:
         # Conditions. Every block wants the embedding through the activation: once is enough.
-        if isinstance(text, ReadText):
+        if isinstance(text, CachedText):
             pooled = text.pooled
         else:
             text, pooled = self._conditions(text)
@@ -270,7 +270,7 @@ class Step(nn.Module):
         self.attention = attention
         self.after: ResBlock | None = None
 
-    def forward(self, x: Tensor, embedding: Tensor, text: TextEmbedding | ReadText) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor, text: TextEmbedding | CachedText) -> Tensor:
         x = self.block(x, embedding)
         if self.attention is not None:
             x = self.attention(x, text)

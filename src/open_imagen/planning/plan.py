@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.models.profile import NetworkProfile, count
 from open_imagen.models.registry import PRESETS, construct, resolve
-from open_imagen.models.survey import Survey, count
 from open_imagen.planning.accelerators import ACCELERATORS, Accelerator
 from open_imagen.training.optim import OptimConfig, count_state
 from open_imagen.training.recipe import Recipe, read_recipe
@@ -134,7 +134,7 @@ def plan(
 class _Run:
     """What a plan needs to know of a run."""
 
-    survey: Survey
+    survey: NetworkProfile
     batch_size: int
     accumulate: int
     images: int
@@ -189,7 +189,7 @@ def _state(name: str, config: Any, optimiser: OptimConfig) -> int:
         return count_state(construct(name, config), optimiser)
 
 
-def _kept(found: Survey, recomputed: bool) -> int:
+def _kept(found: NetworkProfile, recomputed: bool) -> int:
     """Numbers that one image leaves for the backward pass: all, or the blocks' outputs and the
     largest block's inside (taken as its share of the operations)."""
     if not recomputed:

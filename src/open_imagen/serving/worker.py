@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from open_imagen.cascade.alpha import parse_background, to_image
-from open_imagen.cascade.pipeline import Cascade, Order, to_uint8
+from open_imagen.cascade.pipeline import Cascade, StageRequest, to_uint8
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.errors import ConfigError, OpenImagenError
@@ -130,10 +130,10 @@ class Task:
         same_stage = self.job.model == other.job.model and self.stage is other.stage
         return same_stage and mine == theirs and shapes[0] == shapes[1] and sizes[0] == sizes[1]
 
-    def order(self) -> Order:
+    def order(self) -> StageRequest:
         picture, name = self.job.pictures[self.index], self.stage.config.name
         size = self.job.size if self.place == 0 and self.below is None else None
-        return Order(
+        return StageRequest(
             picture.prompt,
             picture.seed,
             self.job.settings[name],

@@ -83,8 +83,8 @@ def write_model(
 ) -> None:
     """A model folder of one stage with these weights."""
     with torch.device("meta"):
-        stage = Stage(recipe.stage).asleep(weights)
-    stage.wake(torch.device("cpu"))
+        stage = Stage(recipe.stage).with_lazy_weights(weights)
+    stage.load_weights(torch.device("cpu"))
     stages = {recipe.stage.name: trained}
     kind = str(recipe.data.get("kind", ""))
     world = kind if is_world(kind) else ""

@@ -36,42 +36,44 @@ def parallelize(network: nn.Module, kind: str) -> nn.Module:
     for block in blocks(network):
         fully_shard(block, mesh=mesh)
     fully_shard(network, mesh=mesh)
-    _unshard_for_read(network)
+    _unshard_for_text(network)
     return network
 
 
-def _unshard_for_read(network: nn.Module) -> None:
-    """Have every `read` method all-gather the weights that it uses.
+def _unshard_for_text(network: nn.Module) -> None:
+    """Have every `encode_text` method all-gather the weights that it uses.
 
-    FSDP does so before `forward` alone, but sampling reads the text once, outside of it.
+    FSDP does so before `forward` alone, but sampling encodes the text once, outside of it.
     """
     for block in blocks(network):
         for module in block.modules():
-            if (read := _read_of(module)) is not None:
-                unsharded = functools.partial(_read_in_block, block, module, read)
-                module.__dict__["read"] = unsharded
-    if (read := _read_of(network)) is not None:
-        network.__dict__["read"] = functools.partial(_read_in_root, network, read)
+            if (encode := _encode_text_of(module)) is not None:
+                unsharded = functools.partial(_encode_text_in_block, block, module, encode)
+                module.__dict__["encode_text"] = unsharded
+    if (encode := _encode_text_of(network)) is not None:
+        network.__dict__["encode_text"] = functools.partial(_encode_text_in_root, network, encode)
 
 
-def _read_of(module: Any) -> Callable[..., Any] | None:
-    return getattr(module, "read", None)
+def _encode_text_of(module: Any) -> Callable[..., Any] | None:
+    return getattr(module, "encode_text", None)
 
 
-def _read_in_block(block: Any, module: nn.Module, read: Callable[..., Any], text: Any) -> Any:
+def _encode_text_in_block(
+    block: Any, module: nn.Module, encode: Callable[..., Any], text: Any
+) -> Any:
     if not any(is_sharded(weight) for weight in module.parameters()):
-        return read(text)  # called within the block's forward, which has gathered them
+        return encode(text)  # called within the block's forward, which has gathered them
     block.unshard()
     try:
-        return read(text)
+        return encode(text)
     finally:
         block.reshard()
 
 
-def _read_in_root(network: Any, read: Callable[..., Any], text: Any) -> Any:
+def _encode_text_in_root(network: Any, encode: Callable[..., Any], text: Any) -> Any:
     # The root's own weights stay gathered, as they do after its forward; see `reshard`.
     network.unshard()
-    return read(text)
+    return encode(text)
 
 
 def reshard(network: nn.Module) -> None:

@@ -51,16 +51,17 @@ class Recipe:
             self._check_text_denoising()
         if self.adapter.rank:
             self._check_adapter()
-        if self.objective == "diffusion" and self.stage.guided != 1:
+        if self.objective == "diffusion" and self.stage.distilled_guidance != 1:
             raise ConfigError(
-                f"Guidance is distilled into stage {self.stage.name!r} already (stage.guided = "
-                f"{self.stage.guided}): training on images would undo that.",
+                f"Guidance is distilled into stage {self.stage.name!r} already "
+                f"(stage.distilled_guidance = {self.stage.distilled_guidance}): training on images "
+                "would undo that.",
                 "Start from a model without, such as its teacher; or name a distill.teacher.",
             )
-        if self.distill.teacher and self.stage.guided != self.distill.guidance:
+        if self.distill.teacher and self.stage.distilled_guidance != self.distill.guidance:
             raise ConfigError(
-                f"stage.guided = {self.stage.guided} is not distill.guidance = "
-                f"{self.distill.guidance}.",
+                f"stage.distilled_guidance = {self.stage.distilled_guidance} is not "
+                f"distill.guidance = {self.distill.guidance}.",
                 "Leave it out: it follows from distill.guidance.",
             )
 
@@ -134,7 +135,7 @@ def read_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
         values = {**values, **_from_model(init, values, stage)}
     stage, distill = values.get("stage"), values.get("distill")
     if isinstance(stage, dict) and isinstance(distill, dict) and distill.get("teacher"):
-        values = {**values, "stage": {**stage, "guided": distill.get("guidance", 1.0)}}
+        values = {**values, "stage": {**stage, "distilled_guidance": distill.get("guidance", 1.0)}}
     stage, denoising = values.get("stage"), values.get("text_denoising")
     if isinstance(stage, dict) and isinstance(denoising, dict) and denoising.get("layers"):
         layers = {

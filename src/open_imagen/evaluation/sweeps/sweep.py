@@ -79,12 +79,12 @@ NUMBERS = (
     "guidance_rescale",
     "gamma",
     "churn",
-    "fresh_from",
+    "sde_from_logsnr",
     "logsnr_start",
     "percentile",
     "threshold_cap",
     "noise_level",
-    "color_fix",
+    "color_correction",
 )
 
 

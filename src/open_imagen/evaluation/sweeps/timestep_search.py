@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from open_imagen.cascade.pipeline import Cascade, Order
+from open_imagen.cascade.pipeline import Cascade, StageRequest
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.diffusion.schedules import STEPS, Schedule
 from open_imagen.errors import ConfigError, UnknownName
@@ -88,7 +88,7 @@ def search_timesteps(
     def draw(settings: Sampling) -> Tensor:
         full = settings.over(stage.config.sampling).complete()
         orders = [
-            Order(prompt, seed, full, below=small)
+            StageRequest(prompt, seed, full, below=small)
             for prompt, seed, small in zip(prompts, seeds, below, strict=True)
         ]
         return torch.cat([cascade.draw(stage, orders[rows]) for rows in parts])

@@ -21,7 +21,7 @@ from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.cascade.stage import Stage
 from open_imagen.diffusion.guidance import guide_on
 from open_imagen.diffusion.parameterization import diffuse, spread, to_eps, to_x
-from open_imagen.diffusion.samplers import moved
+from open_imagen.diffusion.samplers import ddim_step_scaled
 from open_imagen.diffusion.schedules import alpha_sigma
 from open_imagen.errors import ConfigError
 from open_imagen.training.objectives.base import (
@@ -30,7 +30,7 @@ from open_imagen.training.objectives.base import (
     ObjectiveContext,
     ObjectiveSpec,
 )
-from open_imagen.types import LowRes, ReadText, TextEmbedding, stack_texts
+from open_imagen.types import CachedText, LowRes, TextEmbedding, stack_texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,14 +189,14 @@ class Distillation:
     def target(self, z: Tensor, t: Tensor, text: TextEmbedding, condition: LowRes | None) -> Tensor:
         """The teacher's answer for z: the estimate x that one step of the student shall make."""
         guidance = self.config.guidance
-        needs_no_null = guidance == self.teacher.config.guided
+        needs_no_null = guidance == self.teacher.config.distilled_guidance
         texts = text if needs_no_null else stack_texts([text, text.null()])
-        estimate = make_estimate(self.teacher, self.teacher.read(texts), condition, guidance)
+        estimate = make_estimate(self.teacher, self.teacher.encode_text(texts), condition, guidance)
         if not self.config.steps:
             return estimate(z, self.teacher.config.schedule.logsnr(t))
         levels, end = self.teacher_levels(t), z
         for now, then in pairwise(levels):
-            end = ddim_step(estimate(end, now), end, now, then)
+            end = batched_ddim_step(estimate(end, now), end, now, then)
         return invert_ddim_step(z, end, levels[0], levels[-1])
 
     def teacher_levels(self, t: Tensor) -> Tensor:
@@ -213,7 +213,7 @@ class Distillation:
 
 def make_estimate(
     stage: Stage,
-    text: TextEmbedding | ReadText,
+    text: TextEmbedding | CachedText,
     condition: LowRes | None,
     guidance: float | None = None,
 ) -> Callable[[Tensor, Tensor], Tensor]:
@@ -224,12 +224,12 @@ def make_estimate(
     guidance scale that is distilled into the network, it is not.
     """
     thresholding = stage.config.sampling.complete().thresholding
-    distilled = stage.config.guided
+    distilled = stage.config.distilled_guidance
     number = 1 if guidance in (None, distilled) else 2
     repeated = condition and LowRes(*(torch.cat([part] * number) for part in condition))
 
     def estimate(z: Tensor, logsnr: Tensor) -> Tensor:
-        level = stage.told(logsnr).to(z.dtype).repeat(number)
+        level = stage.time_condition(logsnr).to(z.dtype).repeat(number)
         predicted = stage.network(torch.cat([z] * number), level, text, repeated).float()
         predicted = predicted[:, : stage.channels]
         if guidance is not None and number == 2:
@@ -240,14 +240,14 @@ def make_estimate(
     return estimate
 
 
-def ddim_step(x: Tensor, z: Tensor, now: Tensor, then: Tensor) -> Tensor:
+def batched_ddim_step(x: Tensor, z: Tensor, now: Tensor, then: Tensor) -> Tensor:
     """The DDIM step from z at ``now`` to ``then`` with the estimate x; levels are [B]."""
     here, there = (alpha_sigma(spread(level, z)) for level in (now, then))
-    return moved(x, z, here, there).to(z.dtype)
+    return ddim_step_scaled(x, z, here, there).to(z.dtype)
 
 
 def invert_ddim_step(z: Tensor, end: Tensor, now: Tensor, then: Tensor) -> Tensor:
-    """The estimate x with which one `ddim_step` from z at ``now`` lands on ``end`` at ``then``.
+    """The estimate x with which one `batched_ddim_step` from z at ``now`` lands on ``end`` at ``then``.
 
     x = (z'' - (sigma'' / sigma) z) / (alpha'' - (sigma'' / sigma) alpha)  (Salimans and Ho, eq. 9)
     """
@@ -267,7 +267,7 @@ def load_teacher(config: DistillConfig, name: str, device: torch.device) -> Stag
     folder = locate(config.teacher)
     header = read_header(folder)
     stage = read_named(folder, header, name)
-    stage.wake(device)
+    stage.load_weights(device)
     return stage.eval().requires_grad_(False)
 
 

@@ -31,7 +31,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Survey:
+class NetworkProfile:
     """What one evaluation for one image takes."""
 
     parameters: int
@@ -42,7 +42,7 @@ class Survey:
     rows: list[Row]
 
 
-def survey(name: str) -> Survey:
+def profile(name: str) -> NetworkProfile:
     """Count a preset at the size of its images.
 
     Raises:
@@ -52,7 +52,7 @@ def survey(name: str) -> Survey:
     return count(preset.network, preset.config, preset.resolution)
 
 
-def count(name: str, config: Any, side: int, tokens: int = TOKENS) -> Survey:
+def count(name: str, config: Any, side: int, tokens: int = TOKENS) -> NetworkProfile:
     """Count a network of this class and config for images of this side."""
     with torch.device("meta"):
         network = construct(name, config)
@@ -87,7 +87,7 @@ def count(name: str, config: Any, side: int, tokens: int = TOKENS) -> Survey:
         Row(part, outputs[part], size_of(module), _flops(flops, network, part))
         for part, module in parts.items()
     ]
-    return Survey(size_of(network), counter.get_total_flops(), sum(kept.values()), rows)
+    return NetworkProfile(size_of(network), counter.get_total_flops(), sum(kept.values()), rows)
 
 
 def _inputs(
