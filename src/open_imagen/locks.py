@@ -38,6 +38,8 @@ class FileLock:
             InUse: another process holds the lock.
             OutputError: the file cannot be opened.
         """
+        if path.is_symlink():
+            raise OutputError(f"{path} is a link: what it leads to is left alone.", hint)
         try:
             file = path.open("a+", encoding="utf-8", errors="replace")
         except OSError as error:

@@ -1,5 +1,6 @@
 """A run folder belongs to one run at a time, and a dead run holds nothing."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -50,11 +51,14 @@ def test_a_released_folder_can_be_taken_again(tmp_path):
     RunLock(tmp_path).release()
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
-def test_a_full_disk_does_not_keep_a_run_from_its_lock(tmp_path):
-    (tmp_path / ".lock").symlink_to("/dev/full")
+def test_a_full_disk_does_not_keep_a_run_from_its_lock(tmp_path, monkeypatch):
+    def full(handle, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("open_imagen.locks.os.write", full)
     lock = RunLock(tmp_path)
-    with pytest.raises(TrainingError, match="Another run is training"):
+    monkeypatch.undo()
+    with pytest.raises(TrainingError, match="is in use by another process"):
         RunLock(tmp_path)
     lock.release()
 
@@ -62,6 +66,14 @@ def test_a_full_disk_does_not_keep_a_run_from_its_lock(tmp_path):
 def test_a_lock_file_that_says_nonsense_does_not_matter(tmp_path):
     (tmp_path / ".lock").write_text("{")
     RunLock(tmp_path).release()
+
+
+def test_a_link_in_the_lock_file_s_place_is_not_followed(tmp_path):
+    (tmp_path / "mine.txt").write_text("text")
+    (tmp_path / ".lock").symlink_to(tmp_path / "mine.txt")
+    with pytest.raises(OutputError, match="is a link"):
+        RunLock(tmp_path)
+    assert (tmp_path / "mine.txt").read_text() == "text"
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")

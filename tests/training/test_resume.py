@@ -344,3 +344,15 @@ def test_a_second_interrupt_stops_at_once(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         trainer(tmp_path, callbacks=[send]).fit()
     assert trainer(tmp_path).fit()  # the folder is free again
+
+
+def test_a_recipe_of_the_user_s_in_the_run_folder_is_not_overwritten(tmp_path):
+    own = tmp_path / "run" / "recipe.toml"
+    own.parent.mkdir()
+    own.write_text("# mine\n")
+    with pytest.raises(ConfigError, match=r"recipe\.toml was not written by a run"):
+        trainer(tmp_path).fit()
+    assert own.read_text() == "# mine\n"
+    own.unlink()
+    trainer(tmp_path).fit()
+    assert trainer(tmp_path).fit()

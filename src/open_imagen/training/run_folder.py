@@ -8,18 +8,23 @@ from torch import Tensor
 
 from open_imagen.config import plain, to_toml
 from open_imagen.distributed import all_gather_object, world
-from open_imagen.errors import TrainingError
+from open_imagen.errors import ConfigError, TrainingError
 from open_imagen.storage import write_text
 from open_imagen.training.checkpoint import Checkpoints
 from open_imagen.training.compatibility import check_checkpoint
 from open_imagen.training.integrity import find_nonfinite
 from open_imagen.training.leftovers import remove_partial_files, set_later_aside
+from open_imagen.training.locking import NAME as LOCK_NAME
 from open_imagen.training.locking import RunLock
 from open_imagen.training.migration import migrate_records
 from open_imagen.training.recipe import Recipe
 
 log = logging.getLogger("open_imagen.training")
 
+RESOLVED = "recipe.toml"
+"""The resolved recipe of a run."""
+WRITTEN = (LOCK_NAME, "checkpoints", "log.jsonl")
+"""What a folder holds, some of it, once a run has begun in it."""
 NONFINITE_HINT = "Lower optim.lr or use train.precision = 'fp32', then run the same command again."
 
 
@@ -42,7 +47,14 @@ class RunFolder:
 
         Raises:
             TrainingError: another run holds the folder.
+            ConfigError: it holds a recipe of the user's that the run would overwrite.
         """
+        is_new = not any((self.path / name).exists() for name in WRITTEN)
+        if is_new and (self.path / RESOLVED).exists():
+            raise ConfigError(
+                f"{self.path / RESOLVED} was not written by a run; this one would overwrite it.",
+                "Choose another folder with out, or rename that file.",
+            )
         self._lock = RunLock(self.path)
         if world().is_main_process:
             remove_partial_files(self.path)
@@ -78,7 +90,7 @@ class RunFolder:
         if world().is_main_process:
             migrate_records(self.path)
             set_later_aside(self.path, state["images_seen"] if state else 0)
-            write_text(self.path / "recipe.toml", to_toml(plain(self.recipe)))
+            write_text(self.path / RESOLVED, to_toml(plain(self.recipe)))
         return state
 
     def save(
