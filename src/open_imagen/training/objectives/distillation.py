@@ -247,7 +247,7 @@ def batched_ddim_step(x: Tensor, z: Tensor, now: Tensor, then: Tensor) -> Tensor
 
 
 def invert_ddim_step(z: Tensor, end: Tensor, now: Tensor, then: Tensor) -> Tensor:
-    """The estimate x with which one `batched_ddim_step` from z at ``now`` lands on ``end`` at ``then``.
+    """The estimate x with which `batched_ddim_step` from z at ``now`` lands on ``end`` at ``then``.
 
     x = (z'' - (sigma'' / sigma) z) / (alpha'' - (sigma'' / sigma) alpha)  (Salimans and Ho, eq. 9)
     """
