@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from open_imagen.backends.cpu import operators
 from open_imagen.models.layers import Conv, NormAct, multi_head_attention, split_heads
@@ -266,7 +267,7 @@ def calls():
 @pytest.mark.filterwarnings("ignore:.*non-leaf Tensor:UserWarning")
 def test_operators_are_proper_torch_operators(operator, given):
     """Schema, fake implementation, autograd, and tracing as torch.compile does it."""
-    torch.library.opcheck(operator, given)
+    torch.library.opcheck(getattr(torch.ops.open_imagen, operator.__name__).default, given)
 
 
 @pytest.mark.parametrize("groups", [4, 0])
@@ -484,3 +485,19 @@ def test_a_kernel_without_memory_says_so(monkeypatch):
     monkeypatch.setattr(operators.common, "library", NoMemory)
     with pytest.raises(MemoryError, match="open_imagen::bfloat16_split: there is not enough"):
         operators.bfloat16_split(torch.ones(1, 2, 3, 4))
+
+
+def test_inference_mode_gives_the_same_and_counters_see_the_operators():
+    class Names(TorchDispatchMode):
+        def __torch_dispatch__(self, operator, types, given=(), kwargs=None):
+            names.append(str(operator))
+            return operator(*given, **(kwargs or {}))
+
+    names = []
+    query, keys_values, mask, heads = attention_inputs()
+    expected = operators.attention(query, keys_values, mask, heads)
+    with torch.inference_mode():
+        assert torch.equal(operators.attention(query, keys_values, mask, heads), expected)
+        with Names():
+            assert torch.equal(operators.attention(query, keys_values, mask, heads), expected)
+    assert "open_imagen.attention.default" in names
