@@ -15,7 +15,7 @@ from measuring import Table, alternate, medians, script
 from peers import TOKENS, WEIGHT, diffusers_network
 from roofline import cost
 from sampling_loop import against_diffusers
-from training_step import Random
+from training_step import OneCaption, Random
 
 from open_imagen.cascade.stage import StageConfig
 from open_imagen.models.profile import size_of
@@ -56,9 +56,10 @@ def training(preset: str, batch: int) -> tuple[Trainer, Batch]:
         ),
         optim=OptimConfig(name="adafactor"),
         encoder="random",
+        data={"kind": "one caption"},
     )
     with torch.device(DEVICE):  # where two billion weights are drawn at once
-        trainer = Trainer(recipe, None, Random(text_width))  # type: ignore[arg-type]
+        trainer = Trainer(recipe, OneCaption(), Random(text_width))  # type: ignore[arg-type]
     images = torch.randint(0, 256, (batch, 3, SIDE, SIDE), dtype=torch.uint8)
     return trainer, Batch(images, ["a"] * batch, 0)
 
