@@ -122,13 +122,21 @@ def tortured(
         if whole and (damage := find_damage(whole[-1])):
             problems.append(f"{whole[-1].name} is damaged after a kill {where}: {damage}")
         if len(whole) > 1 and rng.random() < 0.5:
-            what = rng.choice(sorted(DAMAGE))
-            DAMAGE[what](whole[-1])
-            restarts.append((whole[-1].name, what))
+            restarts.append(damaged(whole[-1], rng))
     attempt(folder, run)
+    if not restarts:  # no run without damage: then to the last checkpoint of the finished one
+        restarts.append(damaged(checkpoints.all()[-1], rng))
+        attempt(folder, run)
     if passed_over(folder / run) != [name for name, _ in restarts]:
         problems.append("not every damaged checkpoint was told of")
     return problems, restarts
+
+
+def damaged(checkpoint: Path, rng: random.Random) -> tuple[str, str]:
+    """Damage a checkpoint; its name, and in what way."""
+    what = rng.choice(sorted(DAMAGE))
+    DAMAGE[what](checkpoint)
+    return checkpoint.name, what
 
 
 def _cut(path: Path) -> None:
@@ -169,7 +177,7 @@ def passed_over(folder: Path) -> list[str]:
 
 def logged(folder: Path) -> list[int]:
     lines = (folder / "log.jsonl").read_text().splitlines()
-    return [json.loads(line)["images"] for line in lines]
+    return [json.loads(line)["images_seen"] for line in lines]
 
 
 def moment(delay: float) -> Callable[[], bool]:

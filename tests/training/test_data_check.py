@@ -192,7 +192,7 @@ def test_our_recipes_pass(path):
 def test_sides_that_the_network_cannot_halve_are_named_before_the_data():
     stage = read_recipe(BASE, ("stage.resolution=63",)).stage
     with pytest.raises(ConfigError, match=r"multiples of 16: set stage\.resolution = 64"):
-        check_data(stage, open_source({"kind": "scenes", "size": 64, "num_captions": 5}))
+        check_data(stage, open_source({"kind": "shapes", "size": 64, "num_captions": 5}))
     with pytest.raises(ConfigError, match="lowres = -64 must be at least 0"):
         read_recipe(SR, ("stage.lowres=-64",))
 

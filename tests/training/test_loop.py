@@ -487,7 +487,7 @@ def test_three_thousand_images_lower_the_loss_and_sigkill_changes_no_bit(tmp_pat
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run(command(whole), check=True, capture_output=True)
     lines = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
-    assert lines[-1]["images"] >= 3000
+    assert lines[-1]["images_seen"] >= 3000
     assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
     assert list((whole / "samples").iterdir())
 
