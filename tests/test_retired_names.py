@@ -33,6 +33,8 @@ RETIRED = {
     "own_device": "process_device",
     "Made": "GenerationOutput",
     "Want": "ImageRequest",
+    "Unusable": "SkippedExample",
+    "Wanted": "GenerationRequest, ExpectedScene",
     "text_denoiser_least": "text_denoiser_threshold",
     "ExpertsConfig": "expert denoisers, which were removed",
 }

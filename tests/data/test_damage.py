@@ -15,7 +15,7 @@ from PIL import Image
 
 from open_imagen.data import open_source
 from open_imagen.data.folder import scan
-from open_imagen.data.images import Unusable, decode
+from open_imagen.data.images import SkippedExample, decode
 from open_imagen.errors import DataError
 
 IMAGES = Path(__file__).parent / "images"
@@ -121,7 +121,7 @@ def test_what_other_programs_write_is_seen_as_meant(name):
 @pytest.mark.parametrize("name", DAMAGED)
 def test_damage_is_told_by_its_reason(name):
     data, reason = DAMAGED[name]
-    with pytest.raises(Unusable) as caught:
+    with pytest.raises(SkippedExample) as caught:
         decode(data)
     assert caught.value.reason in ([reason] if reason else ["not a picture", "damaged picture"])
 
@@ -134,7 +134,7 @@ def test_any_error_of_a_decoder_is_damage(monkeypatch, error):
         raise error("odd")
 
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", broken)
-    with pytest.raises(Unusable, match="damaged picture"):
+    with pytest.raises(SkippedExample, match="damaged picture"):
         decode(png(1))
 
 

@@ -110,7 +110,7 @@ class Tally:
 
 
 def _check_shards(data: str, size: int, caption: str, as_json: bool) -> None:
-    from open_imagen.data.images import Unusable, decode
+    from open_imagen.data.images import SkippedExample, decode
     from open_imagen.data.shards import expand, read_example
     from open_imagen.data.tar import Reader, scan
     from open_imagen.errors import DataError
@@ -125,7 +125,7 @@ def _check_shards(data: str, size: int, caption: str, as_json: bool) -> None:
             try:
                 text, image = read_example(reader, example, caption)
                 tally.add(decode(image), text)
-            except Unusable as error:
+            except SkippedExample as error:
                 tally.skipped[error.reason] += 1
         if not as_json:
             print(f"{name}: {len(shard.examples):,} examples", file=sys.stderr)
@@ -144,14 +144,14 @@ def _report(report: dict[str, Any], as_json: bool) -> None:
 
 def _check_folder(data: Path, size: int, as_json: bool) -> None:
     from open_imagen.data.folder import scan
-    from open_imagen.data.images import Unusable, decode, read_file
+    from open_imagen.data.images import SkippedExample, decode, read_file
     from open_imagen.errors import DataError
 
     found, tally, left_out = scan(data), Tally(size), []
     for entry in found.entries:
         try:
             tally.add(decode(read_file(entry.image)), entry.caption)
-        except Unusable as error:
+        except SkippedExample as error:
             tally.skipped[error.reason] += 1
             left_out.append(f"{entry.image}: {error}")
     report = {

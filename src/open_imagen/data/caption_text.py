@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from open_imagen.data.images import Unusable
+from open_imagen.data.images import SkippedExample
 
 
 def caption_of(value: Any) -> str:
@@ -12,18 +12,18 @@ def caption_of(value: Any) -> str:
     'a red circle'
 
     Raises:
-        Unusable: there is none, it is empty, or it is no text that can be written as UTF-8.
+        SkippedExample: there is none, it is empty, or it is no text that can be written as UTF-8.
     """
     if isinstance(value, list | tuple):
         value = value[0] if value else None
     if value is None:
-        raise Unusable("no caption")
+        raise SkippedExample("no caption")
     if not isinstance(value, str):
-        raise Unusable("caption not text", f"{type(value).__name__} {value!r:.60}")
+        raise SkippedExample("caption not text", f"{type(value).__name__} {value!r:.60}")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can spell
-        raise Unusable("caption not UTF-8", repr(value[:60])) from error
+        raise SkippedExample("caption not UTF-8", repr(value[:60])) from error
     if not value.strip():
-        raise Unusable("empty caption")
+        raise SkippedExample("empty caption")
     return value.strip()

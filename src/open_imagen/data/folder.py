@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from open_imagen.config import plain
 from open_imagen.data.caption_text import caption_of
-from open_imagen.data.images import Square, Unusable, decode, read_file, to_square
+from open_imagen.data.images import SkippedExample, Square, decode, read_file, to_square
 from open_imagen.data.registry import SOURCES
 from open_imagen.data.tolerant import Tolerant, TolerantConfig
 from open_imagen.errors import DataError
@@ -137,7 +137,7 @@ class Found:
         """A picture and what stands where its caption should be, read at ``place``."""
         try:
             self.entries.append(Entry(image, caption_of(value)))
-        except Unusable as error:
+        except SkippedExample as error:
             if error.reason in ("no caption", "empty caption"):
                 self.without_caption.append(image)
             else:

@@ -15,7 +15,7 @@ from typing import Any
 
 from open_imagen.config import plain
 from open_imagen.data.caption_text import caption_of
-from open_imagen.data.images import Square, Unusable, decode, read_file, to_square
+from open_imagen.data.images import SkippedExample, Square, decode, read_file, to_square
 from open_imagen.data.order import Order, Permutation
 from open_imagen.data.registry import SOURCES
 from open_imagen.data.tolerant import Tolerant, TolerantConfig
@@ -82,7 +82,7 @@ class HuggingFace(Tolerant):
         for value in self.rows.column(self.config.caption):
             try:
                 yield caption_of(value)
-            except Unusable:
+            except SkippedExample:
                 continue
 
     def describe(self) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class _Stored(_Rows):
         try:
             row: Mapping[str, Any] = self.rows[self.order[index][1]]
         except Exception as error:  # of the formats that `datasets` reads, each has its own
-            raise Unusable("unreadable row", str(error)) from error
+            raise SkippedExample("unreadable row", str(error)) from error
         return row
 
     def near(self, index: int, attempt: int) -> Mapping[str, Any]:
@@ -242,10 +242,10 @@ def picture_of(value: Any) -> bytes:
     """The bytes of an undecoded picture of `datasets`.
 
     Raises:
-        Unusable: there is none.
+        SkippedExample: there is none.
     """
     if isinstance(value, dict) and value.get("bytes") is not None:
         return bytes(value["bytes"])
     if isinstance(value, dict) and value.get("path"):
         return read_file(Path(value["path"]))
-    raise Unusable("no picture")
+    raise SkippedExample("no picture")

@@ -18,7 +18,7 @@ MAX_PIXELS = 89_478_485
 """Beyond this a picture is taken for a decompression bomb (Pillow's own line)."""
 
 
-class Unusable(DataError):
+class SkippedExample(DataError):
     """An example that cannot be learned from; ``reason`` is what it is counted under."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -34,26 +34,26 @@ def decode(data: bytes, near: int = 0, max_pixels: int = MAX_PIXELS) -> Image.Im
             faster and, being an average, no worse.
 
     Raises:
-        Unusable: empty, not a picture, truncated, or too many pixels.
+        SkippedExample: empty, not a picture, truncated, or too many pixels.
     """
     if not data:
-        raise Unusable("empty file")
+        raise SkippedExample("empty file")
     try:
         image: Image.Image = Image.open(BytesIO(data))
         if image.width * image.height > max_pixels:
-            raise Unusable("too many pixels", f"{image.width}x{image.height}")
+            raise SkippedExample("too many pixels", f"{image.width}x{image.height}")
         if near:
             image.draft(None, (2 * near, 2 * near))
         image.load()
         return as_rgb(upright(image))
-    except Unusable:
+    except SkippedExample:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise Unusable("too many pixels", str(error)) from error
+        raise SkippedExample("too many pixels", str(error)) from error
     except UnidentifiedImageError as error:
-        raise Unusable("not a picture") from error
+        raise SkippedExample("not a picture") from error
     except Exception as error:  # each decoder has errors of its own: struct, zlib, IndexError ...
-        raise Unusable("damaged picture", str(error) or type(error).__name__) from error
+        raise SkippedExample("damaged picture", str(error) or type(error).__name__) from error
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -68,16 +68,16 @@ def read_file(path: Path) -> bytes:
     """The bytes of a picture.
 
     Raises:
-        Unusable: the file is not there, or cannot be read.
+        SkippedExample: the file is not there, or cannot be read.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for ever
-            raise Unusable("not a file", str(path))
+            raise SkippedExample("not a file", str(path))
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise Unusable("missing file", str(path)) from error
+        raise SkippedExample("missing file", str(path)) from error
     except OSError as error:
-        raise Unusable("unreadable file", f"{path}: {error.strerror}") from error
+        raise SkippedExample("unreadable file", f"{path}: {error.strerror}") from error
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

@@ -17,7 +17,7 @@ from typing import Any
 
 from open_imagen.config import plain
 from open_imagen.data.caption_text import caption_of
-from open_imagen.data.images import Square, Unusable, decode, to_square
+from open_imagen.data.images import SkippedExample, Square, decode, to_square
 from open_imagen.data.order import Order
 from open_imagen.data.registry import SOURCES
 from open_imagen.data.tar import PICTURES, Example, Reader, Shard, scan
@@ -83,7 +83,7 @@ class Shards(Tolerant):
             for example in shard.examples:
                 try:
                     yield read_caption(reader, example, self.config.caption)
-                except Unusable:
+                except SkippedExample:
                     continue
 
     def describe(self) -> dict[str, Any]:
@@ -99,12 +99,12 @@ def read_example(reader: Reader, example: Example, which: str) -> tuple[str, byt
     """The caption of an example and the bytes of its picture.
 
     Raises:
-        Unusable: there is no picture, or no caption that can be used.
+        SkippedExample: there is no picture, or no caption that can be used.
     """
     caption = read_caption(reader, example, which)
     place = next((example.members[s] for s in PICTURES if s in example.members), None)
     if place is None:
-        raise Unusable("no picture", example.key)
+        raise SkippedExample("no picture", example.key)
     return caption, reader.read(*place)
 
 
@@ -112,18 +112,18 @@ def read_caption(reader: Reader, example: Example, which: str) -> str:
     """The caption of an example.
 
     Raises:
-        Unusable: there is none, it is empty, no text, or not in UTF-8.
+        SkippedExample: there is none, it is empty, no text, or not in UTF-8.
     """
     suffix, _, key = which.partition(":")
     if suffix not in example.members:
-        raise Unusable("no caption", example.key)
+        raise SkippedExample("no caption", example.key)
     try:
         text = reader.read(*example.members[suffix]).decode("utf-8")
         return caption_of(json.loads(text)[key] if key else text)
     except UnicodeDecodeError as error:
-        raise Unusable("caption not UTF-8", example.key) from error
+        raise SkippedExample("caption not UTF-8", example.key) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Unusable("no caption", f"{example.key}: {error}") from error
+        raise SkippedExample("no caption", f"{example.key}: {error}") from error
 
 
 def expand(pattern: str) -> list[str]:

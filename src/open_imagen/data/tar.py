@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from open_imagen.data.images import Unusable
+from open_imagen.data.images import SkippedExample
 from open_imagen.errors import DataError
 
 BLOCK = 512
@@ -58,7 +58,7 @@ class Reader:
         """``size`` bytes from ``offset`` on, fewer at the end of the file.
 
         Raises:
-            Unusable: the file is gone, or cannot be read.
+            SkippedExample: the file is gone, or cannot be read.
         """
         try:
             if self.remote is not None:
@@ -70,9 +70,9 @@ class Reader:
             finally:
                 os.close(handle)
         except FileNotFoundError as error:
-            raise Unusable("missing file", self.name) from error
+            raise SkippedExample("missing file", self.name) from error
         except Exception as error:  # of a network, whatever its library raises
-            raise Unusable("unreadable file", f"{self.name}: {error}") from error
+            raise SkippedExample("unreadable file", f"{self.name}: {error}") from error
 
 
 def scan(reader: Reader) -> Shard:

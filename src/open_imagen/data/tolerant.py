@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from open_imagen.data.images import MAX_PIXELS, Square, Unusable
+from open_imagen.data.images import MAX_PIXELS, SkippedExample, Square
 from open_imagen.errors import ConfigError, DataError
 from open_imagen.types import Batch
 
@@ -67,7 +67,7 @@ class Tolerant:
         numbers alone.
 
         Raises:
-            Unusable: it cannot be learned from.
+            SkippedExample: it cannot be learned from.
         """
         raise NotImplementedError
 
@@ -108,7 +108,7 @@ class Tolerant:
         for attempt in range(ATTEMPTS):
             try:
                 return self.read(index, attempt, rng)
-            except Unusable as error:
+            except SkippedExample as error:
                 if not attempt:
                     with self._lock:
                         self.skipped[error.reason] += 1

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from open_imagen.data.folder import SUFFIXES, scan
-from open_imagen.data.images import Unusable, decode
+from open_imagen.data.images import SkippedExample, decode
 from open_imagen.errors import DataError
 from open_imagen.storage import sha256
 
@@ -138,7 +138,7 @@ def read_image(file: Path) -> Image.Image:
     """
     try:
         return decode(file.read_bytes())
-    except (OSError, Unusable) as error:
+    except (OSError, SkippedExample) as error:
         raise DataError(
             f"The picture {file} cannot be read: {error}.", "Mend it, or take it out of the folder."
         ) from error

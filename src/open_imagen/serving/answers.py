@@ -20,7 +20,7 @@ from open_imagen.cascade.records import encoded
 from open_imagen.errors import OpenImagenError, OutputError
 from open_imagen.serving.access import ANYONE
 from open_imagen.serving.gallery_files import GalleryImage
-from open_imagen.serving.ordering import Wanted
+from open_imagen.serving.ordering import GenerationRequest
 from open_imagen.serving.refusals import Refusal, failure
 from open_imagen.serving.schema import Ask, ImagesReply, PictureReply, Usage
 from open_imagen.serving.service import Service
@@ -41,7 +41,7 @@ log = logging.getLogger("open_imagen.serving")
 
 
 async def answer(
-    service: Service, request: Request, body: Ask, who: str, wanted: Wanted
+    service: Service, request: Request, body: Ask, who: str, wanted: GenerationRequest
 ) -> Response:
     """Submit a job and answer with its pictures, at once or as a stream."""
     if service.draining.is_set():
@@ -93,7 +93,7 @@ async def answer(
     return JSONResponse(content, headers=headers)
 
 
-async def _said_of(wanted: Wanted, prompt: str) -> dict[str, str]:
+async def _said_of(wanted: GenerationRequest, prompt: str) -> dict[str, str]:
     """Headers that say what a prompt was read as, and what the model does not know of it."""
     cascade = wanted.cascade
     read_as = (await asyncio.to_thread(cascade.read, prompt)).prompt

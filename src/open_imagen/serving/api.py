@@ -14,7 +14,7 @@ from open_imagen.serving.access import ANYONE
 from open_imagen.serving.answers import answer, picture_url
 from open_imagen.serving.gallery_files import GalleryImage
 from open_imagen.serving.operation import guard
-from open_imagen.serving.ordering import enlargement_wanted, pictures_wanted
+from open_imagen.serving.ordering import generation_request, upscaling_request
 from open_imagen.serving.refusals import Refusal, show_errors
 from open_imagen.serving.schema import (
     ErrorReply,
@@ -115,12 +115,12 @@ def make_app(service: Service) -> FastAPI:
     @app.post("/v1/images/generations", tags=["images"], responses=STREAMED)
     async def generate(body: Generation, request: Request, who: Annotated[str, client]) -> Response:
         """Pictures of a sentence; with "stream": true as server-sent events."""
-        return await answer(service, request, body, who, pictures_wanted(service, body))
+        return await answer(service, request, body, who, generation_request(service, body))
 
     @app.post("/v1/images/upscale", tags=["images"], responses=STREAMED)
     async def upscale(body: Upscaling, request: Request, who: Annotated[str, client]) -> Response:
         """A picture, enlarged by the super-resolution stages."""
-        made = await asyncio.to_thread(enlargement_wanted, service, body, who)
+        made = await asyncio.to_thread(upscaling_request, service, body, who)
         return await answer(service, request, body, who, made)
 
     @app.get("/v1/images/files/{name}", tags=["images"], response_class=Response)

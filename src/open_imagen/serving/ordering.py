@@ -11,7 +11,7 @@ from PIL import Image
 from open_imagen.cascade.pipeline import Cascade
 from open_imagen.cascade.sampling import Sampling, parse_sampling
 from open_imagen.cascade.stage import Stage
-from open_imagen.data.images import Unusable, decode
+from open_imagen.data.images import SkippedExample, decode
 from open_imagen.errors import ConfigError
 from open_imagen.serving.gallery_files import ID
 from open_imagen.serving.refusals import Refusal
@@ -21,7 +21,7 @@ from open_imagen.serving.worker import Picture
 
 
 @dataclass
-class Wanted:
+class GenerationRequest:
     """Pictures, the stages they go through, and with which settings."""
 
     model: str
@@ -68,7 +68,7 @@ def _settings(cascade: Cascade, body: Ask, stages: list[Stage]) -> dict[str, Sam
         raise Refusal(400, f"{error} {hint}".strip(), "settings", "invalid_value") from error
 
 
-def pictures_wanted(service: Service, body: Generation) -> Wanted:
+def generation_request(service: Service, body: Generation) -> GenerationRequest:
     """A request for new pictures, checked in everything that can be checked before drawing.
 
     Raises:
@@ -97,10 +97,10 @@ def pictures_wanted(service: Service, body: Generation) -> Wanted:
     ]
     settings = _settings(cascade, body, chosen)
     background = background_of(cascade, body)
-    return Wanted(name, cascade, pictures, chosen, settings, size, background=background)
+    return GenerationRequest(name, cascade, pictures, chosen, settings, size, background=background)
 
 
-def enlargement_wanted(service: Service, body: Upscaling, who: str) -> Wanted:
+def upscaling_request(service: Service, body: Upscaling, who: str) -> GenerationRequest:
     """A picture that is to be enlarged.
 
     Raises:
@@ -116,7 +116,7 @@ def enlargement_wanted(service: Service, body: Upscaling, who: str) -> Wanted:
     picture = Picture(body.prompt, body.negative_prompt or "", seed)
     settings = _settings(cascade, body, stages)
     background = background_of(cascade, body)
-    return Wanted(name, cascade, [picture], stages, settings, None, start, background)
+    return GenerationRequest(name, cascade, [picture], stages, settings, None, start, background)
 
 
 def _sent_or_kept(service: Service, text: str, who: str) -> Image.Image:
@@ -134,7 +134,7 @@ def _sent_or_kept(service: Service, text: str, who: str) -> Image.Image:
             ) from error
     try:
         return decode(data, max_pixels=16 * 1024 * 1024)
-    except Unusable as error:
+    except SkippedExample as error:
         raise Refusal(400, f"image cannot be read: {error}.", "image", "invalid_value") from error
 
 

@@ -18,7 +18,7 @@ from open_imagen.worlds.things.evaluate import (
 )
 from open_imagen.worlds.things.judge import Judge
 from open_imagen.worlds.things.scenes import COLORS
-from open_imagen.worlds.things.suite import Prompt, Suite, Truth, Wanted
+from open_imagen.worlds.things.suite import ExpectedScene, Prompt, Suite, Truth
 from standins import WordEncoder, make_stages
 from things_judging import ATLAS, Nearest, make_judge, picture, placed
 
@@ -137,7 +137,7 @@ def test_models_without_alpha_are_judged_as_well(tmp_path):
 def test_what_is_right_is_counted_and_given_among_what_is_present():
     places = [placed("cat", 0.25, 0.5, 0.2), placed("dog", 0.75, 0.5, 0.2)]
     images = torch.cat([picture(*places), picture(*places), picture(places[0])])
-    wanted = (Wanted(("cat",)), Wanted(("dog",)))
+    wanted = (ExpectedScene(("cat",)), ExpectedScene(("dog",)))
     prompts = [
         Prompt("place", "x", Truth(wanted, relation)) for relation in ("left of", "above", "above")
     ]

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from open_imagen.worlds.things.judge import Judge, Sure, transparency
-from open_imagen.worlds.things.suite import Truth, Wanted, judge
+from open_imagen.worlds.things.suite import ExpectedScene, Truth, judge
 from things_judging import Nearest, make_judge, picture, placed
 
 JUDGE = make_judge()
-CAT, DOG = Wanted(("cat",)), Wanted(("dog",))
+CAT, DOG = ExpectedScene(("cat",)), ExpectedScene(("dog",))
 ONE = placed("cat")
 PAIR = placed("cat", 0.25, 0.5, 0.2), placed("dog", 0.75, 0.5, 0.2)
 THREE = tuple(placed("cat", x, y, 0.12) for x, y in ((0.2, 0.2), (0.7, 0.3), (0.4, 0.75)))
@@ -40,7 +40,7 @@ CASES = {
     "a thing": (Truth((CAT,)), (ONE,), ()),
     "no other thing": (Truth((CAT,)), (placed("dog"),), None),
     "nothing beside it": (Truth((CAT,)), PAIR, None),
-    "any of its names": (Truth((Wanted(("dog", "cat")),)), (ONE,), ()),
+    "any of its names": (Truth((ExpectedScene(("dog", "cat")),)), (ONE,), ()),
     "three": (Truth((CAT._replace(number=3),)), THREE, ()),
     "not two of three": (Truth((CAT._replace(number=3),)), THREE[:2], None),
     "not three of two": (Truth((CAT._replace(number=2),)), THREE, None),
@@ -111,7 +111,7 @@ def test_what_is_unknown_counts_as_wrong():
     [seen] = JUDGE.look(picture(placed("cat")).rot90(1, (2, 3)))
     assert [one.name for one in seen.objects] == [""]
     assert not judge(Truth((CAT,)), seen).right
-    assert not judge(Truth((Wanted(("",)),)), seen._replace(objects=())).right
+    assert not judge(Truth((ExpectedScene(("",)),)), seen._replace(objects=())).right
 
 
 def test_an_unknown_object_beside_the_right_one_is_one_too_many():

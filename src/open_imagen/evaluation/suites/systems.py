@@ -22,7 +22,7 @@ from PIL import Image
 from open_imagen.cascade.folder import locate
 from open_imagen.cascade.pipeline import Cascade, load, plain_sampling
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.data.images import Unusable, decode
+from open_imagen.data.images import SkippedExample, decode
 from open_imagen.errors import ConfigError, DataError, MissingDependency
 from open_imagen.evaluation.image_set import open_images, read_image
 
@@ -205,7 +205,7 @@ class EndpointSystem:
             else:
                 data = self._ask(str(first["url"]))
             return decode(data)
-        except (KeyError, TypeError, ValueError, Unusable) as error:
+        except (KeyError, TypeError, ValueError, SkippedExample) as error:
             raise DataError(f"{self.url} answered without a picture: {error}.") from error
 
     def _ask(self, url: str, body: dict[str, Any] | None = None) -> bytes:

@@ -12,7 +12,7 @@ from open_imagen.worlds.shapes.scenes import SHAPES
 from open_imagen.worlds.things.catalog import Catalog
 from open_imagen.worlds.things.grammar import plural, plural_word
 from open_imagen.worlds.things.scenes import COLORS
-from open_imagen.worlds.things.suite import Prompt, Truth, Wanted
+from open_imagen.worlds.things.suite import ExpectedScene, Prompt, Truth
 from open_imagen.worlds.things.wordings import NUMBERS, SIZE_WORDS, STYLE_ADJECTIVES
 
 DRAWBENCH = ("Colors", "Counting", "Positional", "Text")
@@ -100,7 +100,7 @@ def read_prompt(text: str, vocabulary: Vocabulary) -> Read | None:
         word = found["word"].rstrip(".")
         if not (word.isascii() and word.isalpha()):
             return None
-        return Read(Truth((Wanted(("sign",)),), word=word.upper()))
+        return Read(Truth((ExpectedScene(("sign",)),), word=word.upper()))
     if re.search("\"|(?<!\\w)'", text):
         return None
     text, ground = text.lower(), None
@@ -132,10 +132,10 @@ def _related(text: str) -> tuple[str, list[str]]:
     return "", re.split(r",? and |, ", text)
 
 
-def _noun(text: str, vocabulary: Vocabulary) -> tuple[Wanted | None, str]:
+def _noun(text: str, vocabulary: Vocabulary) -> tuple[ExpectedScene | None, str]:
     """An object with its number and adjectives, and what follows."""
     words = text.replace("-colored", " colored").split()
-    kind = Wanted(())
+    kind = ExpectedScene(())
     if words and words[0] in COUNTS:
         kind = kind._replace(number=COUNTS[words.pop(0)])
     while words:

@@ -50,7 +50,7 @@ OTHERS = 0.2
 """Share of smileys, hearts and people among the prompts of one thing, as in training."""
 
 
-class Wanted(NamedTuple):
+class ExpectedScene(NamedTuple):
     """One kind of object that a prompt asks for."""
 
     names: tuple[str, ...]
@@ -65,7 +65,7 @@ class Wanted(NamedTuple):
 class Truth:
     """What a prompt asks for; what it leaves open is empty."""
 
-    wanted: tuple[Wanted, ...]
+    wanted: tuple[ExpectedScene, ...]
     relation: str = ""
     """Of the first object to the second."""
     ground: str | None = None
@@ -301,7 +301,9 @@ class Suite:
         for word in _endless(list(words), rng, count):
             text = rng.choice(wordings.SIGNS).format(word=f'"{word}"')
             parts = {"letters": str(len(word))}
-            prompts.append(Prompt(category, text, Truth((Wanted(("sign",)),), word=word), parts))
+            prompts.append(
+                Prompt(category, text, Truth((ExpectedScene(("sign",)),), word=word), parts)
+            )
         return prompts
 
     # Parts
@@ -316,8 +318,8 @@ class Suite:
     def _single(self, thing: int) -> str:
         return said(self.catalog.label(thing))
 
-    def _wanted(self, thing: int) -> Wanted:
-        return Wanted((self.catalog.label(thing),))
+    def _wanted(self, thing: int) -> ExpectedScene:
+        return ExpectedScene((self.catalog.label(thing),))
 
     def _prompt(self, category: str, text: str, truth: Truth, thing: int, **parts: str) -> Prompt:
         group = self.catalog.things[thing].group
@@ -381,7 +383,7 @@ def judge(
 
 
 def match(
-    wanted: Sequence[Wanted], objects: Sequence[FoundObject]
+    wanted: Sequence[ExpectedScene], objects: Sequence[FoundObject]
 ) -> list[list[FoundObject]] | None:
     """The objects of each kind asked for; None unless they are exactly these."""
     left = list(objects)
@@ -397,7 +399,7 @@ def match(
     return None if left else found
 
 
-def fits(wanted: Wanted, one: FoundObject) -> bool:
+def fits(wanted: ExpectedScene, one: FoundObject) -> bool:
     """Whether an object of the right name is also of the color, style and size asked for."""
     if wanted.color and wanted.color != one.color and (one.color or wanted.color not in one.also):
         return False
