@@ -30,6 +30,7 @@ def test_wilson_by_hand():
     low, high = wilson(50, 100)
     assert (low, high) == pytest.approx((0.4038, 0.5962), abs=1e-4)
     assert wilson(0, 10)[0] == pytest.approx(0)
+    assert all(wilson(0, n)[0] >= 0 and wilson(n, n)[1] <= 1 for n in range(1, 200))
 
 
 class Red:

@@ -143,4 +143,5 @@ def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
     p = right / of
     middle = p + z * z / (2 * of)
     half = z * math.sqrt(p * (1 - p) / of + z * z / (4 * of * of))
-    return (middle - half) / (1 + z * z / of), (middle + half) / (1 + z * z / of)
+    low, high = (middle - half) / (1 + z * z / of), (middle + half) / (1 + z * z / of)
+    return max(0.0, low), min(1.0, high)  # rounding leads beyond these
