@@ -277,18 +277,18 @@ def test_the_encoder_is_let_go_before_the_networks_come(folder, tiny_encoder):
     here = []
 
     def look(stage, step, steps, preview):
-        awake = [name for name, one in cascade.stages.items() if not _asleep(one)]
-        here.append((awake, cascade._own_encoder.loaded))
+        loaded = [name for name, one in cascade.stages.items() if not _is_offloaded(one)]
+        here.append((loaded, cascade._own_encoder.loaded))
 
     first = cascade.generate("a red circle", settings=settings, progress=look)
     assert here == [(["base"], False), (["sr64"], False)]
-    assert all(_asleep(stage) for stage in cascade.stages.values())
+    assert all(_is_offloaded(stage) for stage in cascade.stages.values())
     kept = oi.load(folder, device="cpu", sequential_offload=False)
     second = kept.generate("a red circle", settings=settings)
     assert torch.equal(first.stages["sr64"], second.stages["sr64"])
 
 
-def _asleep(stage):
+def _is_offloaded(stage):
     return next(stage.parameters()).is_meta
 
 

@@ -46,8 +46,10 @@ def test_a_fresh_network_predicts_nothing_of_the_right_shape(name):
 def test_gradients_reach_every_parameter(name):
     network = awake(build(name))
     network(*inputs(network)).square().sum().backward()
-    asleep = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
-    assert asleep == []
+    without_gradient = [
+        n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()
+    ]
+    assert without_gradient == []
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -136,8 +138,10 @@ def test_every_way_of_listening_to_text_hears_it_and_learns(change):
     z, level, text, lowres = inputs(network)
     found = network(z, level, text, lowres)
     found.square().sum().backward()
-    asleep = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
-    assert asleep == []
+    without_gradient = [
+        n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()
+    ]
+    assert without_gradient == []
     assert not torch.allclose(network(z, level, text.null(), lowres), found, atol=1e-5)
 
 
@@ -149,8 +153,10 @@ def test_attention_of_twice_the_width_hears_and_learns_with_convolutions_on_shor
     given = inputs(network)
     found = network(*given)
     found.square().sum().backward()
-    asleep = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
-    assert asleep == []
+    without_gradient = [
+        n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()
+    ]
+    assert without_gradient == []
     z, level, text, lowres = given
     assert not torch.allclose(network(z, level, text.null(), lowres), found, atol=1e-5)
     read = network.encode_text(text)

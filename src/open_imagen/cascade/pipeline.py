@@ -472,7 +472,7 @@ class Cascade:
     def prepare(
         self, captions: Sequence[str], negative: str | None, chosen: Sequence[Stage]
     ) -> None:
-        """Encode captions ahead of drawing; if not all fits in memory, with the stages asleep.
+        """Encode captions ahead of drawing; if not all fits in memory, with the stages offloaded.
 
         Raises:
             CheckpointError: a stage listens to tokens of another width.
