@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from open_imagen.cascade.checks import SEED_LIMIT
+from open_imagen.cascade.denoiser import Watch
 from open_imagen.cascade.images import to_uint8
 from open_imagen.cascade.prompts import EncodedPrompt, PromptEncoder
 from open_imagen.cascade.requests import ImageRequest, Progress, StageRequest
 from open_imagen.cascade.runtime import RuntimeConfig
 from open_imagen.cascade.sampling import ResolvedSampling
-from open_imagen.cascade.stage import Stage, Watch
+from open_imagen.cascade.stage import Stage
 from open_imagen.errors import CheckpointError
 from open_imagen.text.letters import with_letters
 from open_imagen.types import TextEmbedding, stack_texts
