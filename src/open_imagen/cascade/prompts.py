@@ -15,6 +15,8 @@ from open_imagen.text.encoders import ENCODERS, load_encoder
 from open_imagen.types import TextEncoder
 from open_imagen.world import Reading, World, is_world, open_world
 
+MAX_ENCODED = 512
+"""Prompts whose tokens are kept: at most 600 MB of the paper's encoder."""
 MAX_READINGS = 4096
 """How many prompts are remembered as the world has read them."""
 
@@ -39,8 +41,8 @@ class PromptEncoder:
         Args:
             world: the name of the world; "" for none.
         """
-        self.text = Remembered(text)
-        """The text encoder; each of its latest sentences (all, without a limit) is encoded once."""
+        self.text = Remembered(text, limit=MAX_ENCODED)
+        """The text encoder; each of its latest prompts is encoded once."""
         self.world_name = world
         self._readings: dict[str, Reading] = {}
 
