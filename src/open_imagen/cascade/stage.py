@@ -184,7 +184,8 @@ class Stage(nn.Module):
         if lowres is not None:
             condition = self.condition_drawn(lowres, noise, (images.shape[2], images.shape[3]))
         text = text.dropped(noise.drop)
-        prediction = self.network(z, self.time_condition(logsnr), text, condition).float()
+        told = {"augment_labels": noise.augment_labels} if len(noise.augment_labels) else {}
+        prediction = self.network(z, self.time_condition(logsnr), text, condition, **told).float()
         prediction = prediction[:, : self.channels]
         x, eps = images, noise.eps
         if truth is not None:

@@ -16,6 +16,7 @@ from open_imagen.distributed import process_device, world
 from open_imagen.errors import ConfigError, MissingDependency, OpenImagenWarning
 from open_imagen.models.lora import adapt
 from open_imagen.storage import TensorFile
+from open_imagen.training.augment import AugmentConfig
 from open_imagen.training.data_check import check_data, check_text
 from open_imagen.training.ema import Ema
 from open_imagen.training.objectives import OBJECTIVES, Objective, ObjectiveContext
@@ -39,6 +40,7 @@ class TrainingSetup:
     """The network of the stage, whose weights are trained."""
     parallel_network: nn.Module
     """The module that is called in training: the network itself, or DDP around it."""
+    augment: AugmentConfig
     objective: Objective
     optimizer: CombinedOptimizer
     ema: Ema
@@ -69,6 +71,9 @@ def set_up(recipe: Recipe, source: Source, encoder: TextEncoder) -> TrainingSetu
     if spec.trainable:
         network.requires_grad_(False)
         network.get_submodule(spec.trainable).requires_grad_(True)
+    augment_embedding = getattr(network, "augment", None)
+    if augment_embedding is not None and not recipe.augment.labels:
+        augment_embedding.requires_grad_(False)  # of a run before: this one never uses it
     if config.checkpoint_activations:
         checkpoint_blocks(network)
     is_fast = config.fast and device.type == "cpu" and not bf16 and not config.compile
@@ -93,6 +98,7 @@ def set_up(recipe: Recipe, source: Source, encoder: TextEncoder) -> TrainingSetu
         stage=stage,
         network=network,
         parallel_network=parallel_network,
+        augment=recipe.augment,
         objective=spec.build(recipe.objective_config, context),
         optimizer=make_optimizer(network, recipe.optim),
         ema=Ema(network, recipe.ema),
