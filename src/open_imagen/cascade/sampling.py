@@ -160,7 +160,7 @@ FALLBACK: dict[str, Any] = {
     "gamma": GAMMA,
     "churn": CHURN,
     "sde_from_logsnr": math.inf,
-    "spacing": "even",
+    "spacing": "trailing",
     "logsnr_start": -math.inf,
     "timesteps": (),
     "threshold": "dynamic",

@@ -1,4 +1,4 @@
-"""Who may ask: API keys from a file, compared in constant time."""
+"""API keys from a file, compared in constant time."""
 
 import hashlib
 import hmac

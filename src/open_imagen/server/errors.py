@@ -8,8 +8,8 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from open_imagen.errors import ConfigError, OpenImagenError, UnknownName
-from open_imagen.serving.schema import MOST_PICTURES, Generation
-from open_imagen.serving.worker import Expired
+from open_imagen.server.schema import MOST_PICTURES, Generation
+from open_imagen.server.worker import Expired
 
 
 class Refusal(Exception):

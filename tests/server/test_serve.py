@@ -13,7 +13,7 @@ import httpx2 as httpx
 import pytest
 
 from open_imagen.cli import main as door
-from open_imagen.serving.gallery import Gallery
+from open_imagen.server.gallery import Gallery
 
 
 class Running:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from open_imagen.cascade.pipeline import Cascade
-from open_imagen.serving.access import Keys
-from open_imagen.serving.gallery import Gallery
-from open_imagen.serving.operation import Counters
-from open_imagen.serving.refusals import Refusal
-from open_imagen.serving.worker import Worker
+from open_imagen.server.auth import Keys
+from open_imagen.server.errors import Refusal
+from open_imagen.server.gallery import Gallery
+from open_imagen.server.middleware import Counters
+from open_imagen.server.worker import Worker
 
 Filter = Callable[[str, Image.Image | None], str | None]
 """(prompt, picture or None before it is made) -> why it is not to be shown, or None."""

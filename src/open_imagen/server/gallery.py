@@ -38,8 +38,8 @@ from typing import Any
 
 from open_imagen.errors import OutputError
 from open_imagen.locks import FileLock
-from open_imagen.serving.access import ANYONE
-from open_imagen.serving.gallery_files import (
+from open_imagen.server.auth import ANYONE
+from open_imagen.server.gallery_files import (
     ENTRIES,
     ID,
     IMAGES,
@@ -52,7 +52,7 @@ from open_imagen.serving.gallery_files import (
     write,
     write_entry,
 )
-from open_imagen.serving.gallery_index import (
+from open_imagen.server.gallery_index import (
     image_of,
     memory_index,
     open_index,
@@ -60,7 +60,7 @@ from open_imagen.serving.gallery_index import (
     row_of,
 )
 
-log = logging.getLogger("open_imagen.serving")
+log = logging.getLogger("open_imagen.server")
 
 
 class Gallery:

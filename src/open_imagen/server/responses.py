@@ -18,13 +18,13 @@ from PIL import Image
 from open_imagen.cascade.alpha import parse_background, to_image
 from open_imagen.cascade.records import encoded
 from open_imagen.errors import OpenImagenError, OutputError
-from open_imagen.serving.access import ANYONE
-from open_imagen.serving.gallery_files import GalleryImage
-from open_imagen.serving.ordering import GenerationRequest
-from open_imagen.serving.refusals import Refusal, failure
-from open_imagen.serving.schema import Ask, ImagesReply, PictureReply, Usage
-from open_imagen.serving.service import Service
-from open_imagen.serving.worker import (
+from open_imagen.server.auth import ANYONE
+from open_imagen.server.errors import Refusal, failure
+from open_imagen.server.gallery_files import GalleryImage
+from open_imagen.server.requests import GenerationRequest
+from open_imagen.server.schema import Ask, ImagesReply, PictureReply, Usage
+from open_imagen.server.service import Service
+from open_imagen.server.worker import (
     Event,
     Failed,
     Finished,
@@ -37,7 +37,7 @@ from open_imagen.serving.worker import (
 SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 MOST_HEADER = 300
 """Characters of a header that repeats a prompt, before they are encoded."""
-log = logging.getLogger("open_imagen.serving")
+log = logging.getLogger("open_imagen.server")
 
 
 async def answer(

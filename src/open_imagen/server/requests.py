@@ -13,11 +13,11 @@ from open_imagen.cascade.sampling import Sampling, parse_sampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.data.images import SkippedExample, decode
 from open_imagen.errors import ConfigError
-from open_imagen.serving.gallery_files import ID
-from open_imagen.serving.refusals import Refusal
-from open_imagen.serving.schema import Ask, Generation, Upscaling
-from open_imagen.serving.service import Service
-from open_imagen.serving.worker import Picture
+from open_imagen.server.errors import Refusal
+from open_imagen.server.gallery_files import ID
+from open_imagen.server.schema import Ask, Generation, Upscaling
+from open_imagen.server.service import Service
+from open_imagen.server.worker import Picture
 
 
 @dataclass

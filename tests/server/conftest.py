@@ -3,13 +3,13 @@
 import pytest
 
 from open_imagen.cascade.pipeline import Cascade
-from open_imagen.serving.access import Keys
-from open_imagen.serving.api import make_app
-from open_imagen.serving.gallery import Gallery
-from open_imagen.serving.operation import Counters
-from open_imagen.serving.service import Service
-from open_imagen.serving.worker import Worker
-from serving.browser import served
+from open_imagen.server.api import make_app
+from open_imagen.server.auth import Keys
+from open_imagen.server.gallery import Gallery
+from open_imagen.server.middleware import Counters
+from open_imagen.server.service import Service
+from open_imagen.server.worker import Worker
+from server.browser import served
 from standins import WordEncoder, make_stages
 
 

@@ -24,7 +24,7 @@ from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.errors import ConfigError, OpenImagenError
 
-log = logging.getLogger("open_imagen.serving")
+log = logging.getLogger("open_imagen.server")
 MOST_CLIENTS = 10_000
 """Clients whose last turn is remembered."""
 MOST_CAPTIONS = 512

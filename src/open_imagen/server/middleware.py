@@ -13,9 +13,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from open_imagen.serving.worker import Observer
+from open_imagen.server.worker import Observer
 
-log = logging.getLogger("open_imagen.serving")
+log = logging.getLogger("open_imagen.server")
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]

@@ -21,9 +21,9 @@ from open_imagen.evaluation.human.report import report, write_report
 from open_imagen.evaluation.human.study import NOISE, create, open_study, right_answer
 from open_imagen.evaluation.human.votes import Store
 from open_imagen.evaluation.suites.runs import make_run
-from open_imagen.serving.rating_app import make_app
+from open_imagen.server.rating_app import make_app
 from open_imagen.worlds.suites import open_suite
-from serving.browser import chromium, served
+from server.browser import chromium, served
 
 SHADES = {"alpha": (200, 40, 40), "beta": (40, 40, 200), "gamma": (40, 160, 60)}
 EVIL = '<img src=x onerror="document.title=1"> & "quotes"'

@@ -19,8 +19,8 @@ from PIL.PngImagePlugin import PngInfo
 from open_imagen.cascade import records
 from open_imagen.cascade.records import encoded, save_png
 from open_imagen.errors import DataError, OutputError
-from open_imagen.serving import gallery_files
-from open_imagen.serving.gallery import Gallery
+from open_imagen.server import gallery_files
+from open_imagen.server.gallery import Gallery
 
 
 def record_of(prompt, seed=0):
@@ -189,7 +189,7 @@ def test_a_lost_or_damaged_index_is_rebuilt(tmp_path, damage, caplog):
     file = tmp_path / "gallery.db"
     DAMAGE[damage](file)
     damaged = file.read_bytes() if file.exists() else None
-    with caplog.at_level(logging.WARNING, "open_imagen.serving"):
+    with caplog.at_level(logging.WARNING, "open_imagen.server"):
         assert listed(tmp_path, "me", "you") == before  # id, owner, time, order, record
     aside = [path for path in tmp_path.iterdir() if ".unusable-" in path.name]
     if damage in ("deleted", "empty", "rows lost"):
@@ -332,7 +332,7 @@ def test_one_process_at_a_time_holds_a_gallery(tmp_path):
         """
         import sys, time
         from pathlib import Path
-        from open_imagen.serving.gallery import Gallery
+        from open_imagen.server.gallery import Gallery
         gallery = Gallery(Path(sys.argv[1]))
         print("open", flush=True)
         time.sleep(60)
@@ -398,7 +398,7 @@ def test_on_a_full_disk_images_are_answered_and_can_be_removed(serve, monkeypatc
     assert kept.json()["data"][0]["kept"]
     disk.fill()
     index, gallery._index = gallery._index, FullIndex(gallery._index)
-    with caplog.at_level(logging.WARNING, "open_imagen.serving"):
+    with caplog.at_level(logging.WARNING, "open_imagen.server"):
         for form in ("b64_json", "url"):
             more = {"n": 2, "response_format": form}
             reply = httpx.post(post, json={**body, **more}, timeout=30)
@@ -443,7 +443,7 @@ def test_a_gallery_opens_where_its_index_cannot_be_written(tmp_path, monkeypatch
     gallery.close()
     (tmp_path / "gallery.db").unlink()
     (tmp_path / "gallery.db").mkdir()  # SQLite cannot open it
-    with caplog.at_level(logging.WARNING, "open_imagen.serving"):
+    with caplog.at_level(logging.WARNING, "open_imagen.server"):
         gallery = Gallery(tmp_path)
     assert "until the next start" in caplog.text.lower()
     assert len(gallery.latest("me", 9)) == 3
@@ -472,8 +472,8 @@ WRITER = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from serving.test_gallery import image_of, record_of
-from open_imagen.serving import gallery, gallery_files
+from server.test_gallery import image_of, record_of
+from open_imagen.server import gallery, gallery_files
 
 moment = sys.argv[2]
 def die():

@@ -43,7 +43,7 @@ def make_app(store: Store) -> FastAPI:
     app = FastAPI(title="Rate pictures", docs_url=None, redoc_url=None, openapi_url=None)
     study = store.study
     names = {_blind(study.secret, trial): trial for trial in study.trials.values()}
-    page = files("open_imagen").joinpath("serving/static/rate.html").read_text(encoding="utf-8")
+    page = files("open_imagen").joinpath("server/static/rate.html").read_text(encoding="utf-8")
     image = _images(store)
 
     def known(token: str) -> Rater:

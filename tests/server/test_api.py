@@ -20,7 +20,7 @@ from PIL import Image
 
 from open_imagen.cascade.pipeline import Cascade
 from open_imagen.errors import ConfigError, DataError
-from open_imagen.serving.access import Keys, read_keys
+from open_imagen.server.auth import Keys, read_keys
 from standins import WordEncoder, make_stages
 
 KEY = "sk-a-key-that-is-long-enough"
@@ -283,7 +283,7 @@ def test_operation_is_watched_without_prompts(serve, caplog):
     url, _ = serve()
     assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
     assert httpx.get(f"{url}/readyz").json() == {"status": "ready"}
-    with caplog.at_level("INFO", "open_imagen.serving"):
+    with caplog.at_level("INFO", "open_imagen.server"):
         httpx.post(
             f"{url}/v1/images/generations",
             json={"prompt": "a secret wish", "size": "64x64"},

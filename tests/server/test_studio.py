@@ -12,8 +12,8 @@ from playwright.sync_api import expect
 
 from open_imagen.cascade.pipeline import load
 from open_imagen.errors import OutputError
-from open_imagen.serving.gallery import Gallery
-from serving.browser import chromium
+from open_imagen.server.gallery import Gallery
+from server.browser import chromium
 
 EVIL = '<img src=x onerror="document.title=1"> a red circle'
 

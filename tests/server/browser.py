@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 import uvicorn
 
-from open_imagen.serving.listening import listen
+from open_imagen.server.sockets import listen
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from open_imagen.errors import DataError
-from open_imagen.serving.gallery_files import IMAGES, GalleryImage, image_path, write_entry
+from open_imagen.server.gallery_files import IMAGES, GalleryImage, image_path, write_entry
 from open_imagen.storage import sha256
 
-log = logging.getLogger("open_imagen.serving")
+log = logging.getLogger("open_imagen.server")
 APPLICATION = 0x6F696D67
 """Marks our files among SQLite's ("oimg")."""
 VERSION = 2

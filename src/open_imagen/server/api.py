@@ -10,13 +10,13 @@ from fastapi.responses import HTMLResponse, Response
 
 from open_imagen.cascade.pipeline import Cascade
 from open_imagen.cascade.records import FORMATS
-from open_imagen.serving.access import ANYONE
-from open_imagen.serving.answers import answer, picture_url
-from open_imagen.serving.gallery_files import GalleryImage
-from open_imagen.serving.operation import guard
-from open_imagen.serving.ordering import generation_request, upscaling_request
-from open_imagen.serving.refusals import Refusal, show_errors
-from open_imagen.serving.schema import (
+from open_imagen.server.auth import ANYONE
+from open_imagen.server.errors import Refusal, show_errors
+from open_imagen.server.gallery_files import GalleryImage
+from open_imagen.server.middleware import guard
+from open_imagen.server.requests import generation_request, upscaling_request
+from open_imagen.server.responses import answer, picture_url
+from open_imagen.server.schema import (
     ErrorReply,
     GalleryReply,
     Generation,
@@ -26,7 +26,7 @@ from open_imagen.serving.schema import (
     ModelsReply,
     Upscaling,
 )
-from open_imagen.serving.service import Service
+from open_imagen.server.service import Service
 from open_imagen.version import __version__
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -78,7 +78,7 @@ def make_app(service: Service) -> FastAPI:
     app.state.service = service
     show_errors(app)
     client = Depends(_client(service))
-    page = files("open_imagen").joinpath("serving/static/studio.html").read_text(encoding="utf-8")
+    page = files("open_imagen").joinpath("server/static/studio.html").read_text(encoding="utf-8")
 
     @app.get("/", include_in_schema=False)
     def studio() -> HTMLResponse:

@@ -10,7 +10,7 @@ import torch
 
 from open_imagen.cascade.pipeline import StageRequest
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.serving.worker import (
+from open_imagen.server.worker import (
     Expired,
     Failed,
     Finished,
@@ -235,7 +235,7 @@ def test_large_pictures_come_in_smaller_batches(tiny):
     worker = Worker({"tiny": tiny}, batch_size=8)
     try:
         heard = queue.Queue()
-        from open_imagen.serving.worker import Task
+        from open_imagen.server.worker import Task
 
         small = Task(job_of(tiny, heard.put), 0, 0)
         assert worker._room(small) == 8

@@ -11,7 +11,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from open_imagen.serving.service import Service
+from open_imagen.server.service import Service
 
 
 class Server(uvicorn.Server):
