@@ -1,7 +1,7 @@
 """Augmentation that the network is told of: it learns from transformed images and draws plain ones.
 
-Non-leaking augmentation as of Karras et al. 2022 (EDM), appendix F.2: the images of a training step
-are flipped, turned, scaled, moved and recoloured at random, and a vector of what was done conditions
+Non-leaking augmentation (EDM: Karras et al. 2022, appendix F.2): the images of a training step are
+flipped, turned, scaled, moved and recoloured at random, and a vector of what was done conditions
 the network. Where nothing was done the vector is zero, and sampling always gives none. Captions may
 then be wrong about a transformed image ("left" of a flipped one): the vector says so.
 """
