@@ -1,6 +1,7 @@
 """What a run is set up of: stage, network, objective, optimiser, EMA, as its recipe says."""
 
 import functools
+import operator
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,12 @@ def _build_stage(recipe: Recipe, device: torch.device) -> Stage:
     return stage
 
 
+SAMPLED = (
+    *("resolution", "lowres", "schedule", "objective.prediction", "augmentation", "unconditional"),
+)
+"""Settings of a stage that sampling depends on, beside its network and defaults."""
+
+
 def _check_named_adapter(stage: Stage, recipe: Recipe) -> None:
     """Whether the stage differs from the model's own only in what an adapter kept apart records."""
     folder = locate(recipe.train.init)
@@ -136,8 +143,8 @@ def _check_named_adapter(stage: Stage, recipe: Recipe) -> None:
             "Convert it with imagen import, or leave adapter.name out.",
         )
     own = read_named(folder, read_header(folder), recipe.stage.name)
-    for name in ("resolution", "lowres", "schedule", "objective", "augmentation", "unconditional"):
-        mine, theirs = getattr(recipe.stage, name), getattr(own.config, name)
+    for name in SAMPLED:
+        mine, theirs = (operator.attrgetter(name)(one) for one in (recipe.stage, own.config))
         if mine != theirs:
             raise ConfigError(
                 f"stage.{name} = {mine} is not that of train.init, {theirs}: an adapter that is "
