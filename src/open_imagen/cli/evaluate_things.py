@@ -17,8 +17,8 @@ from open_imagen.cli.generate import (
     Stages,
     Steps,
     Thresholding,
-    Weight,
     Undistilled,
+    Weight,
 )
 from open_imagen.cli.measuring import BatchSize, counting
 from open_imagen.cli.options import check, read_settings, sampling

@@ -16,7 +16,6 @@ from torch.nn.utils import parametrize
 
 from open_imagen.errors import CheckpointError, ConfigError
 
-
 NO_ADAPTER = "none"
 """Stands for a network's own weights where an adapter's name is asked for."""
 
