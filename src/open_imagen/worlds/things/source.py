@@ -2,6 +2,7 @@
 
 import math
 import random
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 
 from open_imagen.config import plain
 from open_imagen.data.registry import SOURCES
-from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.errors import ConfigError, DataError, OpenImagenWarning, UnknownName
 from open_imagen.types import Batch
 from open_imagen.worlds.shapes import captions as shapes_captions
 from open_imagen.worlds.shapes import scenes as shapes
@@ -70,6 +71,9 @@ class ThingsConfig:
     """Styles to draw from; empty for all."""
     colors: tuple[str, ...] = ()
     """Colors to recolor towards; empty for all."""
+    partial_atlas: bool = False
+    """With sides above 256: draw from those sprites of 1024 pixels that have been rendered, though
+    others are missing. As more are rendered, the examples change."""
     mixture: Mixture = field(default_factory=Mixture)
     """How often each sort of scene comes."""
     shares: Shares = field(default_factory=Shares)
@@ -148,10 +152,36 @@ class Things:
             styles=config.styles,
             colors=config.colors or tuple(COLORS),
             others=config.others,
-            vector_only=self.sprite_size == SIZES[-1],
+            only=self._large() if self.sprite_size == SIZES[-1] else None,
         )
         self.palette = Palette(self.atlas, SIZES[:-1])
         self._composer: Composer | None = None
+
+    def _large(self) -> frozenset[int]:
+        """Numbers of the sprites of 1024 pixels to draw from.
+
+        Raises:
+            DataError: some have not been rendered, and the settings do not allow that; or none.
+        """
+        rendered: frozenset[int] = self.atlas.large_numbers()
+        vector = sum(sprite.vector for sprite in self.atlas.sprites)
+        if len(rendered) == vector:
+            return rendered
+        state = f"{len(rendered):,} of the atlas's {vector:,} sprites of {SIZES[-1]} pixels"
+        if not rendered or not self.config.partial_atlas:
+            way_out = f"Run: imagen data things --out {self.config.atlas} --sizes {SIZES[-1]}"
+            if rendered:
+                way_out += ", or set data.partial_atlas = true to do without the others"
+            raise DataError(
+                f"Only {state} are rendered, and data.size = {self.config.size} needs them.",
+                f"{way_out}.",
+            )
+        warnings.warn(
+            f"data.partial_atlas: scenes are made of {state}; the others are not rendered.",
+            OpenImagenWarning,
+            stacklevel=3,
+        )
+        return rendered
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Other processes map the atlas themselves: its pixels are not sent.
@@ -213,6 +243,12 @@ class Things:
         examples = [self.example(k) for k in range(start, start + size)]
         layouts = [layout for _, _, layout in examples]
         corners = [self._corner(start + k, layout) for k, layout in enumerate(layouts)]
+        if self.config.crop:  # large sprites take long to read and recolor
+            extent = self.config.crop / self.config.size
+            layouts = [
+                visible(layout, corner, extent)
+                for layout, corner in zip(layouts, corners, strict=True)
+            ]
         drawing = sketch(layouts, self.sprite_size)
         return Plan(start, [text for _, text, _ in examples], drawing, np.array(corners))
 
@@ -253,7 +289,22 @@ class Things:
     def describe(self) -> dict[str, Any]:
         """What it is, for model cards and logs."""
         settings: dict[str, Any] = plain(self.config)
+        if self.config.partial_atlas and self.sprite_size == SIZES[-1]:
+            settings["sprites"] = len(self.atlas.large_numbers())
         return settings
+
+
+def visible(layout: Layout, corner: tuple[float, float], extent: float) -> Layout:
+    """A layout without the objects that a crop does not show."""
+    shown = tuple(
+        one
+        for one in layout.objects
+        if all(
+            at - one.radius < begin + extent and at + one.radius > begin
+            for at, begin in zip((one.x, one.y), corner, strict=True)
+        )
+    )
+    return layout._replace(objects=shown)
 
 
 SOURCES.register("things")((ThingsConfig, Things))
