@@ -14,6 +14,7 @@ from open_imagen.cascade.requests import ImageRequest, StageRequest
 from open_imagen.cascade.runtime import RuntimeConfig
 from open_imagen.cascade.sampling import ResolvedSampling
 from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.variants import StageVariants
 from open_imagen.errors import CheckpointError
 from open_imagen.text.letters import with_letters
 from open_imagen.types import TextEmbedding, stack_texts
@@ -23,14 +24,16 @@ class ImageGenerator:
     """The stages of a cascade and the encoder of its prompts, on a device."""
 
     def __init__(
-        self, stages: Sequence[Stage], prompts: PromptEncoder, runtime: RuntimeConfig
+        self, variants: Mapping[str, StageVariants], prompts: PromptEncoder, runtime: RuntimeConfig
     ) -> None:
         """
         Args:
-            stages: changed by none but this generator, lowest resolution first.
+            variants: the stages by name, lowest resolution first, changed by none but this
+                generator.
         """
-        self.stages, self.prompts, self.runtime = list(stages), prompts, runtime
+        self.variants, self.prompts, self.runtime = variants, prompts, runtime
         self.device = runtime.torch_device()
+        stages = [one.default for one in variants.values()]
         parameters = (tensor for stage in stages for tensor in stage.parameters())
         self.offload = runtime.needs_offload(parameters, self.device)
         """Whether only the encoder or one stage is in memory at a time."""
@@ -67,6 +70,7 @@ class ImageGenerator:
                 )
                 for k, one in enumerate(requests)
             ]
+            stage = self.variants[name].get(settings[name].adapter)
             self._load_weights(stage)
             batches = batches_of(len(requests), batch_size)
             sampled = [
@@ -76,7 +80,7 @@ class ImageGenerator:
                 for k, rows in enumerate(batches)
             ]
             if self.offload:
-                stage.offload()
+                self.variants[name].offload()
             below = images[name] = torch.cat(sampled)
         return images
 
@@ -87,6 +91,7 @@ class ImageGenerator:
 
         Images may differ in whatever `ResolvedSampling.together` leaves out; all have one size.
         """
+        stage = self.variants[stage.config.name].get(requests[0].settings.adapter)
         prompts = self.encode(requests, [stage])
         self._load_weights(stage)
         return self._sample(stage, requests, prompts, watch)
@@ -103,8 +108,8 @@ class ImageGenerator:
         negatives = [one.negative for one in requests]
         empty = any(stage.config.unconditional == "empty" for stage in stages)
         if self.offload and not self.prompts.knows([*prompts, *filter(None, negatives)]):
-            for stage in self.stages:
-                stage.offload()
+            for variants in self.variants.values():
+                variants.offload()
         encoded = self.prompts.encode(prompts, negatives, empty)
         for stage in stages:
             check_width(stage, encoded[0].tokens.shape[1], self.prompts.text.name)
@@ -152,7 +157,7 @@ class ImageGenerator:
 
     def _noise(self, seed: int, stage: Stage) -> torch.Generator:
         """The noise of one image in one stage: other stages neither shift nor share it."""
-        position = [one.config.name for one in self.stages].index(stage.config.name)
+        position = list(self.variants).index(stage.config.name)
         return torch.Generator().manual_seed((seed + position * 0x9E3779B97F4A7C15) % SEED_LIMIT)
 
 
