@@ -59,7 +59,7 @@ class Cascade(CascadeBase):
             SamplingError: a network computed numbers that are not finite.
         """
         self.check_background(background)
-        chosen, first = self.plan(stages, checks.check_size(size))
+        chosen, first = self.plan(stages, size)
         checks.check_base(chosen, self.name)
         requests = checks.make_requests(prompts, seed, images_per_prompt, negative)
         batch_size = checks.positive(batch_size, "batch_size")
