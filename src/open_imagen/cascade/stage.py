@@ -16,7 +16,9 @@ from open_imagen.cascade.augmentation import Augmentation, blurred, warped
 from open_imagen.cascade.colors import correct_colors
 from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.diffusion.guidance import guide_on, rescaled
+from open_imagen.cascade.variations import NoiseSource, standard_normal
+from open_imagen.diffusion.editing import StartImage, levels_from
+from open_imagen.diffusion.guidance import GuidanceRule, guide_on, rescaled, undistilled
 from open_imagen.diffusion.losses import Objective
 from open_imagen.diffusion.parameterization import diffuse, to_eps, to_x
 from open_imagen.diffusion.samplers import Denoise, Estimate, image_of
@@ -226,12 +228,13 @@ class Stage(nn.Module):
     def sample(
         self,
         text: TextEmbedding,
-        generators: Sequence[torch.Generator],
+        generators: Sequence[NoiseSource],
         settings: Sampling | Sequence[Sampling] | None = None,
         lowres: Tensor | None = None,
         negative: TextEmbedding | None = None,
         watch: Watch | None = None,
         size: tuple[int, int] | None = None,
+        start: StartImage | None = None,
     ) -> Tensor:
         """Draw pictures, [B, C, H, W] in [-1, 1].
 
@@ -247,6 +250,7 @@ class Stage(nn.Module):
             negative: what guidance leads away from; zeroed text if None.
             watch: told (step, steps, estimate of the clean images) after each call.
             size: width and height of a base's pictures; the resolution both ways if None.
+            start: images of that size to begin from, instead of noise alone.
         """
         several = isinstance(settings, Sequence)
         each = settings if isinstance(settings, Sequence) else [settings or Sampling()]
@@ -261,7 +265,7 @@ class Stage(nn.Module):
         shape = (self.channels, height, width)
 
         def noise() -> Tensor:
-            return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
+            return torch.stack([standard_normal(shape, g) for g in generators]).to(device)
 
         z = noise().to(memory_format=torch.channels_last)
         condition = None
@@ -272,13 +276,18 @@ class Stage(nn.Module):
             condition = self.condition(lowres, level, noise(), (height, width))
 
         levels = common.levels(self.config.schedule)
+        if start is not None:
+            levels = levels_from(levels, start.strength)
         weights = None
         if len({one.guidance for one in each}) > 1:
             weights = torch.tensor([one.guidance for one in each], device=device)
         denoise = self.denoiser(text, common, condition, negative, levels, weights)
         if watch is not None:
             denoise = watched(denoise, levels, watch)
-        made = common.walk(denoise, z, levels, noise)
+        if start is None:
+            made = common.walk(denoise, z, levels, noise)
+        else:
+            made = start.sample(common.walk, denoise, noise, levels, z)
         if lowres is not None and common.color_correction:
             made = correct_colors(made, lowres, common.color_correction)
         made = made.clamp(-1, 1)
@@ -318,7 +327,9 @@ class Stage(nn.Module):
         enough = guided == 1 or (negative is None and not guidance.rescale)
 
         # What hangs on the text alone is worked out once, and not at every step.
-        mostly_alone = enough and guidance.weight == guided and weights is None
+        linear = guidance.kind == "cfg"
+        mostly_alone = enough and linear and guidance.weight == guided and weights is None
+        rule = GuidanceRule(guidance, kind)
 
         @cache
         def all_texts() -> CachedText:
@@ -334,17 +345,25 @@ class Stage(nn.Module):
         with_variance = self.learned_range and settings.sampler == "ddpm"
 
         def denoise(z: Tensor, logsnr: float) -> Estimate:
-            weight: float | Tensor = guidance.at(logsnr, bisect_left(levels, logsnr))
+            step = bisect_left(levels, logsnr)
+            weight: float | Tensor = guidance.at(logsnr, step)
             if weights is not None and weight != 1:
                 weight = weights[:, None, None, None]
-            if enough and not isinstance(weight, Tensor) and weight == guided:
+            own_weight = enough and not isinstance(weight, Tensor) and weight == guided
+            if own_weight and (linear or weight == 1):
                 found = network(z, logsnr, alone(), condition)
                 prediction = found[:, :channels]
             else:
                 many_z = torch.cat([z] * times)
                 found, *rest = network(many_z, logsnr, all_texts(), many).chunk(times)
                 own, *away, nothing = (part[:, :channels] for part in (found, *rest))
-                prediction = guide_on(own, nothing, weight, guided, *away)
+                if linear:
+                    prediction = guide_on(own, nothing, weight, guided, *away)
+                else:
+                    own, against = (
+                        undistilled(one, nothing, guided) for one in (own, *away, nothing)[:2]
+                    )
+                    prediction = rule(own, against, weight, z, logsnr, step)
                 if guidance.rescale:
                     plain = guide_on(own, nothing, 1.0, guided)
                     prediction = rescaled(prediction, plain, guidance.rescale)
