@@ -20,6 +20,8 @@ CONTEXT = 1.5
 """A crop is at least this many times as long and wide as what it shall make anew."""
 FEATHER = 1 / 32
 """Width of the feather inside a mask, as a share of the crop's longer side."""
+MAX_FEATHER = 24
+"""In pixels; a wider one would mix in much of what was to go."""
 Extension = tuple[int, int, int, int]
 """Pixels to add left, above, right and below."""
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -173,7 +175,7 @@ class Crop:
             return Image.fromarray(pixels)
         width = feather_width
         if width is None:
-            width = round(FEATHER * max(right - left, bottom - top))
+            width = min(round(FEATHER * max(right - left, bottom - top)), MAX_FEATHER)
         weight = feather(self.mask, width)
         mixed = mix(part, np.asarray(new.convert("RGBA" if with_alpha else "RGB")), weight)
         part[self.mask] = mixed[self.mask]

@@ -116,7 +116,7 @@ def feather(mask: Mask, width: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     pixels inside it. A mask that is nowhere so deep gets a narrower rise, so that 1 is reached."""
     if width < 1:
         return mask.astype(np.float32)
-    distance = distance_inside(mask, width + 1)
+    distance = distance_inside(mask, 2 * (width + 1))
     deepest = float(distance.max())
     return np.clip(distance / max(1.0, min(width + 1.0, deepest / 2)), 0, 1)
 

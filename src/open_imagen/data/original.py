@@ -1,6 +1,7 @@
 """Images that people bring to be edited or enlarged: from files, bytes, arrays or Pillow, upright,
 8 bits a channel, with their transparency and their colour profile."""
 
+import warnings
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
-from open_imagen.data.images import MAX_PIXELS, as_rgb, upright
+from open_imagen.data.images import MAX_PIXELS, as_rgb, to_srgb, upright
 from open_imagen.errors import ConfigError, DataError
 
 ImageSource = str | Path | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
@@ -93,7 +94,9 @@ def open_source(source: ImageSource, what: str = "image") -> tuple[Image.Image, 
     if not data:
         raise DataError(f"{name} is empty.")
     try:
-        return Image.open(BytesIO(data)), name
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(BytesIO(data)), name
     except Image.DecompressionBombError as error:
         raise DataError(f"{name} has too many pixels: {error}", "Scale it down first.") from error
     except UnidentifiedImageError as error:
@@ -141,9 +144,7 @@ def _in_rgb(image: Image.Image) -> Original:
         return Original(_bare(image.convert("RGBA")), kept)
     if image.mode in ("RGB", "P"):
         return Original(_bare(image.convert("RGB")), profile)
-    if profile is not None and image.mode in ("CMYK", "L"):
-        return Original(_bare(_convert(image, profile, None)))
-    return Original(_bare(as_rgb(image)))
+    return Original(_bare(as_rgb(to_srgb(image))))
 
 
 def _bare(image: Image.Image) -> Image.Image:
@@ -161,14 +162,14 @@ def _is_srgb(profile: bytes) -> bool:
 
 
 def _convert(image: Image.Image, source: bytes | None, target: bytes | None) -> Image.Image:
-    """From one profile's colours to another's; None is sRGB. Unchanged where that cannot be."""
+    """RGB or RGBA from one profile's colours to another's; None is sRGB. Unchanged where that
+    cannot be."""
     try:
         profiles = [
             ImageCms.ImageCmsProfile(BytesIO(one)) if one else ImageCms.createProfile("sRGB")
             for one in (source, target)
         ]
-        mode = "RGBA" if image.mode == "RGBA" else "RGB"
-        transform = ImageCms.buildTransform(*profiles, image.mode, mode)
+        transform = ImageCms.buildTransform(*profiles, image.mode, image.mode)
         return ImageCms.applyTransform(image, transform) or image
     except Exception:  # a parser of bytes that anyone may have written; the pixels are good
-        return image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
+        return image
