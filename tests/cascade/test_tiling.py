@@ -1,5 +1,7 @@
 """Tiles cover an image, and what they say of it is mixed without a seam."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ def test_tiles_cover_the_length_and_overlap(length):
     found = starts(length, 64, 8, 8)
     assert found[0] == 0
     assert found[-1] == max(length - 64, 0)
-    assert all(0 < b - a <= 64 - 8 + 8 for a, b in zip(found, found[1:], strict=False))
+    assert all(0 < b - a <= 64 - 8 + 8 for a, b in pairwise(found))
     assert all(place % 8 == 0 for place in found)
 
 
