@@ -6,6 +6,9 @@ import os
 import pytest
 import torch
 
+from open_imagen.cascade.cascade import Cascade
+from open_imagen.cascade.folder import CascadeConfig
+from open_imagen.cascade.runtime import RuntimeConfig
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage, StageConfig
 from open_imagen.diffusion.losses import Objective
@@ -78,6 +81,21 @@ def make_stages(**network):
                 torch.nn.init.normal_(parameter, std=0.05)
         stage.eval().requires_grad_(False)
     return stages
+
+
+def make_cascade(stages=None, name="tiny", encoder="minilm-l6", text=None, runtime=None, **config):
+    """A cascade of such stages on the CPU, with a stand-in for its encoder.
+
+    Args:
+        text: the encoder; a WordEncoder if None.
+        config: further settings of CascadeConfig.
+    """
+    return Cascade(
+        CascadeConfig(name=name, encoder=encoder, **config),
+        make_stages() if stages is None else stages,
+        runtime or RuntimeConfig(device="cpu"),
+        text=text or WordEncoder(),
+    )
 
 
 class Pids:

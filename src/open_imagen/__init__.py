@@ -12,20 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from open_imagen import networks
-    from open_imagen.cascade.pipeline import Cascade, GenerationOutput, join, load
+    from open_imagen.cascade.cascade import Cascade
+    from open_imagen.cascade.io import join, load
+    from open_imagen.cascade.requests import GenerationOutput
     from open_imagen.cascade.sampling import Sampling
     from open_imagen.errors import OpenImagenError, OpenImagenWarning
     from open_imagen.version import __version__
 
 _HOMES = {
-    "Cascade": "open_imagen.cascade.pipeline",
-    "GenerationOutput": "open_imagen.cascade.pipeline",
+    "Cascade": "open_imagen.cascade.cascade",
+    "GenerationOutput": "open_imagen.cascade.requests",
     "OpenImagenError": "open_imagen.errors",
     "OpenImagenWarning": "open_imagen.errors",
     "Sampling": "open_imagen.cascade.sampling",
     "__version__": "open_imagen.version",
-    "join": "open_imagen.cascade.pipeline",
-    "load": "open_imagen.cascade.pipeline",
+    "join": "open_imagen.cascade.io",
+    "load": "open_imagen.cascade.io",
 }
 
 __all__ = [

@@ -333,27 +333,27 @@ def test_settings_out_of_range_are_named(settings, message):
 
 
 def test_given_settings_go_over_defaults():
-    found = Sampling(steps=9).over(Sampling(steps=3, guidance=2.0)).complete()
+    found = Sampling(steps=9).over(Sampling(steps=3, guidance=2.0)).resolve()
     assert (found.steps, found.guidance, found.sampler) == (9, 2.0, "dpmpp_2m")
 
 
 def test_a_models_own_timesteps_hold_until_other_steps_are_asked_for():
     own = Sampling(timesteps=(900, 500, 100), sampler="ddim")
     schedule = Schedule()
-    assert len(Sampling(guidance=3.0).over(own).complete().levels(schedule)) == 4
+    assert len(Sampling(guidance=3.0).over(own).resolve().levels(schedule)) == 4
     for asked in (Sampling(steps=9), Sampling(spacing="power", steps=9)):
-        settings = asked.over(own).complete()
+        settings = asked.over(own).resolve()
         assert len(settings.levels(schedule)) == 10
         assert settings.sampler == "ddim"
     again = Sampling(timesteps=(800, 100)).over(own)
-    assert len(again.complete().levels(schedule)) == 3
+    assert len(again.resolve().levels(schedule)) == 3
     # A model that begins late does not cut what is asked for; who asks for both gets both.
     late = Sampling(steps=4, logsnr_start=-2.0)
-    assert len(again.over(late).complete().levels(schedule)) == 3
+    assert len(again.over(late).resolve().levels(schedule)) == 3
     both = Sampling(timesteps=(800, 100), logsnr_start=-2.0).over(late)
-    assert len(both.complete().levels(schedule)) == 2
-    assert len(Sampling(timesteps=()).over(late).complete().levels(schedule)) == 5
+    assert len(both.resolve().levels(schedule)) == 2
+    assert len(Sampling(timesteps=()).over(late).resolve().levels(schedule)) == 5
     assert Sampling(timesteps=()).over(late).logsnr_start == -2.0
     # A picture repeats by all its settings, steps among them.
-    complete = Sampling().over(own).complete()
+    complete = Sampling().over(own).resolve()
     assert complete.over(own) == complete

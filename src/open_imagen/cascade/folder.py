@@ -3,7 +3,8 @@
 import fnmatch
 import hashlib
 import importlib.resources
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,33 @@ from open_imagen.storage import (
 
 FORMAT = 1
 """Of cascade.json. Folders of a newer format are refused, older ones are read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CascadeConfig:
+    """What a cascade is besides its stages; written to cascade.json."""
+
+    name: str
+    """The model's name."""
+    encoder: str
+    """The text encoder's name in the table of encoders."""
+    default_stages: int | None = None
+    """How many stages run where nobody says; all if None."""
+    world: str = ""
+    """The name of the world whose prompts it knows, if it has one."""
+    trained: Mapping[str, Any] = field(default_factory=dict)
+    """Per stage, what it has learned from."""
+
+    @classmethod
+    def of(cls, header: Mapping[str, Any]) -> "CascadeConfig":
+        """From a cascade.json that `read_header` has checked."""
+        return cls(
+            name=header["name"],
+            encoder=header["encoder"],
+            default_stages=header.get("default_stages"),
+            world=header.get("world", ""),
+            trained=header.get("trained") or {},
+        )
 
 
 def shipped() -> dict[str, Path]:
@@ -161,42 +189,32 @@ def load_into(
 
 
 def write_folder(
-    folder: Path,
-    name: str,
-    encoder: str,
-    stages: Sequence[Stage],
-    dtype: torch.dtype,
-    trained: dict[str, Any] | None = None,
-    default_stages: int | None = None,
-    world: str = "",
+    folder: Path, config: CascadeConfig, stages: Sequence[Stage], dtype: torch.dtype
 ) -> None:
     """Write a model folder; cascade.json comes last, so that a broken write is no model.
 
-    Args:
-        trained: per stage, what it has learned from.
-        default_stages: how many stages run where nobody says; all if None.
-        world: the name of the world whose prompts it knows.
+    Weights are written as they were read, whatever the stages compute in.
     """
     for stage in stages:
         place = folder / stage.config.name
         values = plain(stage.config)
         del values["sampling"]
         values["network"] = stage.saved_network
-        weights = {key: tensor.to(dtype) for key, tensor in stage.network.named_parameters()}
+        weights = {key: tensor.to(dtype) for key, tensor in stage.weights()}
         save_tensors(place / "model.safetensors", weights)
         write_json(place / "config.json", values)
     header = {
         "format": FORMAT,
-        "name": name,
-        "encoder": encoder,
+        "name": config.name,
+        "encoder": config.encoder,
         "stages": [stage.config.name for stage in stages],
         "defaults": {stage.config.name: plain(stage.config.sampling) for stage in stages},
-        "trained": trained or {},
+        "trained": dict(config.trained),
     }
-    if default_stages is not None:
-        header["default_stages"] = default_stages
-    if world:
-        header["world"] = world
+    if config.default_stages is not None:
+        header["default_stages"] = config.default_stages
+    if config.world:
+        header["world"] = config.world
     write_json(folder / "cascade.json", header)
 
 

@@ -15,7 +15,7 @@ from open_imagen.backends.accelerate import accelerate, restore
 from open_imagen.cascade.augmentation import Augmentation, blurred, warped
 from open_imagen.cascade.colors import correct_colors
 from open_imagen.cascade.noise import TrainingNoise
-from open_imagen.cascade.sampling import Sampling
+from open_imagen.cascade.sampling import ResolvedSampling, Sampling
 from open_imagen.cascade.variations import NoiseSource, standard_normal
 from open_imagen.diffusion.editing import StartImage, levels_from
 from open_imagen.diffusion.guidance import GuidanceRule, guide_on, rescaled, undistilled
@@ -117,50 +117,73 @@ class Stage(nn.Module):
         """Letters of quoted text that its network reads."""
         self.network = construct(name, network)
         self.network_config = network
-        self.fast = False
-        """Whether to accelerate the network when it wakes."""
         self.dtype = torch.float32
-        """In which its weights wake, and its network computes."""
+        """In which its weights are, and its network computes."""
         self._accelerated = False
-        self._weights: Iterable[tuple[str, Tensor]] | None = None
+        self._source: Iterable[tuple[str, Tensor]] | None = None
+        """What lazy weights are read from."""
         self.saved_network = written(name, network)
 
     def with_lazy_weights(self, weights: Iterable[tuple[str, Tensor]]) -> "Stage":
         """This stage with weights that `load_weights` reads. For a network on "meta"."""
-        self._weights = weights
+        self._source = weights
         return self.eval().requires_grad_(False)
 
+    def replica(self) -> "Stage":
+        """A stage for sampling with the same weights, whose device, dtype and acceleration are its
+        own. Lazy weights that are not in memory are read again, others copied."""
+        with torch.device("meta"):
+            other = Stage(self.config)
+        if self._source is not None and self.weights() is self._source:
+            return other.with_lazy_weights(self._source)
+        other._set_weights((name, tensor.detach().clone()) for name, tensor in self.weights())
+        return other.eval().requires_grad_(False)
+
+    def weights(self) -> Iterable[tuple[str, Tensor]]:
+        """The weights by name. Where memory holds none, or rounded ones, they are read again."""
+        is_exact = self.dtype == torch.float32 and not next(self.parameters()).is_meta
+        if self._source is None or is_exact:
+            return self.network.named_parameters()
+        return self._source
+
     def merge(self, adapter: Mapping[str, Tensor], scale: float) -> None:
-        """Wake with what a low-rank adapter changes, from now on.
+        """Load weights with what a low-rank adapter changes, from now on.
 
         Raises:
             CheckpointError: the adapter is of another network.
         """
-        assert self._weights is not None, "only a stage that can read its weights again"
+        assert self._source is not None, "only a stage that can read its weights again"
         shapes = {name: tuple(tensor.shape) for name, tensor in self.network.named_parameters()}
-        self._weights = Merged(self._weights, shapes, adapter, scale)
+        self._source = Merged(self._source, shapes, adapter, scale)
 
-    def load_weights(self, device: torch.device) -> None:
-        """Have the weights, in `dtype`, on this device, ready to sample.
+    def load_weights(
+        self, device: torch.device, dtype: torch.dtype = torch.float32, fast: bool = False
+    ) -> None:
+        """Have the weights on this device, ready to sample, the network accelerated if ``fast``.
 
-        They are read one by one into their final place: no second copy of them is ever held.
+        Lazy ones are read one by one into their final place: no second copy is ever held.
         """
-        if self._weights is not None and next(self.parameters()).is_meta:
-            for name, tensor in self._weights:
-                place, _, leaf = name.rpartition(".")
-                layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
-                ready = tensor.to(device, self.dtype, memory_format=layout)
-                module = self.network.get_submodule(place)
-                setattr(module, leaf, nn.Parameter(ready, requires_grad=False))
-        self.network.to(device, self.dtype)
+        self.dtype = dtype
+        if self._source is not None and next(self.parameters()).is_meta:
+            self._set_weights(
+                (name, tensor.to(device, dtype, memory_format=layout_of(tensor)))
+                for name, tensor in self._source
+            )
+        self.network.to(device, dtype)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if self.fast and not self._accelerated:
+        if fast and not self._accelerated:
             accelerate(self.network)
             self._accelerated = True
 
+    def _set_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        for name, tensor in weights:
+            module, _, leaf = name.rpartition(".")
+            parameter = nn.Parameter(tensor, requires_grad=False)
+            setattr(self.network.get_submodule(module), leaf, parameter)
+
     def offload(self) -> None:
-        """Give the memory of the weights back, if they can be fetched again."""
-        if self._weights is not None:
+        """Give the memory of the weights back, if they can be read again."""
+        if self._source is not None:
             restore(self.network)
             self._accelerated = False
             self.network.to("meta")
@@ -229,7 +252,7 @@ class Stage(nn.Module):
         self,
         text: TextEmbedding,
         generators: Sequence[NoiseSource],
-        settings: Sampling | Sequence[Sampling] | None = None,
+        settings: Sampling | Sequence[ResolvedSampling] | None = None,
         lowres: Tensor | None = None,
         negative: TextEmbedding | None = None,
         watch: Watch | None = None,
@@ -244,18 +267,18 @@ class Stage(nn.Module):
         Args:
             text: [B, L, C] and mask.
             generators: one per picture, on the CPU.
-            settings: over the stage's defaults; one for all pictures or one for each, which may
-                differ in what `Sampling.together` leaves out.
+            settings: over the stage's defaults, for all pictures; or resolved ones for each, which
+                may differ in what `ResolvedSampling.together` leaves out.
             lowres: the small pictures [B, C, h, w], for super-resolution.
             negative: what guidance leads away from; zeroed text if None.
             watch: told (step, steps, estimate of the clean images) after each call.
             size: width and height of a base's pictures; the resolution both ways if None.
             start: images of that size to begin from, instead of noise alone.
         """
-        several = isinstance(settings, Sequence)
-        each = settings if isinstance(settings, Sequence) else [settings or Sampling()]
-        each = [one.over(self.config.sampling).complete() for one in each]
-        common = each[0]
+        if settings is None or isinstance(settings, Sampling):
+            own = (settings or Sampling()).over(self.config.sampling).resolve()
+            settings = [own] * len(generators)
+        each, common = settings, settings[0]
         assert all(one.together == common.together for one in each), "cannot share a batch"
         device = next(self.parameters()).device
         width, height = size or (self.config.resolution,) * 2
@@ -271,8 +294,7 @@ class Stage(nn.Module):
         condition = None
         if self.config.lowres:
             assert lowres is not None, f"{self.config.name} enlarges pictures; none were given"
-            told = [one.noise_level for one in each] * (1 if several else len(generators))
-            level = torch.tensor(told, device=device)
+            level = torch.tensor([one.noise_level for one in each], device=device)
             condition = self.condition(lowres, level, noise(), (height, width))
 
         levels = common.levels(self.config.schedule)
@@ -298,7 +320,7 @@ class Stage(nn.Module):
     def denoiser(
         self,
         text: TextEmbedding,
-        settings: Sampling,
+        settings: ResolvedSampling,
         condition: LowRes | None = None,
         negative: TextEmbedding | None = None,
         levels: Sequence[float] = (),
@@ -385,6 +407,11 @@ def watched(denoise: Denoise, levels: Sequence[float], watch: Watch) -> Denoise:
         return estimate
 
     return told
+
+
+def layout_of(tensor: Tensor) -> torch.memory_format:
+    """The memory format in which a network computes fastest with a weight."""
+    return torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
 
 
 def check_shapes(network: nn.Module, shapes: Mapping[str, Sequence[int]], source: Path) -> None:

@@ -63,7 +63,7 @@ def things(
     """Score a model on real things: names, colors, styles, numbers, places, signs, transparency."""
     given = read_settings(steps, guidance, sampler, threshold, noise_level)
 
-    from open_imagen.cascade.pipeline import load
+    from open_imagen.cascade.io import load
     from open_imagen.worlds.things.atlas import Atlas
     from open_imagen.worlds.things.catalog import Catalog
     from open_imagen.worlds.things.evaluate import ThingsEvaluation, evaluate_things, suite_prompts
@@ -94,7 +94,7 @@ def things(
         }
     else:
         prompts = suite_prompts(Suite(catalog, Palette(art, (64, 256)).near), config)
-    cascade = load(model, device, fast=fast, precision=precision or "fp32")
+    cascade = load(model, device=device, fast=fast, dtype=precision or "fp32")
     with counting("images") as told:
         report = evaluate_things(
             cascade, prompts, eye, config, sampling(given, cascade.stages), out, told

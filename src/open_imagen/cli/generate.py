@@ -24,7 +24,7 @@ from open_imagen.errors import ConfigError, OutputError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from open_imagen.cascade.pipeline import GenerationOutput, Progress
+    from open_imagen.cascade.requests import GenerationOutput, Progress
 
 Stages = typer.Option(
     None, "--stages", metavar="K", help="How many stages to run, not the model's default number."
@@ -110,12 +110,12 @@ def generate(
     if not any(sentences) or not all(s.strip() for s in sentences):
         raise ConfigError("The prompt is empty.", 'Try: imagen generate "a red circle"')
 
-    from open_imagen.cascade.pipeline import load
+    from open_imagen.cascade.io import load
 
     check(given)
     number = len(sentences) * images
     place = Place(out, number, grid)
-    cascade = load(model, device, adapters=adapters, fast=fast, precision=precision or "fp32")
+    cascade = load(model, adapters=adapters, device=device, fast=fast, dtype=precision or "fp32")
     if record and record.get("model_hash") not in (None, cascade.model_hash):
         print(
             f"Warning: {repeat} was made by {record['model']} {record['model_hash']}, this is "
@@ -166,13 +166,13 @@ def upscale(
     if not prompt.strip():
         raise ConfigError("The prompt is empty.", "Say what the picture shows.")
 
-    from open_imagen.cascade.pipeline import load
+    from open_imagen.cascade.io import load
     from open_imagen.cascade.records import open_image
 
     check(given)
     small = open_image(image)
     place = Place(out, 1, False)
-    cascade = load(model, device, adapters=adapters, fast=fast, precision=precision or "fp32")
+    cascade = load(model, adapters=adapters, device=device, fast=fast, dtype=precision or "fp32")
     with progress_bar() as told:
         settings = sampling(given, cascade.stages)
         made = cascade.upscale(small, prompt, seed, negative, settings, told, background)

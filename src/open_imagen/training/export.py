@@ -7,7 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from open_imagen.cascade.folder import locate, read_header, write_adapter, write_folder
+from open_imagen.cascade.folder import (
+    CascadeConfig,
+    locate,
+    read_header,
+    write_adapter,
+    write_folder,
+)
 from open_imagen.cascade.stage import Stage
 from open_imagen.config import plain
 from open_imagen.distributed import world as process_world
@@ -88,4 +94,5 @@ def write_model(
     stages = {recipe.stage.name: trained}
     kind = str(recipe.data.get("kind", ""))
     world = kind if is_world(kind) else ""
-    write_folder(folder, recipe.name, recipe.encoder, [stage], torch.float32, stages, world=world)
+    config = CascadeConfig(name=recipe.name, encoder=recipe.encoder, world=world, trained=stages)
+    write_folder(folder, config, [stage], torch.float32)
