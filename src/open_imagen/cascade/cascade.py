@@ -10,6 +10,7 @@ from torch import Tensor
 
 from open_imagen.cascade import checks, sizes
 from open_imagen.cascade.alpha import parse_background, to_image
+from open_imagen.cascade.denoiser import Watch
 from open_imagen.cascade.folder import CascadeConfig, write_folder
 from open_imagen.cascade.generate import ImageGenerator
 from open_imagen.cascade.metadata import make_record
@@ -17,7 +18,7 @@ from open_imagen.cascade.prompts import PromptEncoder, load_on_demand
 from open_imagen.cascade.requests import GenerationOutput, ImageRequest, Progress, StageRequest
 from open_imagen.cascade.runtime import RuntimeConfig
 from open_imagen.cascade.sampling import ResolvedSampling, Sampling
-from open_imagen.cascade.stage import Stage, Watch
+from open_imagen.cascade.stage import Stage
 from open_imagen.text.cache import Remembered
 from open_imagen.types import TextEncoder
 from open_imagen.world import Reading

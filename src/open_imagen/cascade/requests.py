@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from open_imagen.cascade.sampling import ResolvedSampling
+from open_imagen.cascade.variations import Variation
 
 Progress = Callable[[str, int, int, Tensor], None]
 
@@ -18,6 +19,29 @@ class ImageRequest(NamedTuple):
     prompt: str
     seed: int
     negative: str = ""
+    variations: tuple[Variation, ...] = ()
+    """Seeds whose noise is mixed into that of ``seed``, one after another."""
+    prompt_weights: bool = False
+    """Whether "(word:1.3)" weighs words of the prompts."""
+
+
+class StageStart(NamedTuple):
+    """The image that a stage begins with, where it does not begin with noise alone."""
+
+    image: Tensor
+    """uint8 [C, H, W]."""
+    strength: float
+    """The share of the steps that run; at 0 the image itself is the result."""
+    mask: Tensor | None = None
+    """float [1, H, W], 1 where the image is made anew and 0 elsewhere; None: all of it."""
+    resample: int = 1
+    known: str = "renoised"
+
+    @property
+    def together(self) -> tuple[Any, ...]:
+        """What images must have in common to be sampled in one batch."""
+        has_mask = self.mask is not None
+        return tuple(self.image.shape), self.strength, has_mask, self.resample, self.known
 
 
 class StageRequest(NamedTuple):
@@ -31,11 +55,14 @@ class StageRequest(NamedTuple):
     """The image to upscale, uint8 [C, h, w]."""
     size: tuple[int, int] | None = None
     """Width and height of a base's image; what it was trained for if None."""
+    start: StageStart | None = None
+    variations: tuple[Variation, ...] = ()
+    prompt_weights: bool = False
 
 
 @dataclass(frozen=True)
 class GenerationOutput:
-    """What generate() and upscale() return. Everything is prompt-major.
+    """What generate(), edit(), vary() and upscale() return. Everything is prompt-major.
 
     images    PIL images of the last stage; RGBA only if a transparent background was asked for
     stages    stage name -> uint8 [N, C, H, W]: RGB, or premultiplied RGBA of a model with alpha

@@ -1,34 +1,33 @@
 """One stage of a cascade: a network, its noise schedule, its objective. loss() and sample()."""
 
 import math
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from open_imagen.backends.accelerate import accelerate, restore
 from open_imagen.cascade.augmentation import Augmentation, blurred, warped
 from open_imagen.cascade.colors import correct_colors
+from open_imagen.cascade.denoiser import Denoiser, FiniteCheck, Watch, watched
 from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.cascade.sampling import ResolvedSampling, Sampling
+from open_imagen.cascade.tiling import LARGE, predict_in_tiles
 from open_imagen.cascade.variations import NoiseSource, standard_normal
 from open_imagen.diffusion.editing import StartImage, levels_from
-from open_imagen.diffusion.guidance import GuidanceRule, guide_on, rescaled, undistilled
 from open_imagen.diffusion.losses import Objective
-from open_imagen.diffusion.parameterization import diffuse, to_eps, to_x
-from open_imagen.diffusion.samplers import Denoise, Estimate, image_of
+from open_imagen.diffusion.parameterization import diffuse, to_eps
 from open_imagen.diffusion.schedules import Schedule
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
 from open_imagen.models.lora import Merged
 from open_imagen.models.registry import construct, resolve, written
-from open_imagen.types import CachedText, LowRes, TextEmbedding, stack_texts
+from open_imagen.types import CachedText, LowRes, TextEmbedding
 
-Watch = Callable[[int, int, Tensor], None]
 UNCONDITIONAL = ("zero", "empty")
 Truth = Callable[[Tensor, Tensor, TextEmbedding, LowRes | None], Tensor]
 """(z, t, text, low-resolution condition) -> the clean image that the loss compares with."""
@@ -91,25 +90,8 @@ class Stage(nn.Module):
         super().__init__()
         self.config = config
         name, network = resolve(config.network)
-        if bool(config.lowres) != network.lowres:
-            raise ConfigError(
-                f"{config.name}: lowres = {config.lowres} does not fit a network with "
-                f"lowres = {network.lowres}.",
-                "Base stages have neither, super-resolution stages both.",
-            )
-        if config.resolution % network.divisor:
-            below = config.resolution // network.divisor * network.divisor
-            raise ConfigError(
-                f"{config.name}: resolution = {config.resolution} must be a multiple of "
-                f"{network.divisor}. Nearest: {below or network.divisor} or "
-                f"{below + network.divisor}."
-            )
-        self.uses_timesteps = getattr(network, "level", "logsnr") == "step"
-        if self.uses_timesteps and not config.schedule.discrete:
-            raise ConfigError(
-                f"{config.name}: a network that is told steps needs a discrete schedule, not "
-                f"{config.schedule.name!r}."
-            )
+        check_network(config, network)
+        self.uses_timesteps = uses_timesteps(network)
         self.learned_range = getattr(network, "learned_variance", False)
         self.channels: int = getattr(network, "image_channels", 3)
         """Of its images: 3, or 4 with alpha."""
@@ -223,6 +205,33 @@ class Stage(nn.Module):
             return self.config.schedule.step_of(logsnr)
         return logsnr.clamp(-FARTHEST, FARTHEST)
 
+    @property
+    def prediction(self) -> str:
+        """What the network predicts: eps, x or v."""
+        return self.config.objective.prediction
+
+    @property
+    def distilled_guidance(self) -> float:
+        """The guidance weight of the network's own prediction."""
+        return self.config.distilled_guidance
+
+    def predict(self, z: Tensor, logsnr: float, text: CachedText, lowres: LowRes | None) -> Tensor:
+        """The network's prediction for images at one noise level, float32.
+
+        Large ones are upscaled in tiles.
+        """
+        level = float(self.time_condition(torch.tensor(logsnr, dtype=torch.float64)))
+        levels = torch.full((len(z),), level, device=z.device, dtype=torch.float32)
+
+        def network(z: Tensor, lowres: LowRes | None) -> Tensor:
+            prediction: Tensor = self.network(z.to(self.dtype), levels, text, lowres)
+            return prediction.float()
+
+        side = self.config.resolution
+        if lowres is None or z.shape[2] * z.shape[3] <= LARGE * side**2:
+            return network(z, lowres)
+        return predict_in_tiles(network, z, lowres, side, self.network_config.divisor)
+
     def encode_text(self, text: TextEmbedding) -> CachedText:
         """What the network makes of the text, the same at every step."""
         text = text.to(text.tokens.device, self.dtype)
@@ -259,63 +268,57 @@ class Stage(nn.Module):
         size: tuple[int, int] | None = None,
         start: StartImage | None = None,
     ) -> Tensor:
-        """Draw pictures, [B, C, H, W] in [-1, 1].
+        """Sample images, [B, C, H, W] in [-1, 1].
 
-        Each picture takes its noise from its own generator, so that it does not depend on which
+        Each image takes its noise from its own generator, so that it does not depend on which
         others are made with it.
 
         Args:
             text: [B, L, C] and mask.
-            generators: one per picture, on the CPU.
-            settings: over the stage's defaults, for all pictures; or resolved ones for each, which
+            generators: one per image, on the CPU.
+            settings: over the stage's defaults, for all images; or resolved ones for each, which
                 may differ in what `ResolvedSampling.together` leaves out.
-            lowres: the small pictures [B, C, h, w], for super-resolution.
+            lowres: the small images [B, C, h, w] of any size, for super-resolution.
             negative: what guidance leads away from; zeroed text if None.
-            watch: told (step, steps, estimate of the clean images) after each call.
-            size: width and height of a base's pictures; the resolution both ways if None.
-            start: images of that size to begin from, instead of noise alone.
+            watch: called after each estimate of the clean images; it may change it.
+            size: width and height of a base's images; the resolution both ways if None.
+            start: images of the same size to begin with, instead of noise alone.
+
+        Raises:
+            SamplingError: the network computes numbers that are not finite.
         """
         if settings is None or isinstance(settings, Sampling):
             own = (settings or Sampling()).over(self.config.sampling).resolve()
             settings = [own] * len(generators)
-        each, common = settings, settings[0]
-        assert all(one.together == common.together for one in each), "cannot share a batch"
+        common = settings[0]
+        assert all(one.together == common.together for one in settings), "cannot share a batch"
         device = next(self.parameters()).device
-        width, height = size or (self.config.resolution,) * 2
+        wanted = image_size(self.config, lowres, size)
         if lowres is not None:
-            scale = self.config.resolution // self.config.lowres
-            height, width = lowres.shape[2] * scale, lowres.shape[3] * scale
-        shape = (self.channels, height, width)
-
-        def noise() -> Tensor:
-            return torch.stack([standard_normal(shape, g) for g in generators]).to(device)
-
+            lowres = padded(lowres, self.network_config.divisor, self.config)
+        height, width = image_size(self.config, lowres, size)
+        noise = partial(normal_noise, (self.channels, height, width), generators, device)
         z = noise().to(memory_format=torch.channels_last)
         condition = None
         if self.config.lowres:
-            assert lowres is not None, f"{self.config.name} enlarges pictures; none were given"
-            level = torch.tensor([one.noise_level for one in each], device=device)
-            condition = self.condition(lowres, level, noise(), (height, width))
-
+            assert lowres is not None, f"{self.config.name} upscales images; none were given"
+            level = torch.tensor([one.noise_level for one in settings], dtype=torch.float32)
+            condition = self.condition(lowres, level.to(device), noise(), (height, width))
         levels = common.levels(self.config.schedule)
         if start is not None:
             levels = levels_from(levels, start.strength)
-        weights = None
-        if len({one.guidance for one in each}) > 1:
-            weights = torch.tensor([one.guidance for one in each], device=device)
-        denoise = self.denoiser(text, common, condition, negative, levels, weights)
+        weights = guidance_weights(settings, device)
+        check = FiniteCheck(self.config.name, levels)
+        denoise = check.around(self.denoiser(text, common, condition, negative, levels, weights))
         if watch is not None:
             denoise = watched(denoise, levels, watch)
         if start is None:
-            made = common.walk(denoise, z, levels, noise)
+            x = common.walk(denoise, z, levels, noise)
         else:
-            made = start.sample(common.walk, denoise, noise, levels, z)
-        if lowres is not None and common.color_correction:
-            made = correct_colors(made, lowres, common.color_correction)
-        made = made.clamp(-1, 1)
-        if self.channels == 4:  # premultiplied colours are at most alpha
-            made = torch.cat([made[:, :3].minimum(made[:, 3:]), made[:, 3:]], dim=1)
-        return made
+            x = start.sample(common.walk, denoise, noise, levels, z)
+        check.add(len(levels) - 1, x)
+        check.finish()
+        return finished(x, lowres, common)[:, :, : wanted[0], : wanted[1]]
 
     def denoiser(
         self,
@@ -325,88 +328,83 @@ class Stage(nn.Module):
         negative: TextEmbedding | None = None,
         levels: Sequence[float] = (),
         weights: Tensor | None = None,
-    ) -> Denoise:
-        """(z, logsnr) -> the guided, thresholded estimate of the clean image.
-
-        With guidance, all predictions are one call of the network on a batch as many times as long.
-        A learned variance is the conditional one's, and goes with the estimate where the sampler
-        wants it. ``levels`` are those walked down, for guidance that counts steps; ``weights`` [B]
-        stand for the guidance weight where pictures differ in it.
-        """
-        guidance, threshold = settings.guide, settings.thresholding
-        kind, number = self.config.objective.prediction, len(text.tokens)
-        guided, null, channels = self.config.distilled_guidance, text.null(), self.channels
-        # What a guided network is led away from is nothing, so a negative prompt comes third.
-        others = [null] if negative is None else [negative, null][: 1 if guided == 1 else 2]
-
-        def network(z: Tensor, logsnr: float, read: CachedText, condition: LowRes | None) -> Tensor:
-            here = self.time_condition(torch.tensor(logsnr, dtype=torch.float64))
-            told = torch.full((len(z),), float(here), device=z.device, dtype=torch.float32)
-            found: Tensor = self.network(z.to(self.dtype), told, read, condition)
-            return found.float()
-
-        # Whether the network's own prediction is all that is asked for at the weight that it has.
-        enough = guided == 1 or (negative is None and not guidance.rescale)
-
-        # What hangs on the text alone is worked out once, and not at every step.
-        linear = guidance.kind == "cfg"
-        mostly_alone = enough and linear and guidance.weight == guided and weights is None
-        rule = GuidanceRule(guidance, kind)
-
-        @cache
-        def all_texts() -> CachedText:
-            return self.encode_text(stack_texts([text, *others]))
-
-        @cache
-        def alone() -> CachedText:
-            return self.encode_text(text) if mostly_alone else all_texts().select(slice(number))
-
-        condition = condition and LowRes(condition.image.to(self.dtype), condition.level)
-        times = 1 + len(others)
-        many = condition and LowRes(*(torch.cat([part] * times) for part in condition))
-        with_variance = self.learned_range and settings.sampler == "ddpm"
-
-        def denoise(z: Tensor, logsnr: float) -> Estimate:
-            step = bisect_left(levels, logsnr)
-            weight: float | Tensor = guidance.at(logsnr, step)
-            if weights is not None and weight != 1:
-                weight = weights[:, None, None, None]
-            own_weight = enough and not isinstance(weight, Tensor) and weight == guided
-            if own_weight and (linear or weight == 1):
-                found = network(z, logsnr, alone(), condition)
-                prediction = found[:, :channels]
-            else:
-                many_z = torch.cat([z] * times)
-                found, *rest = network(many_z, logsnr, all_texts(), many).chunk(times)
-                own, *away, nothing = (part[:, :channels] for part in (found, *rest))
-                if linear:
-                    prediction = guide_on(own, nothing, weight, guided, *away)
-                else:
-                    own, against = (
-                        undistilled(one, nothing, guided) for one in (own, *away, nothing)[:2]
-                    )
-                    prediction = rule(own, against, weight, z, logsnr, step)
-                if guidance.rescale:
-                    plain = guide_on(own, nothing, 1.0, guided)
-                    prediction = rescaled(prediction, plain, guidance.rescale)
-            level = torch.tensor(logsnr, dtype=torch.float64)
-            x = threshold(to_x(prediction, z, level, kind))
-            return (x, (found[:, channels:] + 1) / 2) if with_variance else x
-
-        return denoise
+    ) -> Denoiser:
+        """(z, logsnr) -> the guided, thresholded estimate of the clean image; see Denoiser."""
+        return Denoiser(self, text, settings, condition, negative, levels, weights)
 
 
-def watched(denoise: Denoise, levels: Sequence[float], watch: Watch) -> Denoise:
-    """The same, telling how far it has come and what the image will be."""
+def image_size(
+    config: StageConfig, lowres: Tensor | None, size: tuple[int, int] | None
+) -> tuple[int, int]:
+    """Height and width of the images to sample."""
+    if lowres is not None:
+        scale = config.resolution // config.lowres
+        return lowres.shape[2] * scale, lowres.shape[3] * scale
+    width, height = size or (config.resolution,) * 2
+    return height, width
 
-    def told(z: Tensor, logsnr: float) -> Estimate:
-        estimate = denoise(z, logsnr)
-        watch(
-            min(bisect_right(levels, logsnr), len(levels) - 1), len(levels) - 1, image_of(estimate)
+
+def normal_noise(
+    shape: Sequence[int], generators: Sequence[NoiseSource], device: torch.device
+) -> Tensor:
+    """Standard normal noise [B, *shape], each image's from its own generator."""
+    return torch.stack([standard_normal(shape, one) for one in generators]).to(device)
+
+
+def padded(lowres: Tensor, divisor: int, config: StageConfig) -> Tensor:
+    """Small images [B, C, h, w], their last rows and columns repeated until the sides of the large
+    ones are multiples of ``divisor``."""
+    multiple = divisor // math.gcd(divisor, config.resolution // config.lowres)
+    down, right = (-side % multiple for side in lowres.shape[2:])
+    return F.pad(lowres, (0, right, 0, down), mode="replicate") if down or right else lowres
+
+
+def guidance_weights(each: Sequence[ResolvedSampling], device: torch.device) -> Tensor | None:
+    """Guidance weights [B] of images that differ in them; None if all have the same."""
+    if len({one.guidance for one in each}) == 1:
+        return None
+    return torch.tensor([one.guidance for one in each], dtype=torch.float32).to(device)
+
+
+def finished(x: Tensor, lowres: Tensor | None, settings: ResolvedSampling) -> Tensor:
+    """Sampled images, their colours corrected if asked for, within their range."""
+    if lowres is not None and settings.color_correction:
+        x = correct_colors(x, lowres, settings.color_correction)
+    x = x.clamp(-1, 1)
+    if x.shape[1] == 4:  # premultiplied colours are at most alpha
+        x = torch.cat([x[:, :3].minimum(x[:, 3:]), x[:, 3:]], dim=1)
+    return x
+
+
+def uses_timesteps(network: Any) -> bool:
+    """Whether a network of this config is conditioned on steps of a discrete schedule."""
+    return getattr(network, "level", "logsnr") == "step"
+
+
+def check_network(config: StageConfig, network: Any) -> None:
+    """Check that a network, by its config, can be this stage's.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if bool(config.lowres) != network.lowres:
+        raise ConfigError(
+            f"{config.name}: lowres = {config.lowres} does not fit a network with "
+            f"lowres = {network.lowres}.",
+            "Base stages have neither, super-resolution stages both.",
         )
-        return estimate
-
-    return told
+    if config.resolution % network.divisor:
+        below = config.resolution // network.divisor * network.divisor
+        raise ConfigError(
+            f"{config.name}: resolution = {config.resolution} must be a multiple of "
+            f"{network.divisor}. Nearest: {below or network.divisor} or "
+            f"{below + network.divisor}."
+        )
+    if uses_timesteps(network) and not config.schedule.discrete:
+        raise ConfigError(
+            f"{config.name}: a network that is told steps needs a discrete schedule, not "
+            f"{config.schedule.name!r}."
+        )
 
 
 def layout_of(tensor: Tensor) -> torch.memory_format:

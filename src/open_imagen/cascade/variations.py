@@ -49,7 +49,7 @@ def standard_normal(shape: Sequence[int], source: NoiseSource) -> Tensor:
     """The next noise of a source, on the CPU."""
     if isinstance(source, MixedNoise):
         return source.normal(shape)
-    return torch.randn(tuple(shape), generator=source)
+    return torch.randn(tuple(shape), generator=source, dtype=torch.float32)
 
 
 def check_amount(amount: float) -> float:

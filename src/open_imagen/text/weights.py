@@ -6,7 +6,7 @@ A weighted token moves away from what the encoder says of no text at all (above 
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -25,6 +25,7 @@ class Span(NamedTuple):
     weight: float
 
 
+@runtime_checkable
 class TokenFinder(Protocol):
     """An encoder that knows which tokens a part of a caption became."""
 
