@@ -278,7 +278,7 @@ def test_the_encoder_is_let_go_before_the_networks_come(folder, tiny_encoder):
 
     def look(stage, step, steps, preview):
         loaded = [name for name, one in cascade.stages.items() if not _is_offloaded(one)]
-        here.append((loaded, cascade._own_encoder.loaded))
+        here.append((loaded, cascade.text.encoder.loaded))
 
     first = cascade.generate("a red circle", settings=settings, progress=look)
     assert here == [(["base"], False), (["sr64"], False)]

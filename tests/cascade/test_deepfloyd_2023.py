@@ -305,7 +305,10 @@ def test_the_import_at_half_precision_draws_the_same(folder, tmp_path, capsys):
         "model.fp16-00002-of-00002.safetensors",
         "model.safetensors.index.fp16.json",
     ]
-    ours, theirs = both_stages(oi.load(out, device="cpu")), both_stages(oi.load(folder, "cpu"))
+    ours, theirs = (
+        both_stages(oi.load(out, device="cpu")),
+        both_stages(oi.load(folder, device="cpu")),
+    )
     for found, wanted in zip(ours, theirs, strict=True):
         assert torch.equal(found, wanted)
 

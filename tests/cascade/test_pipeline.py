@@ -381,11 +381,11 @@ def test_join_keeps_the_world(tmp_path, encoder):
         make_cascade([stage], name=name, text=encoder, world=world).save(tmp_path / name)
     both = join("both", [tmp_path / "base", tmp_path / "sr"], device="cpu")
     assert both.config.world == "things"
-    assert both.world is not None
+    assert both.prompts.world is not None
 
 
 def test_a_world_of_a_newer_version_is_passed_over(encoder):
     newer = make_cascade(make_stages(), text=encoder, world="oceans")
-    assert newer.world is None
+    assert newer.prompts.world is None
     assert newer.read("两只猫").prompt == "两只猫"
     assert newer.hint("a trampoline") is None

@@ -198,7 +198,7 @@ def test_guidance_is_a_line_through_both_predictions():
     z, level = torch.randn(1, 3, 64, 64), 0.5
 
     def x(weight, words):
-        settings = Sampling(guidance=weight, threshold="none")
+        settings = Sampling(guidance=weight, threshold="none").resolve()
         return stage.denoiser(words, settings)(z, level)
 
     wanted = 3 * x(1.0, text) - 2 * x(1.0, text.null())
@@ -238,7 +238,8 @@ def test_a_guided_network_gives_what_its_teacher_gives_at_every_weight(asked, ne
     against = text_of(2) if negative else None
 
     def pictures(stage, *weights):
-        each = [Sampling(steps=3, guidance=w, threshold="none", **asked) for w in weights]
+        asked_for = [Sampling(steps=3, guidance=w, threshold="none", **asked) for w in weights]
+        each = [one.over(stage.config.sampling).resolve() for one in asked_for]
         generators = [torch.Generator().manual_seed(k) for k in range(2)]
         return stage.sample(text, generators, each, negative=against)
 
@@ -356,4 +357,4 @@ def test_a_models_own_timesteps_hold_until_other_steps_are_asked_for():
     assert Sampling(timesteps=()).over(late).logsnr_start == -2.0
     # A picture repeats by all its settings, steps among them.
     complete = Sampling().over(own).resolve()
-    assert complete.over(own) == complete
+    assert Sampling(**complete.given()).over(own).resolve() == complete

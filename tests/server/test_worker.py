@@ -97,15 +97,15 @@ def test_what_may_differ_in_a_batch_differs_and_what_may_not_does_not(tiny):
 
 
 def test_settings_share_a_batch_only_where_the_sampler_allows():
-    base = Sampling(guidance=3.0)
-    assert base.together == Sampling(guidance=7.0, noise_level=0.4).together
+    base = Sampling(guidance=3.0).resolve()
+    assert base.together == Sampling(guidance=7.0, noise_level=0.4).resolve().together
     for other in (
         Sampling(guidance=1.0),
         Sampling(guidance=3.0, steps=9),
         Sampling(guidance=3.0, sampler="ddim"),
         Sampling(guidance=3.0, threshold="static"),
     ):
-        assert base.together != other.together
+        assert base.together != other.resolve().together
 
 
 def test_a_picture_is_what_generate_makes_of_it(tiny, worker):

@@ -188,8 +188,9 @@ def test_along_its_own_way_the_student_is_asked_where_its_sampling_leads(place):
     """Where its sampler calls it, with the noise that hangs on each example's time alone."""
     student, teacher = make_stages()[place], make_stages()[place]
     settings = Sampling(steps=3, sampler="dpmpp_2m_sde", guidance=1.0, threshold="static")
-    settings = settings.over(student.config.sampling).resolve()
+    settings = settings.over(student.config.sampling)
     object.__setattr__(student.config, "sampling", settings)
+    settings = settings.resolve()
     distill = Distillation(
         DistillConfig(teacher="t", guidance=3.0, backward=True), student, teacher
     )

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,11 +18,12 @@ from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.cascade.sampling import ResolvedSampling, Sampling
 from open_imagen.cascade.tiling import LARGE, predict_in_tiles
 from open_imagen.cascade.variations import NoiseSource, standard_normal
+from open_imagen.cascade.weights import layout_of
 from open_imagen.diffusion.editing import StartImage, levels_from
 from open_imagen.diffusion.losses import Objective
 from open_imagen.diffusion.parameterization import diffuse, to_eps
 from open_imagen.diffusion.schedules import Schedule
-from open_imagen.errors import CheckpointError, ConfigError, UnknownName
+from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.models.lora import Merged
 from open_imagen.models.registry import construct, resolve, written
 from open_imagen.types import CachedText, LowRes, TextEmbedding
@@ -345,10 +345,10 @@ def image_size(
 
 
 def normal_noise(
-    shape: Sequence[int], generators: Sequence[NoiseSource], device: torch.device
+    shape: Sequence[int], sources: Sequence[NoiseSource], device: torch.device
 ) -> Tensor:
-    """Standard normal noise [B, *shape], each image's from its own generator."""
-    return torch.stack([standard_normal(shape, one) for one in generators]).to(device)
+    """Standard normal noise [B, *shape], each image's from its own source."""
+    return torch.stack([standard_normal(shape, one) for one in sources]).to(device)
 
 
 def padded(lowres: Tensor, divisor: int, config: StageConfig) -> Tensor:
@@ -404,30 +404,4 @@ def check_network(config: StageConfig, network: Any) -> None:
         raise ConfigError(
             f"{config.name}: a network that is told steps needs a discrete schedule, not "
             f"{config.schedule.name!r}."
-        )
-
-
-def layout_of(tensor: Tensor) -> torch.memory_format:
-    """The memory format in which a network computes fastest with a weight."""
-    return torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
-
-
-def check_shapes(network: nn.Module, shapes: Mapping[str, Sequence[int]], source: Path) -> None:
-    """Whether weights of these names and shapes are this network's.
-
-    Raises:
-        CheckpointError: they are not; the message lists what differs.
-    """
-    own = dict(network.named_parameters())
-    wrong = [f"{name} is missing" for name in own if name not in shapes]
-    wrong += [f"{name} is unknown" for name in shapes if name not in own]
-    wrong += [
-        f"{name} is {list(shapes[name])}, not {list(own[name].shape)}"
-        for name in own
-        if name in shapes and tuple(shapes[name]) != tuple(own[name].shape)
-    ]
-    if wrong:
-        shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-        raise CheckpointError(
-            f"The weights {source} do not fit the network of its config.json: {shown}."
         )
