@@ -5,20 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from open_imagen.cascade import checks, sizes
 from open_imagen.cascade.alpha import parse_background, to_image
 from open_imagen.cascade.denoiser import Watch
+from open_imagen.cascade.edit import EditOptions, Strength, check_inputs, plan_edit
 from open_imagen.cascade.folder import CascadeConfig, write_folder
 from open_imagen.cascade.generate import ImageGenerator
 from open_imagen.cascade.metadata import make_record
-from open_imagen.cascade.prompts import PromptEncoder, load_on_demand
+from open_imagen.cascade.prompts import PromptEncoder, load_on_demand, plain_prompt
 from open_imagen.cascade.requests import GenerationOutput, ImageRequest, Progress, StageRequest
 from open_imagen.cascade.runtime import RuntimeConfig
 from open_imagen.cascade.sampling import ResolvedSampling, Sampling
 from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.variations import Variation
+from open_imagen.cascade.vary import record_size, recorded_request, variation_settings
+from open_imagen.data.images import MAX_PIXELS
+from open_imagen.data.original import ImageSource, read_original
 from open_imagen.text.cache import Remembered
 from open_imagen.types import TextEncoder
 from open_imagen.world import Reading
@@ -111,6 +115,8 @@ class Cascade:
         batch_size: int = 16,
         size: tuple[int, int] | None = None,
         background: str | None = None,
+        prompt_weights: bool = False,
+        variations: Sequence[tuple[int, float]] = (),
     ) -> GenerationOutput:
         """Make images of prompts.
 
@@ -129,6 +135,8 @@ class Cascade:
                 a stage, without ``stages``, means: up to that stage.
             background: of a model with alpha, what is behind what it leaves transparent: white if
                 None, "transparent", or "#rrggbb".
+            prompt_weights: whether "(word:1.3)" weighs words (docs/editing.md).
+            variations: seeds whose noise is mixed in, each with its amount; see vary.
 
         Raises:
             ConfigError: an empty prompt, or a setting that is unknown or out of range.
@@ -136,16 +144,117 @@ class Cascade:
         self.check_background(background)
         chosen, first = self.plan(stages, size)
         checks.check_base(chosen, self.name)
-        requests = checks.make_requests(prompts, seed, images_per_prompt, negative)
+        mixed = [Variation(*one) for one in variations]
+        requests = checks.make_requests(
+            prompts, seed, images_per_prompt, negative, prompt_weights, mixed
+        )
         checks.check_batch_size(batch_size)
         resolved = self.complete_settings(chosen, settings, negative)
-        self.prompts.warn(one.prompt for one in requests)
+        self.prompts.warn(plain_prompt(one.prompt, prompt_weights) for one in requests)
         images = self.generator.run(chosen, requests, resolved, None, first, batch_size, progress)
         return self._output(requests, images, resolved, "generate", background)
 
+    def edit(
+        self,
+        image: ImageSource,
+        prompt: str,
+        mask: ImageSource | None = None,
+        strength: Strength = None,
+        seed: int | Sequence[int] = 0,
+        images: int = 1,
+        negative: str | None = None,
+        extend: Sequence[int] | None = None,
+        stages: int | None = None,
+        settings: Mapping[str, Sampling] | None = None,
+        progress: Progress | None = None,
+        batch_size: int = 16,
+        background: str | None = None,
+        prompt_weights: bool = False,
+        resample: int = 1,
+        known: str = "renoised",
+        feather: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+        repeat: Mapping[str, Any] | None = None,
+    ) -> GenerationOutput:
+        """Change an image: all of it, what a mask marks, or what extends it (docs/editing.md).
+
+        The results are as large as the image and its extension. Outside the mask they have its
+        own values.
+
+        Args:
+            image: a path, a file's bytes, a Pillow image, an array or a tensor of uint8.
+            prompt: what the whole result shows.
+            mask: an image of the same size: transparent, or else white, where it is made anew;
+                "alpha": where the image itself is transparent.
+            strength: 0 to 1, how much is made anew; one for all stages or a dict by stage. None:
+                0.6, and 1 with a mask or an extension.
+            extend: pixels to add left, above, right and below.
+            stages: how many stages to run; the model's default if None.
+            background: of a model with alpha: None keeps the image's own transparency.
+            resample, known, feather: of a mask; see EditOptions.
+            max_pixels: larger images are refused.
+            repeat: a record; the image and mask must be those that it was made of.
+
+        Raises:
+            DataError: an image cannot be read, or is too large.
+            ConfigError: a mask of another size, or a setting that is unknown or out of range.
+        """
+        self.check_background(background)
+        chosen = self.chosen(stages)
+        checks.check_base(chosen, self.name)
+        options = EditOptions(
+            strength=strength, extend=extend, resample=resample, known=known, feather=feather
+        )
+        plan = plan_edit(image, mask, chosen, options, max_pixels)
+        if repeat is not None:
+            check_inputs(repeat, plan)
+        requests = checks.make_requests(prompt, seed, images, negative, prompt_weights)
+        checks.check_batch_size(batch_size)
+        resolved = self.complete_settings(chosen, settings, negative)
+        self.prompts.warn([plain_prompt(prompt, prompt_weights)])
+        made = self.generator.run(
+            chosen, requests, resolved, None, plan.size, batch_size, progress, plan.starts
+        )
+        *_, last = made.values()
+        shown = [plan.result(pixels, background) for pixels in last]
+        records = [
+            self.record(one, resolved, picture.size, "edit", background, plan.record)
+            for one, picture in zip(requests, shown, strict=True)
+        ]
+        return GenerationOutput(shown, made, records)
+
+    def vary(
+        self,
+        record: Mapping[str, Any],
+        amount: float = 0.3,
+        seed: int = 1,
+        images: int = 1,
+        progress: Progress | None = None,
+        batch_size: int = 16,
+    ) -> GenerationOutput:
+        """Near relatives of an image that this model made, by its record.
+
+        Its noise is mixed with that of another seed in every stage; image k has that of
+        ``seed + k``.
+
+        Args:
+            amount: 0 is the image itself, 1 the image of the other seed.
+
+        Raises:
+            ConfigError: the record is not of a generated image, or a number is out of range.
+        """
+        settings = variation_settings(record, self.identity)
+        chosen, first = self.plan(len(settings), record_size(record))
+        others = checks.check_seeds(seed, images)
+        requests = [recorded_request(record, Variation(other, amount)) for other in others]
+        checks.check_batch_size(batch_size)
+        resolved = self.complete_settings(chosen, settings, requests[0].negative)
+        made = self.generator.run(chosen, requests, resolved, None, first, batch_size, progress)
+        return self._output(requests, made, resolved, "generate", record.get("background"))
+
     def upscale(
         self,
-        image: Image.Image,
+        image: ImageSource,
         prompt: str,
         seed: int = 0,
         negative: str | None = None,
@@ -153,13 +262,14 @@ class Cascade:
         progress: Progress | None = None,
         background: str | None = None,
     ) -> GenerationOutput:
-        """Upscale an image with the super-resolution stages alone.
+        """Upscale an image of any size and shape with the super-resolution stages alone.
 
-        Its centre square is scaled to the input of the largest stage that it can feed, and made as
-        large as the model's images are by default, or, if it is that already, a stage larger.
+        They begin with the stage whose input is nearest in size, and end where the model's images
+        end by default, but with one stage at least. Nothing is cut off.
 
         Raises:
-            ConfigError: the model has no such stage, or the image is too small for it.
+            DataError: the image cannot be read.
+            ConfigError: the model has no such stage, or the image is too small or too large.
         """
         self.check_background(background)
         chosen, start = self.start_of(image)
@@ -193,25 +303,32 @@ class Cascade:
         size: tuple[int, int],
         made_by: str = "generate",
         background: str | None = None,
+        edit: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """What an image says of itself: all it takes to repeat it."""
-        read_as = self.read(request.prompt).prompt
-        return make_record(request, settings, size, self.identity, read_as, made_by, background)
+        plain = plain_prompt(request.prompt, request.prompt_weights)
+        read = self.read(plain).prompt
+        read_as = request.prompt if read == plain else read
+        return make_record(
+            request, settings, size, self.identity, read_as, made_by, background, edit
+        )
 
     def check_background(self, background: str | None) -> None:
         """Raises ConfigError unless this model's images can have such a background."""
         checks.check_background(background, self.has_alpha, self.name)
 
-    def start_of(self, image: Image.Image) -> tuple[list[Stage], Tensor]:
+    def start_of(self, image: ImageSource) -> tuple[list[Stage], Tensor]:
         """The stages that upscale an image, and the first one's input, uint8 [1, C, h, w].
 
         Raises:
-            ConfigError: there is no such stage, or the image is too small.
+            DataError: the image cannot be read.
+            ConfigError: there is no such stage, or the image is too small or too large.
         """
+        original = read_original(image).srgb
         usual = sum(bool(stage.config.lowres) for stage in self.chosen(None))
         stages = list(self.stages.values())
-        chosen = sizes.upscaling_stages(stages, image.size, usual, self.name)
-        return chosen, sizes.lowres_input(image, chosen[0])
+        chosen = sizes.upscaling_stages(stages, original.size, usual, self.name)
+        return chosen, sizes.lowres_input(original, chosen[0])
 
     def chosen(self, number: int | None) -> list[Stage]:
         """The first stages; as many as the model has by default if None.

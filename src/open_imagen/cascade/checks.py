@@ -8,6 +8,7 @@ from open_imagen.cascade.alpha import parse_background
 from open_imagen.cascade.requests import ImageRequest
 from open_imagen.cascade.sampling import ResolvedSampling, Sampling
 from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.variations import Variation, check_amount
 from open_imagen.errors import CheckpointError, ConfigError, OpenImagenWarning, UnknownName
 
 SEED_LIMIT = 2**63
@@ -70,6 +71,8 @@ def make_requests(
     seed: int | Sequence[int],
     images_per_prompt: int,
     negative: str | None,
+    prompt_weights: bool = False,
+    variations: Sequence[Variation] = (),
 ) -> list[ImageRequest]:
     """The images that a call asks for, prompt-major.
 
@@ -81,7 +84,22 @@ def make_requests(
     texts = check_prompts([prompts] if isinstance(prompts, str) else list(prompts))
     captions = [one for one in texts for _ in range(images_per_prompt)]
     seeds = check_seeds(seed, len(captions))
-    return [ImageRequest(*pair, negative or "") for pair in zip(captions, seeds, strict=True)]
+    mixed = check_variations(variations)
+    return [
+        ImageRequest(caption, one, negative or "", mixed, prompt_weights)
+        for caption, one in zip(captions, seeds, strict=True)
+    ]
+
+
+def check_variations(variations: Sequence[tuple[int, float]]) -> tuple[Variation, ...]:
+    """Other seeds and their amounts.
+
+    Raises:
+        ConfigError: a seed or an amount is out of range.
+    """
+    return tuple(
+        Variation(check_seeds(int(seed), 1)[0], check_amount(amount)) for seed, amount in variations
+    )
 
 
 def check_batch_size(batch_size: int) -> None:

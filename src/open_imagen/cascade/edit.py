@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
+from open_imagen.cascade.alpha import parse_background
 from open_imagen.cascade.canvas import (
     Canvas,
     Crop,
@@ -111,25 +111,22 @@ class EditPlan:
     def changes_nothing(self) -> bool:
         return not any(start.strength for start in self.starts.values())
 
-    @property
-    def keeps_alpha(self) -> bool:
-        """Whether the original is transparent somewhere."""
-        return has_transparency(self.crop.canvas.original.image)
-
-    def result(
-        self, made: Tensor, background: tuple[int, int, int] | None, keep_alpha: bool
-    ) -> Image.Image:
+    def result(self, made: Tensor, background: str | None = None) -> Image.Image:
         """The edited image: as large as the canvas, equal to it outside the mask.
 
         Args:
             made: the last stage's image, uint8 [C, H, W].
-            background: behind what a model with alpha leaves transparent, where it is not kept.
+            background: behind what a model with alpha leaves transparent: "transparent", or a
+                colour; None: transparent if the original is so somewhere, white otherwise.
         """
         canvas = self.crop.canvas
+        color = parse_background(background)
+        transparent = has_transparency(canvas.original.image) if background is None else not color
         if self.changes_nothing:
             image = canvas.original.image.copy()
         else:
-            image = self.crop.pasted(made, background, keep_alpha, self.options.feather)
+            keep_alpha = made.shape[0] == 4 and transparent
+            image = self.crop.pasted(made, color, keep_alpha, self.options.feather)
         if canvas.original.profile is not None:
             image.info["icc_profile"] = canvas.original.profile
         return image
@@ -245,14 +242,3 @@ def check_inputs(record: Mapping[str, Any], plan: EditPlan) -> None:
             f"The {name} is not the one that was edited: its pixels have SHA-256 {now[:12]}..., "
             f"the record {then[:12]}...."
         )
-
-
-def stack_starts(starts: Sequence[StageStart], device: torch.device) -> Any:
-    """The starts of a batch, which agree in all but images and masks."""
-    from open_imagen.diffusion.editing import StartImage
-
-    common = starts[0]
-    images = torch.stack([one.image for one in starts]).to(device).float() / 127.5 - 1
-    masks = [one.mask for one in starts if one.mask is not None]
-    mask = torch.stack(masks).to(device) if masks else None
-    return StartImage(images, common.strength, mask, common.resample, common.known)
