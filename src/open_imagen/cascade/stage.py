@@ -353,9 +353,9 @@ def normal_noise(
 
 def padded(lowres: Tensor, divisor: int, config: StageConfig) -> Tensor:
     """Small images [B, C, h, w], their last rows and columns repeated until the sides of the large
-    ones are multiples of ``divisor``."""
+    ones are multiples of ``divisor``, two at least: of a single pixel nothing can be normalised."""
     multiple = divisor // math.gcd(divisor, config.resolution // config.lowres)
-    down, right = (-side % multiple for side in lowres.shape[2:])
+    down, right = (max(-side % multiple, 2 * multiple - side) for side in lowres.shape[2:])
     return F.pad(lowres, (0, right, 0, down), mode="replicate") if down or right else lowres
 
 

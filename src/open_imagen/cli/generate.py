@@ -1,4 +1,4 @@
-"""imagen generate, upscale, show: from sentences to picture files."""
+"""imagen generate and show: from sentences to picture files."""
 
 import json
 import re
@@ -24,6 +24,7 @@ from open_imagen.errors import ConfigError, OutputError
 if TYPE_CHECKING:
     from PIL import Image
 
+    from open_imagen.cascade.cascade import Cascade
     from open_imagen.cascade.requests import GenerationOutput, Progress
 
 Stages = typer.Option(
@@ -31,6 +32,12 @@ Stages = typer.Option(
 )
 Steps = typer.Option(None, "--steps", metavar="N|stage=N,..", help="Sampling steps.")
 Weight = typer.Option(None, "--guidance", metavar="W|stage=W,..", help="Guidance weight; 1 is off.")
+GuidanceKind = typer.Option(
+    None, "--guidance-kind", metavar="K|stage=K,..", help="cfg, apg or cfg_zero."
+)
+PromptWeights = typer.Option(
+    False, "--prompt-weights", help='Let "(word:1.3)" weigh words of the prompts.'
+)
 Sampler = typer.Option(
     None,
     "--sampler",
@@ -47,7 +54,10 @@ Background = typer.Option(
     metavar="transparent|#rrggbb",
     help="Behind what a model with alpha leaves transparent; white by default.",
 )
-Model = typer.Option("scenes", "--model", "-m", help="A shipped model, a folder, or hf:org/name.")
+DEFAULT_MODEL = "scenes"
+Model = typer.Option(
+    DEFAULT_MODEL, "--model", "-m", help="A shipped model, a folder, or hf:org/name."
+)
 Adapters = typer.Option(
     [], "--adapter", metavar="DIR", help="A low-rank adapter to add; may be given again."
 )
@@ -69,6 +79,12 @@ def generate(
     repeat: Path = typer.Option(
         None, "--from", metavar="FILE", help="Repeat the image in this file."
     ),
+    vary: Path = typer.Option(
+        None, "--vary", metavar="FILE", help="Near relatives of the image of ours in this file."
+    ),
+    amount: float = typer.Option(
+        None, "--amount", metavar="A", help="With --vary: 0 the same, 1 another seed's; 0.3."
+    ),
     model: str = Model,
     adapters: list[Path] = Adapters,
     out: Path = typer.Option(
@@ -79,10 +95,12 @@ def generate(
     negative: str = typer.Option(None, "--negative", metavar="T", help="What to lead away from."),
     steps: str = Steps,
     guidance: str = Weight,
+    guidance_kind: str = GuidanceKind,
     sampler: str = Sampler,
     threshold: str = Thresholding,
     noise_level: str = NoiseLevel,
     stages: int = Stages,
+    prompt_weights: bool = PromptWeights,
     size: str = typer.Option(
         None, "--size", metavar="WxH", help="Of the finished pictures, in multiples of 64."
     ),
@@ -95,18 +113,33 @@ def generate(
 ) -> None:
     """Make pictures of sentences."""
     started = time.monotonic()
-    given = read_settings(steps, guidance, sampler, threshold, noise_level)
+    given = read_settings(steps, guidance, sampler, threshold, noise_level, guidance_kind)
+    if vary is not None or amount is not None:
+        from open_imagen.cli.vary import run_vary
+
+        others = {
+            "PROMPT": prompts, "--prompts": prompt_file, "--from": repeat, "--negative": negative,
+            "--stages": stages, "--size": size, "--background": background,
+            "--prompt-weights": prompt_weights or None,
+            **{f"--{name.replace('_', '-')}": values for name, values in given.items()},
+        }  # fmt: skip
+        run_vary(
+            vary, amount, seed, images, model, adapters, out, device, fast, precision, grid,
+            as_json, others,
+        )  # fmt: skip
+        return
     sentences = list(prompts or []) + (read_prompts(prompt_file) if prompt_file else [])
     record: dict[str, Any] = {}
     if repeat is not None:
-        record = _record_to_repeat(repeat, sentences)
+        record = record_to_repeat(repeat, sentences)
         sentences = [record["prompt"]]
         negative = str(negative or record.get("negative") or "")
-        model = str(record["model"]) if model == "scenes" else model
-        given = _over_record(given, record)
+        model = str(record["model"]) if model == DEFAULT_MODEL else model
+        given = over_record(given, record)
         size = size or str(record.get("size", ""))
         precision = precision or record.get("precision", "fp32")
         background = background or record.get("background", background)
+        prompt_weights = prompt_weights or bool(record.get("prompt_weights"))
     if not any(sentences) or not all(s.strip() for s in sentences):
         raise ConfigError("The prompt is empty.", 'Try: imagen generate "a red circle"')
 
@@ -116,14 +149,9 @@ def generate(
     number = len(sentences) * images
     place = Place(out, number, grid)
     cascade = load(model, adapters=adapters, device=device, fast=fast, dtype=precision or "fp32")
-    if record and record.get("model_hash") not in (None, cascade.model_hash):
-        print(
-            f"Warning: {repeat} was made by {record['model']} {record['model_hash']}, this is "
-            f"{cascade.name} {cascade.model_hash}; the picture may differ.",
-            file=sys.stderr,
-        )
+    warn_of_other_model(record, cascade, repeat)
     for sentence in dict.fromkeys(sentences):
-        if (reading := cascade.read(sentence)).prompt != sentence:
+        if not prompt_weights and (reading := cascade.read(sentence)).prompt != sentence:
             print(f"read as: {reading.prompt}", file=sys.stderr)
     first = seed if seed is not None else int(record.get("seed", 0))
     with progress_bar() as told:
@@ -137,46 +165,10 @@ def generate(
             progress=told,
             size=read_size(size),
             background=background,
+            prompt_weights=prompt_weights,
+            variations=[(one["seed"], one["amount"]) for one in record.get("variations", [])],
         )
-    _finish(made, place, as_json, started, grid)
-
-
-def upscale(
-    image: Path = typer.Argument(..., metavar="IMAGE", help="The picture to enlarge."),
-    prompt: str = typer.Option(..., "--prompt", "-p", metavar="T", help="What it shows."),
-    model: str = Model,
-    adapters: list[Path] = Adapters,
-    out: Path = typer.Option(None, "--out", "-o", metavar="PATH", help="A folder or a .png file."),
-    seed: int = typer.Option(0, "--seed", help="Of the noise."),
-    negative: str = typer.Option(None, "--negative", metavar="T", help="What to lead away from."),
-    steps: str = Steps,
-    guidance: str = Weight,
-    sampler: str = Sampler,
-    threshold: str = Thresholding,
-    noise_level: str = NoiseLevel,
-    background: str = Background,
-    device: str = Device,
-    fast: bool = Fast,
-    precision: str = Precision,
-    as_json: bool = Json,
-) -> None:
-    """Enlarge a picture with the super-resolution stages of a model."""
-    started = time.monotonic()
-    given = read_settings(steps, guidance, sampler, threshold, noise_level)
-    if not prompt.strip():
-        raise ConfigError("The prompt is empty.", "Say what the picture shows.")
-
-    from open_imagen.cascade.io import load
-    from open_imagen.cascade.records import open_image
-
-    check(given)
-    small = open_image(image)
-    place = Place(out, 1, False)
-    cascade = load(model, adapters=adapters, device=device, fast=fast, dtype=precision or "fp32")
-    with progress_bar() as told:
-        settings = sampling(given, cascade.stages)
-        made = cascade.upscale(small, prompt, seed, negative, settings, told, background)
-    _finish(made, place, as_json, started, False)
+    finish(made, place, as_json, started, grid)
 
 
 def show(
@@ -228,7 +220,7 @@ class Place:
         return path
 
 
-def _finish(
+def finish(
     made: "GenerationOutput", place: Place, as_json: bool, started: float, grid: bool
 ) -> None:
     """Write the pictures and say where they are."""
@@ -300,21 +292,33 @@ def progress_bar() -> "Iterator[Progress]":
         yield told
 
 
-def _record_to_repeat(file: Path, sentences: list[str]) -> dict[str, Any]:
+def warn_of_other_model(record: dict[str, Any], cascade: "Cascade", file: Path | None) -> None:
+    """Say so if the image that is to be repeated was made by another model."""
+    if record and record.get("model_hash") not in (None, cascade.model_hash):
+        print(
+            f"Warning: {file} was made by {record['model']} {record['model_hash']}, this is "
+            f"{cascade.name} {cascade.model_hash}; the picture may differ.",
+            file=sys.stderr,
+        )
+
+
+def record_to_repeat(file: Path, sentences: list[str]) -> dict[str, Any]:
     from open_imagen.cascade.records import read_record
 
     if sentences:
         raise ConfigError("--from repeats a picture with its own prompt.", "Leave out PROMPT.")
     record = read_record(file)
-    if record.get("made_by") == "upscale":
+    made_by = record.get("made_by", "generate")
+    if made_by != "generate":
+        again = " --from" if made_by == "edit" else ""
         raise ConfigError(
-            f"{file} was made by upscale, from a picture that it does not carry.",
-            "Use imagen upscale with that picture.",
+            f"{file} was made by {made_by}, from an image that it does not hold.",
+            f"Use imagen {made_by}{again} with that image.",
         )
     return record
 
 
-def _over_record(given: dict[str, PerStage], record: dict[str, Any]) -> dict[str, PerStage]:
+def over_record(given: dict[str, PerStage], record: dict[str, Any]) -> dict[str, PerStage]:
     """The record's settings per stage, and over them what was given."""
     merged: dict[str, PerStage] = {}
     for stage, settings in record.get("settings", {}).items():
