@@ -32,7 +32,7 @@ class WordEncoder:
             [self._token(word) for word in caption.split() or ["nothing"]] for caption in captions
         ]
         length = max(len(row) for row in rows)
-        tokens = torch.zeros(len(rows), length, self.width)
+        tokens = torch.zeros(len(rows), length, self.width, dtype=torch.float32)
         mask = torch.zeros(len(rows), length, dtype=torch.bool)
         for k, row in enumerate(rows):
             tokens[k, : len(row)], mask[k, : len(row)] = torch.stack(row), True
@@ -40,7 +40,8 @@ class WordEncoder:
 
     def _token(self, word):
         seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big")
-        return torch.randn(self.width, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(self.width, generator=generator, dtype=torch.float32)
 
 
 def make_stages(**network):

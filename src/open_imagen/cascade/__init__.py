@@ -3,7 +3,7 @@
 from open_imagen.cascade.cascade import Cascade
 from open_imagen.cascade.io import join, load
 from open_imagen.cascade.noise import TrainingNoise
-from open_imagen.cascade.requests import GenerationOutput
+from open_imagen.cascade.output import GenerationOutput
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage, StageConfig
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from open_imagen.cascade.alpha import over, premultiplied, straight
 from open_imagen.cascade.masks import Box, Mask, at_size, bounding_box, feather
+from open_imagen.cascade.values import whole_numbers
 from open_imagen.data.original import Original
 from open_imagen.errors import ConfigError
 
@@ -66,7 +67,7 @@ def check_extension(
     Raises:
         ConfigError: not four whole numbers of at least 0, or more pixels than allowed.
     """
-    numbers = tuple(int(one) for one in extend) if extend is not None else (0, 0, 0, 0)
+    numbers = (0, 0, 0, 0) if extend is None else whole_numbers(extend, "extend")
     if len(numbers) != 4 or min(numbers) < 0:
         raise ConfigError(
             f"extend = {','.join(map(str, numbers))} must be four numbers of at least 0: "

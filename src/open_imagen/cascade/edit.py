@@ -1,7 +1,6 @@
 """From an image, a mask and a strength to what each stage begins with, and back into the image."""
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from open_imagen.cascade.masks import OWN_ALPHA, Mask, has_transparency, own_alp
 from open_imagen.cascade.requests import StageStart
 from open_imagen.cascade.sizes import size_unit
 from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.values import real_number, whole_number
 from open_imagen.data.images import MAX_PIXELS
 from open_imagen.data.original import ImageSource, Original, read_original
 from open_imagen.diffusion.editing import KNOWN
@@ -56,13 +56,14 @@ class EditOptions:
     """Of a mask: over how many pixels inside it the new fades in; None: 1/32 of the crop."""
 
     def __post_init__(self) -> None:
+        whole_number(self.resample, "resample")
         if not 1 <= self.resample <= MAX_RESAMPLE:
             raise ConfigError(
                 f"resample = {self.resample} must be 1 (off) to {MAX_RESAMPLE}.", "Try 4."
             )
         if self.known not in KNOWN:
             raise UnknownName("known", self.known, KNOWN)
-        if self.feather is not None and self.feather < 0:
+        if self.feather is not None and whole_number(self.feather, "feather") < 0:
             raise ConfigError(f"feather = {self.feather} must be at least 0 pixels.")
 
     def strengths(self, stages: Sequence[str], masked: bool) -> dict[str, float]:
@@ -81,8 +82,9 @@ class EditOptions:
             found = {name: given.get(name, usual) for name in stages}
         else:
             found = dict.fromkeys(stages, usual if given is None else given)
+        found = {name: real_number(value, "strength") for name, value in found.items()}
         for name, value in found.items():
-            if isinstance(value, bool) or not (math.isfinite(value) and 0 <= value <= 1):
+            if not 0 <= value <= 1:
                 raise ConfigError(
                     f"strength = {value} ({name}) must be between 0 and 1.",
                     "0 changes nothing, 0.3 to 0.7 keep what is where, 1 begins anew.",

@@ -1,6 +1,6 @@
 """From requests to images: encode the prompts, then walk through the stages, batch by batch."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -8,8 +8,9 @@ from torch import Tensor
 from open_imagen.cascade.checks import SEED_LIMIT
 from open_imagen.cascade.denoiser import Watch
 from open_imagen.cascade.images import to_uint8
+from open_imagen.cascade.progress import Progress
 from open_imagen.cascade.prompts import EncodedPrompt, PromptEncoder, plain_prompt
-from open_imagen.cascade.requests import ImageRequest, Progress, StageRequest, StageStart
+from open_imagen.cascade.requests import ImageRequest, StageRequest, StageStart
 from open_imagen.cascade.runtime import RuntimeConfig
 from open_imagen.cascade.sampling import ResolvedSampling
 from open_imagen.cascade.stage import Stage
@@ -74,13 +75,16 @@ class ImageGenerator:
                 for k, one in enumerate(requests)
             ]
             self._load_weights(stage)
-            batches = [
-                self._sample(stage, asked[rows], prompts[rows], report(progress, name, rows, asked))
-                for rows in chunks(len(requests), batch_size)
+            batches = batches_of(len(requests), batch_size)
+            sampled = [
+                self._sample(
+                    stage, asked[rows], prompts[rows], report(progress, name, k, len(batches))
+                )
+                for k, rows in enumerate(batches)
             ]
             if self.offload:
                 stage.offload()
-            below = images[name] = torch.cat(batches)
+            below = images[name] = torch.cat(sampled)
         return images
 
     def draw(
@@ -204,21 +208,17 @@ def check_width(stage: Stage, width: int, encoder: str) -> None:
         )
 
 
-def chunks(number: int, size: int) -> Iterator[slice]:
-    """``number`` rows in batches of at most ``size``."""
-    for start in range(0, number, size):
-        yield slice(start, min(start + size, number))
+def batches_of(number: int, size: int) -> list[slice]:
+    """``number`` images in batches of at most ``size``."""
+    return [slice(start, min(start + size, number)) for start in range(0, number, size)]
 
 
-def report(
-    progress: Progress | None, stage: str, rows: slice, requests: Sequence[StageRequest]
-) -> Watch | None:
-    """Progress of one batch as a part of the whole stage."""
+def report(progress: Progress | None, stage: str, batch: int, number: int) -> Watch | None:
+    """Progress of one batch of ``number`` as a part of the whole stage."""
     if progress is None:
         return None
-    size, number = rows.stop - rows.start, len(requests)
 
-    def watch(step: int, steps: int, estimate: Tensor) -> None:
-        progress(stage, rows.start * steps + step * size, number * steps, estimate)
+    def watch(step: int, steps: int, preview: Tensor) -> Tensor | None:
+        return progress(stage, batch * steps + step, number * steps, preview)
 
     return watch

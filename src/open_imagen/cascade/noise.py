@@ -84,7 +84,7 @@ class TrainingNoise(NamedTuple):
         halves = [[as_int32(key >> 32), as_int32(key & 0xFFFFFFFF)] for key in keys]
         # One small asynchronous copy to the device.
         high, low = sent(torch.tensor(halves, dtype=torch.int32), device).unbind(1)
-        times = torch.tensor([(start + k * GOLDEN) % 1 for k in indices])
+        times = torch.tensor([(start + k * GOLDEN) % 1 for k in indices], dtype=torch.float32)
         drop, level, blur, warp = uniform(hash_counters(high, low, SCALARS, 4)).unbind(1)
         times, nothing = sent(times, device), torch.empty(0, device=device)
 

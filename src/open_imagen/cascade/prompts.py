@@ -16,6 +16,8 @@ from open_imagen.text.weights import Span, TokenFinder, parse_weights, relocated
 from open_imagen.types import TextEncoder
 from open_imagen.world import Reading, World, is_world, open_world
 
+MAX_ENCODED = 512
+"""Prompts whose tokens are kept: at most 600 MB of the paper's encoder."""
 MAX_READINGS = 4096
 """How many prompts are remembered as the world has read them."""
 
@@ -52,8 +54,8 @@ class PromptEncoder:
         Args:
             world: the name of the world; "" for none.
         """
-        self.text = Remembered(text)
-        """The text encoder; each of its latest sentences (all, without a limit) is encoded once."""
+        self.text = Remembered(text, limit=MAX_ENCODED)
+        """The text encoder; each of its latest prompts is encoded once."""
         self.world_name = world
         self._readings: dict[str, Reading] = {}
 

@@ -1,16 +1,11 @@
-"""What is asked of a cascade and what comes back."""
+"""What is asked of a cascade, and of one of its stages."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from PIL import Image
 from torch import Tensor
 
 from open_imagen.cascade.sampling import ResolvedSampling
 from open_imagen.cascade.variations import Variation
-
-Progress = Callable[[str, int, int, Tensor], None]
 
 
 class ImageRequest(NamedTuple):
@@ -58,17 +53,3 @@ class StageRequest(NamedTuple):
     start: StageStart | None = None
     variations: tuple[Variation, ...] = ()
     prompt_weights: bool = False
-
-
-@dataclass(frozen=True)
-class GenerationOutput:
-    """What generate(), edit(), vary() and upscale() return. Everything is prompt-major.
-
-    images    PIL images of the last stage; RGBA only if a transparent background was asked for
-    stages    stage name -> uint8 [N, C, H, W]: RGB, or premultiplied RGBA of a model with alpha
-    records   per image: prompt, seed, settings, model hash, version
-    """
-
-    images: list[Image.Image]
-    stages: dict[str, Tensor]
-    records: list[dict[str, Any]]

@@ -2,13 +2,13 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from open_imagen.cascade.augmentation import check_noise_level
 from open_imagen.cascade.colors import check_color_correction
-from open_imagen.config import parse
+from open_imagen.cascade.values import real_number, text, whole_number, whole_numbers
 from open_imagen.diffusion.guidance import Guidance
 from open_imagen.diffusion.samplers import (
     CHURN,
@@ -81,8 +81,9 @@ class Sampling:
     that it enlarges. The sigma of a Gaussian in its pixels; 0 is off (see colors.py)."""
 
     def __post_init__(self) -> None:
-        # Building it is what checks every setting.
-        self.resolve()
+        for name, value in self.given().items():
+            object.__setattr__(self, name, CONVERTERS[type(DEFAULTS[name])](value, name))
+        self.resolve()  # checks every setting
 
     def given(self) -> dict[str, Any]:
         """The settings that are not None."""
@@ -204,6 +205,23 @@ class ResolvedSampling:
         return Threshold(self.threshold, self.percentile, self.threshold_cap)
 
 
+DEFAULTS = ResolvedSampling().given()
+CONVERTERS: dict[type, Callable[[Any, str], Any]] = {
+    int: whole_number,
+    float: real_number,
+    str: text,
+    tuple: whole_numbers,
+}
+
+
 def parse_sampling(values: Mapping[str, Any], stage: str) -> Sampling:
-    """Sampling settings from plain values, unknown keys refused with the stage's name."""
-    return parse(Sampling, values, f"{stage}.")
+    """Sampling settings from plain values; None leaves a setting open.
+
+    Raises:
+        UnknownName: there is no such setting; the message has the stage's name.
+        ConfigError: a value is of the wrong type, or out of range.
+    """
+    for name in values:
+        if name not in DEFAULTS:
+            raise UnknownName("setting", f"{stage}.{name}", [f"{stage}.{key}" for key in DEFAULTS])
+    return Sampling(**values)

@@ -34,30 +34,6 @@ def choose_stages(
     return list(stages[: default if number is None else number])
 
 
-def plan_stages(
-    stages: Sequence[Stage],
-    number: int | None,
-    size: tuple[int, int] | None,
-    default: int | None,
-    model: str,
-) -> tuple[list[Stage], tuple[int, int] | None]:
-    """The stages to run for a number and a final size, and the size of the first one's images.
-
-    That is None where it is what the stage was trained for. A size that is the resolution of a
-    stage, without a number, means: up to that stage.
-
-    Raises:
-        ConfigError: the model has fewer stages, or no such size can be made.
-    """
-    chosen = choose_stages(stages, number, default, model)
-    if size is None:
-        return chosen, None
-    sides = [stage.config.resolution for stage in stages]
-    if number is None and size[0] == size[1] and size[0] in sides:
-        return choose_stages(stages, sides.index(size[0]) + 1, default, model), None
-    return chosen, first_size(size, chosen)
-
-
 def first_size(size: tuple[int, int], chosen: Sequence[Stage]) -> tuple[int, int]:
     """Width and height of the first stage's images for final ones of this size.
 

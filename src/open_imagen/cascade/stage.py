@@ -121,6 +121,13 @@ class Stage(nn.Module):
         other._set_weights((name, tensor.detach().clone()) for name, tensor in self.weights())
         return other.eval().requires_grad_(False)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy: the config, and the weights or where they are read from."""
+        weights = self.weights()
+        if weights is self._source:
+            return rebuild, (self.config, weights)
+        return rebuild, (self.config, {name: one.detach().cpu() for name, one in weights})
+
     def weights(self) -> Iterable[tuple[str, Tensor]]:
         """The weights by name. Where memory holds none, or rounded ones, they are read again."""
         is_exact = self.dtype == torch.float32 and not next(self.parameters()).is_meta
@@ -331,6 +338,18 @@ class Stage(nn.Module):
     ) -> Denoiser:
         """(z, logsnr) -> the guided, thresholded estimate of the clean image; see Denoiser."""
         return Denoiser(self, text, settings, condition, negative, levels, weights)
+
+
+def rebuild(
+    config: StageConfig, weights: Iterable[tuple[str, Tensor]] | dict[str, Tensor]
+) -> Stage:
+    """A pickled stage."""
+    with torch.device("meta"):
+        stage = Stage(config)
+    if not isinstance(weights, dict):
+        return stage.with_lazy_weights(weights)
+    stage._set_weights(weights.items())
+    return stage.eval().requires_grad_(False)
 
 
 def image_size(

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from open_imagen.cascade.values import real_number
 from open_imagen.errors import ConfigError
 
 
@@ -52,11 +53,12 @@ def standard_normal(shape: Sequence[int], source: NoiseSource) -> Tensor:
     return torch.randn(tuple(shape), generator=source, dtype=torch.float32)
 
 
-def check_amount(amount: float) -> float:
+def check_amount(amount: Any) -> float:
     """Raises ConfigError unless 0 <= amount <= 1."""
+    amount = real_number(amount, "amount")
     if not 0 <= amount <= 1:
         raise ConfigError(
             f"amount = {amount} must be between 0 (the same image) and 1 (another seed's).",
             "0.1 to 0.3 are near relatives.",
         )
-    return float(amount)
+    return amount

@@ -1,7 +1,6 @@
 """imagen generate and show: from sentences to picture files."""
 
 import json
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from open_imagen.cascade.cascade import Cascade
-    from open_imagen.cascade.requests import GenerationOutput, Progress
+    from open_imagen.cascade.output import GenerationOutput
+    from open_imagen.cascade.progress import Progress
 
 Stages = typer.Option(
     None, "--stages", metavar="K", help="How many stages to run, not the model's default number."
@@ -212,12 +212,9 @@ class Place:
         """The file of a picture: its seed and the words of its prompt; never an existing one."""
         if self.file is not None and number == 1:
             return self.file
-        words = re.sub(r"[^a-z0-9]+", "-", record["prompt"].lower()).strip("-")[:60] or "picture"
-        stem = f"{record['seed']:05d}-{words}"
-        path, again = self.folder / f"{stem}.png", 2
-        while path.exists():
-            path, again = self.folder / f"{stem}-{again}.png", again + 1
-        return path
+        from open_imagen.cascade.output import free_file
+
+        return free_file(self.folder, record)
 
 
 def finish(

@@ -1,6 +1,7 @@
 """Images that people bring to be edited or enlarged: from files, bytes, arrays or Pillow, upright,
 8 bits a channel, with their transparency and their colour profile."""
 
+import os
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -13,9 +14,10 @@ from torch import Tensor
 from open_imagen.data.images import MAX_PIXELS, as_rgb, to_srgb, upright
 from open_imagen.errors import ConfigError, DataError
 
-ImageSource = str | Path | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
-"""An image as callers have it: a file, a file's bytes, or pixels as uint8 [H, W], [H, W, C]
-(arrays) or [C, H, W] (tensors)."""
+ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
+"""An image as callers have it: a file, a file's bytes, a PIL image, or an array or tensor [H, W],
+[H, W, C] or [C, H, W] with 1, 3 or 4 channels, whole numbers 0 to 255 or fractions 0 to 1."""
+CHANNELS = (1, 3, 4)
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 """Formats whose further frames are an animation; those of a phone's JPEG (MPO) are not."""
 WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
@@ -84,13 +86,14 @@ def open_source(source: ImageSource, what: str = "image") -> tuple[Image.Image, 
         return source, f"The {what}"
     if isinstance(source, np.ndarray | Tensor):
         return _from_pixels(source, what), f"The {what}"
-    if not isinstance(source, str | Path | bytes | bytearray):
+    if not isinstance(source, str | os.PathLike | bytes | bytearray):
         raise ConfigError(
-            f"{what} = {type(source).__name__} is no image.",
-            "Give a file's path, its bytes, a Pillow image, or an array of uint8.",
+            f"{what} = {source!r} is no image.",
+            "Pass a PIL image, a file or its bytes, an array or a tensor.",
         )
-    name = str(source) if isinstance(source, str | Path) else f"The {what}"
-    data = _bytes_of(Path(source), name) if isinstance(source, str | Path) else bytes(source)
+    is_bytes = isinstance(source, bytes | bytearray)
+    name = f"The {what}" if is_bytes else str(source)
+    data = bytes(source) if is_bytes else _bytes_of(Path(source), name)
     if not data:
         raise DataError(f"{name} is empty.")
     try:
@@ -116,23 +119,47 @@ def _bytes_of(path: Path, name: str) -> bytes:
         raise DataError(f"{name} cannot be read: {error.strerror}.") from error
 
 
-def _from_pixels(pixels: np.ndarray[Any, Any] | Tensor, what: str) -> Image.Image:
-    array = pixels
-    if isinstance(array, Tensor):
-        array = array.detach().cpu()
-        array = array.permute(1, 2, 0).numpy() if array.ndim == 3 else array.numpy()
+def _from_pixels(pixels: Any, what: str) -> Image.Image:
+    """Pixels [H, W], [H, W, C] or [C, H, W] with 1, 3 or 4 channels."""
+    array = pixels.detach().cpu().numpy() if isinstance(pixels, Tensor) else pixels
+    return Image.fromarray(_bytes(_channels_last(array, what), what))
+
+
+def _channels_last(array: Any, what: str) -> Any:
+    """[H, W], or [H, W, C] of 3 or 4 channels."""
+    shape = array.shape
+    if array.ndim == 4 and shape[0] == 1:
+        return _channels_last(array[0], what)
+    if array.ndim == 3 and shape[2] not in CHANNELS and shape[0] in CHANNELS:
+        array = array.transpose(1, 2, 0)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in CHANNELS):
+        return array
+    raise ConfigError(
+        f"{what}: an array of shape {list(shape)} is no image.",
+        "It must be [H, W], [H, W, C] or [C, H, W], with 1, 3 or 4 channels.",
+    )
+
+
+def _bytes(array: Any, what: str) -> Any:
+    """Whole numbers 0 to 255, fractions 0 to 1, or truth values, as uint8."""
     if array.dtype == bool:
-        array = array.astype(np.uint8) * 255
-    shape_fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
-    if array.dtype != np.uint8 or not shape_fits or not array.size:
-        shape = "x".join(map(str, pixels.shape))
+        array = array * np.uint8(255)
+    kind, highest = array.dtype.kind, 1 if array.dtype.kind == "f" else 255
+    if kind not in "uif" or not array.size:
         raise ConfigError(
-            f"{what} has the shape {shape} and the type {pixels.dtype}.",
-            "Pixels are uint8: [H, W], [H, W, 3] or [H, W, 4]; tensors [C, H, W].",
+            f"{what}: an array of {array.dtype} and {array.size} values is no image.",
+            "Use uint8, or fractions.",
         )
-    return Image.fromarray(np.ascontiguousarray(array))
+    if not (array.min() >= 0 and array.max() <= highest):
+        raise ConfigError(
+            f"{what}: an image of {array.dtype} must have values from 0 to {highest}, not "
+            f"{array.min()} to {array.max()}."
+        )
+    if kind == "f":
+        array = np.round(array.astype(np.float64) * 255)
+    return np.ascontiguousarray(array.astype(np.uint8))
 
 
 def _in_rgb(image: Image.Image) -> Original:

@@ -181,10 +181,11 @@ class Positions(nn.Module):
         self.out = zeroed(nn.Conv2d(4 * bands, out, 1))
 
     def forward(self, height: int, width: int) -> Tensor:
-        waves = math.pi * torch.arange(1, self.bands + 1, device=self.out.weight.device)
+        device, real = self.out.weight.device, torch.float32
+        waves = math.pi * torch.arange(1, self.bands + 1, device=device, dtype=real)
 
         def along(side: int) -> Tensor:
-            angles = waves[:, None] * (torch.arange(side, device=waves.device) + 0.5) / side
+            angles = waves[:, None] * (torch.arange(side, device=device, dtype=real) + 0.5) / side
             return torch.cat([angles.sin(), angles.cos()])  # [2 bands, side]
 
         down, across = along(height)[:, :, None], along(width)[:, None, :]
