@@ -143,7 +143,7 @@ def test_bad_files_are_named(name, message, tmp_path):
         7,
         np.full((4, 4, 3), 2.0),
         np.zeros((0, 4, 3), np.uint8),
-        np.zeros((4, 4, 5), np.uint8),
+        np.zeros((5, 4, 5), np.uint8),
     ],
 )
 def test_what_is_no_image_is_refused(given):

@@ -7,7 +7,6 @@ from typing import Any
 import typer
 
 from open_imagen.cli.generate import (
-    DEFAULT_MODEL,
     Adapters,
     Background,
     Device,
@@ -16,7 +15,6 @@ from open_imagen.cli.generate import (
     Json,
     Model,
     NoiseLevel,
-    Place,
     Precision,
     PromptWeights,
     Sampler,
@@ -24,12 +22,16 @@ from open_imagen.cli.generate import (
     Steps,
     Thresholding,
     Weight,
-    finish,
     over_record,
+)
+from open_imagen.cli.options import check, per_stage, read_extension, read_settings, sampling
+from open_imagen.cli.results import (
+    DEFAULT_MODEL,
+    Place,
+    finish,
     progress_bar,
     warn_of_other_model,
 )
-from open_imagen.cli.options import check, per_stage, read_extension, read_settings, sampling
 from open_imagen.errors import ConfigError
 
 
