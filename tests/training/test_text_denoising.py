@@ -7,7 +7,7 @@ from torch import nn
 from open_imagen.cascade.io import load
 from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.errors import ConfigError
-from open_imagen.models.layers import TextLayer
+from open_imagen.models.text_layers import TextLayer
 from open_imagen.storage import load_tensors
 from open_imagen.training.loop import Trainer
 from open_imagen.training.objectives.text_denoising import (

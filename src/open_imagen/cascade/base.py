@@ -10,7 +10,7 @@ from torch import Tensor
 from open_imagen.cascade import checks, sizes
 from open_imagen.cascade.alpha import parse_background, to_image
 from open_imagen.cascade.denoiser import Watch
-from open_imagen.cascade.folder import CascadeConfig, write_folder
+from open_imagen.cascade.folder import Adapter, CascadeConfig, write_folder
 from open_imagen.cascade.generate import ImageGenerator
 from open_imagen.cascade.metadata import make_record
 from open_imagen.cascade.output import GenerationOutput
@@ -20,7 +20,9 @@ from open_imagen.cascade.runtime import RuntimeConfig
 from open_imagen.cascade.sampling import ResolvedSampling, Sampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.cascade.values import whole_number
+from open_imagen.cascade.variants import variants_of
 from open_imagen.data.original import ImageSource, read_original
+from open_imagen.errors import UnknownName
 from open_imagen.text.cache import OnDemand, Remembered
 from open_imagen.types import TextEncoder
 from open_imagen.world import Reading
@@ -40,6 +42,7 @@ class CascadeBase:
         text: TextEncoder | None = None,
         encoder_folder: Path | None = None,
         model_hash: str = "unsaved",
+        adapters: Sequence[Adapter] = (),
     ) -> None:
         """
         Args:
@@ -47,9 +50,11 @@ class CascadeBase:
             text: a text encoder to use instead of the one that ``config`` names, which is loaded
                 when it is first needed.
             encoder_folder: where that one's files are, if that is known.
+            adapters: named ones; the first of a stage is used where nobody says which.
 
         Raises:
-            CheckpointError: the stages do not follow each other, or are fewer than the default.
+            CheckpointError: the stages do not follow each other, or are fewer than the default; or
+                an adapter does not fit.
             MissingDependency: ``runtime.fast`` on a CPU, without a C++ compiler.
         """
         checks.check_stages(stages, config.default_stages, config.name)
@@ -58,10 +63,12 @@ class CascadeBase:
         if text is None:
             device = self.runtime.torch_device()
             text = load_on_demand(config.encoder, device, encoder_folder)
-        own = [stage.replica() for stage in stages]
-        self.stages = {stage.config.name: stage for stage in own}
+        self.variants = variants_of([stage.replica() for stage in stages], adapters)
+        """Each stage with and without its named adapters: ``variants["base"].own`` is the stage
+        without any."""
+        self.stages = {name: one.default for name, one in self.variants.items()}
         self.prompts = PromptEncoder(text, config.world)
-        self.generator = ImageGenerator(own, self.prompts, self.runtime)
+        self.generator = ImageGenerator(self.variants, self.prompts, self.runtime)
 
     def __repr__(self) -> str:
         stages = ", ".join(f"{name} {one.config.resolution}" for name, one in self.stages.items())
@@ -72,12 +79,16 @@ class CascadeBase:
         text = self.text.encoder
         return type(self), (
             self.config,
-            list(self.stages.values()),
+            [variants.own for variants in self.variants.values()],
             self.runtime,
             None if isinstance(text, OnDemand) else text,
             self.encoder_folder,
             self.model_hash,
+            self._adapters(),
         )
+
+    def _adapters(self) -> list[Adapter]:
+        return [one for variants in self.variants.values() for one in variants.adapters.values()]
 
     @property
     def name(self) -> str:
@@ -111,6 +122,16 @@ class CascadeBase:
             "model_hash": self.model_hash,
             "precision": self.runtime.dtype,
         }
+
+    def stage(self, name: str, adapter: str | None = None) -> Stage:
+        """A stage with one of its named adapters; "none": without; None: the model's default.
+
+        Raises:
+            UnknownName: there is no such stage or adapter.
+        """
+        if name not in self.variants:
+            raise UnknownName("stage", name, self.variants)
+        return self.variants[name].get(adapter)
 
     def read(self, prompt: str) -> Reading:
         """A prompt in the English that the model has learned; the prompt itself without a world."""
@@ -176,7 +197,7 @@ class CascadeBase:
             UnknownName: settings for a stage that the model does not have.
             ConfigError: a negative prompt, and no guidance that could lead away from it.
         """
-        return checks.resolve_settings(chosen, list(self.stages), settings, negative, self.name)
+        return checks.resolve_settings(chosen, self.variants, settings, negative, self.name)
 
     def draw(
         self, stage: Stage, requests: Sequence[StageRequest], watch: Watch | None = None
@@ -227,4 +248,5 @@ class CascadeBase:
         Args:
             dtype: of the stored weights; float16 halves them.
         """
-        write_folder(Path(folder), self.config, list(self.stages.values()), dtype)
+        stages = [variants.own for variants in self.variants.values()]
+        write_folder(Path(folder), self.config, stages, dtype, self._adapters())

@@ -1,5 +1,6 @@
 """Checks of what callers pass to a cascade. Errors name the argument and its value."""
 
+import dataclasses
 import secrets
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +12,7 @@ from open_imagen.cascade.requests import ImageRequest
 from open_imagen.cascade.sampling import ResolvedSampling, Sampling, parse_sampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.cascade.values import text, unwrapped, whole_number, whole_numbers
+from open_imagen.cascade.variants import StageVariants
 from open_imagen.cascade.variations import Variation, check_amount
 from open_imagen.errors import CheckpointError, ConfigError, OpenImagenWarning, UnknownName
 
@@ -209,7 +211,7 @@ def check_background(background: str | None, has_alpha: bool, model: str) -> Non
 
 def resolve_settings(
     stages: Sequence[Stage],
-    known: Sequence[str],
+    variants: Mapping[str, StageVariants],
     settings: Any,
     negative: str | None,
     model: str,
@@ -217,19 +219,17 @@ def resolve_settings(
     """The settings of the stages that run, over the model's defaults.
 
     Args:
-        known: the names of all stages of the model.
+        variants: all stages of the model by name.
         settings: per stage name, a Sampling or plain values.
 
     Raises:
         UnknownName: settings for a stage that the model does not have.
         ConfigError: a negative prompt, and no guidance that could lead away from it.
     """
-    given = check_settings(settings, known)
+    given = check_settings(settings, list(variants))
     resolved = {
-        stage.config.name: given.get(stage.config.name, Sampling())
-        .over(stage.config.sampling)
-        .resolve()
-        for stage in stages
+        name: _over_defaults(variants[name], given.get(name, Sampling()))
+        for name in (stage.config.name for stage in stages)
     }
     for stage in stages:
         name, highest = stage.config.name, stage.config.augmentation.highest
@@ -247,3 +247,9 @@ def resolve_settings(
             "Leave it out, or set a guidance above 1.",
         )
     return resolved
+
+
+def _over_defaults(variants: StageVariants, given: Sampling) -> ResolvedSampling:
+    """Settings over the defaults of the stage with the adapter that they ask for."""
+    defaults = variants.get(given.adapter).config.sampling
+    return dataclasses.replace(given, adapter=defaults.adapter).over(defaults).resolve()

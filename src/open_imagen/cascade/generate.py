@@ -14,6 +14,7 @@ from open_imagen.cascade.requests import ImageRequest, StageRequest, StageStart
 from open_imagen.cascade.runtime import RuntimeConfig
 from open_imagen.cascade.sampling import ResolvedSampling
 from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.variants import StageVariants
 from open_imagen.cascade.variations import MixedNoise, NoiseSource
 from open_imagen.diffusion.editing import StartImage
 from open_imagen.errors import CheckpointError
@@ -25,14 +26,16 @@ class ImageGenerator:
     """The stages of a cascade and the encoder of its prompts, on a device."""
 
     def __init__(
-        self, stages: Sequence[Stage], prompts: PromptEncoder, runtime: RuntimeConfig
+        self, variants: Mapping[str, StageVariants], prompts: PromptEncoder, runtime: RuntimeConfig
     ) -> None:
         """
         Args:
-            stages: changed by none but this generator, lowest resolution first.
+            variants: the stages by name, lowest resolution first, changed by none but this
+                generator.
         """
-        self.stages, self.prompts, self.runtime = list(stages), prompts, runtime
+        self.variants, self.prompts, self.runtime = variants, prompts, runtime
         self.device = runtime.torch_device()
+        stages = [one.default for one in variants.values()]
         parameters = (tensor for stage in stages for tensor in stage.parameters())
         self.offload = runtime.needs_offload(parameters, self.device)
         """Whether only the encoder or one stage is in memory at a time."""
@@ -74,6 +77,7 @@ class ImageGenerator:
                 )
                 for k, one in enumerate(requests)
             ]
+            stage = self.variants[name].get(settings[name].adapter)
             self._load_weights(stage)
             batches = batches_of(len(requests), batch_size)
             sampled = [
@@ -83,7 +87,7 @@ class ImageGenerator:
                 for k, rows in enumerate(batches)
             ]
             if self.offload:
-                stage.offload()
+                self.variants[name].offload()
             below = images[name] = torch.cat(sampled)
         return images
 
@@ -94,6 +98,7 @@ class ImageGenerator:
 
         Images may differ in whatever `ResolvedSampling.together` leaves out; all have one size.
         """
+        stage = self.variants[stage.config.name].get(requests[0].settings.adapter)
         prompts = self.encode(requests, [stage])
         self._load_weights(stage)
         return self._sample(stage, requests, prompts, watch)
@@ -117,8 +122,8 @@ class ImageGenerator:
         ]
         empty = any(stage.config.unconditional == "empty" for stage in stages)
         if self.offload and not self.prompts.knows(plain):
-            for stage in self.stages:
-                stage.offload()
+            for variants in self.variants.values():
+                variants.offload()
         encoded = self.prompts.encode(prompts, negatives, empty, weights)
         for stage in stages:
             check_width(stage, encoded[0].tokens.shape[1], self.prompts.text.name)
@@ -170,7 +175,7 @@ class ImageGenerator:
 
     def _noise(self, request: StageRequest, stage: Stage) -> NoiseSource:
         """The noise of one image in one stage: other stages neither shift nor share it."""
-        position = [one.config.name for one in self.stages].index(stage.config.name)
+        position = list(self.variants).index(stage.config.name)
 
         def generator(seed: int) -> torch.Generator:
             shifted = (seed + position * 0x9E3779B97F4A7C15) % SEED_LIMIT

@@ -13,6 +13,7 @@ from open_imagen.cascade.folder import (
     locate,
     merge,
     read_adapter,
+    read_adapters,
     read_header,
     read_stages,
 )
@@ -45,13 +46,15 @@ def load(
     header = read_header(folder)
     stages = read_stages(folder, header)
     changes = [read_adapter(Path(one)) for one in adapters]
-    merge(stages, changes)
+    merge(stages, [one for one in changes if not one.name])
+    named = [one for one in changes if one.name] + read_adapters(folder, header)
     return Cascade(
         CascadeConfig.of(header),
         stages,
         config,
         encoder_folder=inside if (inside := folder / "text_encoder").is_dir() else None,
         model_hash=adapted_hash(fingerprint(folder, header), changes),
+        adapters=named,
     )
 
 
@@ -68,13 +71,14 @@ def published(
     found = deepfloyd.read(Path(folder))
     deepfloyd.show_licence()
     changes = [read_adapter(Path(one)) for one in adapters]
-    merge(found.stages, changes)
+    merge(found.stages, [one for one in changes if not one.name])
     return Cascade(
         CascadeConfig(name=Path(folder).resolve().name, encoder=found.encoder),
         found.stages,
         runtime,
         encoder_folder=found.text_encoder.folder if found.text_encoder else None,
         model_hash=adapted_hash(found.model_hash, changes),
+        adapters=[one for one in changes if one.name],
     )
 
 
@@ -112,4 +116,9 @@ def join(
         world=next((header["world"] for header in headers if header.get("world")), ""),
         trained=trained,
     )
-    return Cascade(config, stages, RuntimeConfig(**runtime))
+    adapters = [
+        one
+        for folder, header in zip(folders, headers, strict=True)
+        for one in read_adapters(locate(folder), header)
+    ]
+    return Cascade(config, stages, RuntimeConfig(**runtime), adapters=adapters)

@@ -53,10 +53,12 @@ def make_record(
 
 
 def plain_sampling(settings: ResolvedSampling) -> dict[str, Any]:
-    """Settings for a record; infinities, which JSON lacks, are left to the defaults."""
+    """Settings for a record; infinities, which JSON lacks, are left to the defaults, and so is the
+    adapter of a stage that has none."""
     values: dict[str, Any] = plain(settings)
     return {
         key: value
         for key, value in values.items()
         if not (isinstance(value, float) and abs(value) == float("inf"))
+        and not (key == "adapter" and not value)
     }

@@ -80,6 +80,10 @@ class Sampling:
     """Of a super-resolution stage: give surfaces back the colours that they have in the picture
     that it enlarges. The sigma of a Gaussian in its pixels; 0 is off (see colors.py)."""
 
+    adapter: str | None = None
+    """Of a stage with named adapters (cascade/variants.py): which is used; "none": its own weights.
+    What else is not set is then taken from that adapter's defaults."""
+
     def __post_init__(self) -> None:
         for name, value in self.given().items():
             object.__setattr__(self, name, CONVERTERS[type(DEFAULTS[name])](value, name))
@@ -137,6 +141,7 @@ class ResolvedSampling:
     threshold_cap: float = math.inf
     noise_level: float = 0.1
     color_correction: float = 0.0
+    adapter: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= MAX_STEPS:

@@ -132,7 +132,7 @@ class Stage(nn.Module):
         """The weights by name. Where memory holds none, or rounded ones, they are read again."""
         is_exact = self.dtype == torch.float32 and not next(self.parameters()).is_meta
         if self._source is None or is_exact:
-            return self.network.named_parameters()
+            return dict(self.network.named_parameters()).items()
         return self._source
 
     def merge(self, adapter: Mapping[str, Tensor], scale: float) -> None:
@@ -198,7 +198,8 @@ class Stage(nn.Module):
         if lowres is not None:
             condition = self.condition_drawn(lowres, noise, (images.shape[2], images.shape[3]))
         text = text.dropped(noise.drop)
-        prediction = self.network(z, self.time_condition(logsnr), text, condition).float()
+        told = {"augment_labels": noise.augment_labels} if len(noise.augment_labels) else {}
+        prediction = self.network(z, self.time_condition(logsnr), text, condition, **told).float()
         prediction = prediction[:, : self.channels]
         x, eps = images, noise.eps
         if truth is not None:

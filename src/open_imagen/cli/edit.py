@@ -21,6 +21,7 @@ from open_imagen.cli.generate import (
     Stages,
     Steps,
     Thresholding,
+    Undistilled,
     Weight,
     over_record,
 )
@@ -60,6 +61,7 @@ def edit(
     ),
     model: str = Model,
     adapters: list[Path] = Adapters,
+    undistilled: bool = Undistilled,
     out: Path = typer.Option(None, "--out", "-o", metavar="PATH", help="A folder or a .png file."),
     seed: int = typer.Option(None, "--seed", help="Of the first image; the next have the next."),
     images: int = typer.Option(1, "--images", "-n", metavar="N", help="How many."),
@@ -90,7 +92,9 @@ def edit(
 ) -> None:
     """Change an image: all of it, what a mask marks, or what extends it."""
     started = time.monotonic()
-    given = read_settings(steps, guidance, sampler, threshold, noise_level, guidance_kind)
+    given = read_settings(
+        steps, guidance, sampler, threshold, noise_level, guidance_kind, undistilled
+    )
     options: dict[str, Any] = {
         "strength": read_strength(strength),
         "extend": read_extension(extend),
@@ -187,6 +191,7 @@ def upscale(
     prompt: str = typer.Option(..., "--prompt", "-p", metavar="T", help="What it shows."),
     model: str = Model,
     adapters: list[Path] = Adapters,
+    undistilled: bool = Undistilled,
     out: Path = typer.Option(None, "--out", "-o", metavar="PATH", help="A folder or a .png file."),
     seed: int = typer.Option(0, "--seed", help="Of the noise."),
     negative: str = typer.Option(None, "--negative", metavar="T", help="What to lead away from."),
@@ -204,7 +209,9 @@ def upscale(
 ) -> None:
     """Enlarge an image of any size and shape with the super-resolution stages of a model."""
     started = time.monotonic()
-    given = read_settings(steps, guidance, sampler, threshold, noise_level, guidance_kind)
+    given = read_settings(
+        steps, guidance, sampler, threshold, noise_level, guidance_kind, undistilled
+    )
     if not prompt.strip():
         raise ConfigError("The prompt is empty.", "Say what the image shows.")
 

@@ -59,6 +59,11 @@ Model = typer.Option(
 Adapters = typer.Option(
     [], "--adapter", metavar="DIR", help="A low-rank adapter to add; may be given again."
 )
+Undistilled = typer.Option(
+    False,
+    "--undistilled",
+    help="Use stages without their named adapters: the slower model that a few-step one is of.",
+)
 Device = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1 ...")
 Fast = typer.Option(
     False, "--fast", help="Compute as fast as this device can; a CPU needs g++ once."
@@ -85,6 +90,7 @@ def generate(
     ),
     model: str = Model,
     adapters: list[Path] = Adapters,
+    undistilled: bool = Undistilled,
     out: Path = typer.Option(
         None, "--out", "-o", metavar="PATH", help="A folder, or a .png file for one picture."
     ),
@@ -111,13 +117,16 @@ def generate(
 ) -> None:
     """Make pictures of sentences."""
     started = time.monotonic()
-    given = read_settings(steps, guidance, sampler, threshold, noise_level, guidance_kind)
+    given = read_settings(
+        steps, guidance, sampler, threshold, noise_level, guidance_kind, undistilled
+    )
     if vary is not None or amount is not None:
         others = {
             "PROMPT": prompts, "--prompts": prompt_file, "--from": repeat, "--negative": negative,
             "--stages": stages, "--size": size, "--background": background,
             "--prompt-weights": prompt_weights or None,
-            **{f"--{name.replace('_', '-')}": values for name, values in given.items()},
+            "--undistilled": undistilled,
+            **{f"--{name.replace('_', '-')}": given[name] for name in given if name != "adapter"},
         }  # fmt: skip
         run_vary(
             vary, amount, seed, images, model, adapters, out, device, fast, precision, grid,

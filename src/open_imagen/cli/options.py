@@ -46,6 +46,7 @@ def read_settings(
     sampler: str | None,
     threshold: str | None,
     noise_level: str | None,
+    undistilled: bool = False,
     guidance_kind: str | None = None,
 ) -> dict[str, PerStage]:
     """The sampling options of a command, by setting; an option that was not given is empty."""
@@ -56,6 +57,7 @@ def read_settings(
         "threshold": per_stage(threshold, "--threshold", str),
         "noise_level": per_stage(noise_level, "--noise-level", float),
         "guidance_kind": per_stage(guidance_kind, "--guidance-kind", str),
+        "adapter": {"": "none"} if undistilled else {},
     }
 
 

@@ -192,6 +192,7 @@ def _model(name: str, cascade: Cascade) -> ModelReply:
             "name": stage.config.name,
             "resolution": stage.config.resolution,
             "defaults": stage.config.sampling.given(),
+            "adapters": list(cascade.variants[stage.config.name].adapters),
         }
         for stage in cascade.stages.values()
     ]
