@@ -14,6 +14,8 @@ from open_imagen.errors import ConfigError
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 """bool [H, W]: True where an image is made anew."""
+Weights = np.ndarray[Any, np.dtype[np.float32]]
+"""float32 [H, W]."""
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom edge in pixels; the last two are outside."""
 HALF = 128
@@ -56,7 +58,9 @@ def own_alpha(image: Image.Image) -> Mask:
 
 def has_transparency(image: Image.Image) -> bool:
     """Whether any pixel is less than opaque."""
-    return image.mode in WITH_ALPHA and image.getchannel("A").getextrema()[0] < 255
+    if image.mode not in WITH_ALPHA:
+        return False
+    return int(np.asarray(image.getchannel("A")).min()) < 255
 
 
 def from_alpha(image: Image.Image) -> Mask:
@@ -92,7 +96,7 @@ def bounding_box(mask: Mask) -> Box:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def distance_inside(mask: Mask, limit: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+def distance_inside(mask: Mask, limit: int) -> Weights:
     """How far each marked pixel is from the nearest unmarked one, up to ``limit``; 0 outside.
 
     Euclidean, between the centres of pixels. Beyond the image's edge nothing is unmarked: a mask
@@ -108,17 +112,19 @@ def distance_inside(mask: Mask, limit: int) -> np.ndarray[Any, np.dtype[np.float
     for step in range(1, min(limit, height - 1) + 1):
         np.minimum(nearest[step:], across[:-step] + step**2, out=nearest[step:])
         np.minimum(nearest[:-step], across[step:] + step**2, out=nearest[:-step])
-    return np.sqrt(np.minimum(nearest, limit**2)).astype(np.float32)
+    found: Weights = np.sqrt(np.minimum(nearest, limit**2)).astype(np.float32)
+    return found
 
 
-def feather(mask: Mask, width: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+def feather(mask: Mask, width: int) -> Weights:
     """The share of the new image at each pixel: 0 outside the mask, rising to 1 within ``width``
     pixels inside it. A mask that is nowhere so deep gets a narrower rise, so that 1 is reached."""
     if width < 1:
         return mask.astype(np.float32)
     distance = distance_inside(mask, 2 * (width + 1))
     deepest = float(distance.max())
-    return np.clip(distance / max(1.0, min(width + 1.0, deepest / 2)), 0, 1)
+    share: Weights = np.clip(distance / max(1.0, min(width + 1.0, deepest / 2)), 0, 1)
+    return share
 
 
 def at_size(mask: Mask, size: tuple[int, int]) -> Tensor:

@@ -55,10 +55,10 @@ def standard_normal(shape: Sequence[int], source: NoiseSource) -> Tensor:
 
 def check_amount(amount: Any) -> float:
     """Raises ConfigError unless 0 <= amount <= 1."""
-    amount = real_number(amount, "amount")
-    if not 0 <= amount <= 1:
+    found = real_number(amount, "amount")
+    if not 0 <= found <= 1:
         raise ConfigError(
             f"amount = {amount} must be between 0 (the same image) and 1 (another seed's).",
             "0.1 to 0.3 are near relatives.",
         )
-    return amount
+    return found

@@ -93,7 +93,7 @@ def edit(
     """Change an image: all of it, what a mask marks, or what extends it."""
     started = time.monotonic()
     given = read_settings(
-        steps, guidance, sampler, threshold, noise_level, guidance_kind, undistilled
+        steps, guidance, sampler, threshold, noise_level, undistilled, guidance_kind
     )
     options: dict[str, Any] = {
         "strength": read_strength(strength),
@@ -210,7 +210,7 @@ def upscale(
     """Enlarge an image of any size and shape with the super-resolution stages of a model."""
     started = time.monotonic()
     given = read_settings(
-        steps, guidance, sampler, threshold, noise_level, guidance_kind, undistilled
+        steps, guidance, sampler, threshold, noise_level, undistilled, guidance_kind
     )
     if not prompt.strip():
         raise ConfigError("The prompt is empty.", "Say what the image shows.")

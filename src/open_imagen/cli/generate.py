@@ -118,7 +118,7 @@ def generate(
     """Make pictures of sentences."""
     started = time.monotonic()
     given = read_settings(
-        steps, guidance, sampler, threshold, noise_level, guidance_kind, undistilled
+        steps, guidance, sampler, threshold, noise_level, undistilled, guidance_kind
     )
     if vary is not None or amount is not None:
         others = {

@@ -91,9 +91,10 @@ def open_source(source: ImageSource, what: str = "image") -> tuple[Image.Image, 
             f"{what} = {source!r} is no image.",
             "Pass a PIL image, a file or its bytes, an array or a tensor.",
         )
-    is_bytes = isinstance(source, bytes | bytearray)
-    name = f"The {what}" if is_bytes else str(source)
-    data = bytes(source) if is_bytes else _bytes_of(Path(source), name)
+    if isinstance(source, bytes | bytearray):
+        name, data = f"The {what}", bytes(source)
+    else:
+        name, data = str(source), _bytes_of(Path(source))
     if not data:
         raise DataError(f"{name} is empty.")
     try:
@@ -108,15 +109,15 @@ def open_source(source: ImageSource, what: str = "image") -> tuple[Image.Image, 
         raise DataError(f"{name} is damaged: {error or type(error).__name__}.") from error
 
 
-def _bytes_of(path: Path, name: str) -> bytes:
+def _bytes_of(path: Path) -> bytes:
     try:
         if not path.exists():
-            raise DataError(f"There is no file {name}.")
+            raise DataError(f"There is no file {path}.")
         if not path.is_file():
-            raise DataError(f"{name} is not a file.")
+            raise DataError(f"{path} is not a file.")
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{name} cannot be read: {error.strerror}.") from error
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _from_pixels(pixels: Any, what: str) -> Image.Image:
@@ -192,11 +193,11 @@ def _convert(image: Image.Image, source: bytes | None, target: bytes | None) -> 
     """RGB or RGBA from one profile's colours to another's; None is sRGB. Unchanged where that
     cannot be."""
     try:
-        profiles = [
+        before, after = (
             ImageCms.ImageCmsProfile(BytesIO(one)) if one else ImageCms.createProfile("sRGB")
             for one in (source, target)
-        ]
-        transform = ImageCms.buildTransform(*profiles, image.mode, image.mode)
+        )
+        transform = ImageCms.buildTransform(before, after, image.mode, image.mode)
         return ImageCms.applyTransform(image, transform) or image
     except Exception:  # a parser of bytes that anyone may have written; the pixels are good
         return image
