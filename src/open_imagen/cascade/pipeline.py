@@ -111,7 +111,8 @@ class Cascade:
             adapters: named ones; the first of a stage is used where nobody says which.
 
         Raises:
-            CheckpointError: an adapter does not fit; the stages do not follow each other, or are fewer than the default.
+            CheckpointError: an adapter does not fit, or the stages do not follow each other or are
+                fewer than the default.
             MissingDependency: ``fast`` on a CPU, without a C++ compiler.
             UnknownName: no such precision.
         """

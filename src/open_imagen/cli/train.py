@@ -185,18 +185,16 @@ def _train(config: "Recipe", device: "torch.device", is_main: bool, console: "Co
 
 
 def _embed_captions(trainer: "Trainer", console: "Console") -> None:
-    """Encode all captions once, with a message."""
-    message, denoising = "embedding the captions", trainer.recipe.text_denoising
+    """Encode all captions once, and say how far it is."""
+    from open_imagen.training.callbacks.progress import CaptionProgress
+
+    message, denoising = "reading the captions", trainer.recipe.text_denoising
     if denoising.word_classes:
         message = f"assigning {denoising.oov_words:,} out-of-vocabulary words to known words"
     if not console.is_terminal:
         logging.getLogger("open_imagen.training").info("%s", message)
     with console.status(message) as status:
-
-        def update(done: int, of: int) -> None:
-            status.update(f"embedding the captions: {done:,} of {of:,}")
-
-        trainer.warm(update)
+        trainer.warm(CaptionProgress(status.update if console.is_terminal else None))
 
 
 def _callbacks(
