@@ -155,7 +155,12 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             self.optimizer.step()
-            self.ema.update(self.network, self.images_seen, self.config.batch_size)
+            self.ema.update(
+                self.network,
+                self.images_seen,
+                self.config.batch_size,
+                self.optimizer.evaluation_weights,
+            )
             self._recorder.add_step(loss, norm, lr)
         elif self._nonfinite.has_failed:
             raise TrainingError(
@@ -217,6 +222,8 @@ class Trainer:
             raise
         if state is not None:
             self.images_seen, self.seconds = state["images_seen"], state.get("seconds", 0.0)
+            if "optimizer" in state:  # earlier versions had no such optimiser
+                self.optimizer.load_group_state(state["optimizer"])
             if self.config.time_budget_minutes:
                 total = state.get("total_images", self.total_images)
                 self.total_images = min(self.total_images, total)
@@ -243,6 +250,7 @@ class Trainer:
             "seconds": self.seconds,
             "total_images": self.total_images,
             "settings": self.settings,
+            "optimizer": self.optimizer.group_state,
         }
         wait = wait or not self.config.async_save
         self.folder.save(self.images_seen, self._tensors(), state, wait)
