@@ -97,6 +97,7 @@ class Trainer:
         begun = time.monotonic()
         self.begin()
         self.warm()
+        self._recorder.restart(self.images_seen, time.monotonic())
         size, workers = self.config.batch_size, self.config.workers
         ranks = {"rank": self.world.rank, "ranks": self.world.size}
         loader = Loader(self.source, size, workers, **ranks)
