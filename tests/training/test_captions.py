@@ -11,7 +11,13 @@ from open_imagen.text.cache import Remembered
 from open_imagen.text.store import PackedStore, Store, StoreFirst, embed
 from open_imagen.training import text
 from open_imagen.training.callbacks.progress import CaptionProgress
-from open_imagen.training.text import CaptionEncoder, cache_name, estimate_bytes, open_store
+from open_imagen.training.text import (
+    CaptionEncoder,
+    encoder_name,
+    estimate_bytes,
+    open_store,
+    set_name,
+)
 from standins import WordEncoder
 
 CPU = torch.device("cpu")
@@ -55,7 +61,7 @@ def test_later_runs_read_what_the_first_one_encoded(tmp_path):
     assert torch.equal(a.mask, wanted.mask)
     torch.testing.assert_close(a.tokens, wanted.tokens, rtol=1e-3, atol=1e-3)
     assert first.encoded + second.encoded == len(CAPTIONS) + 2 * PROBES
-    assert [path.suffix for path in sorted(tmp_path.glob("*/tokens-*"))] == [".safetensors"] * 3
+    assert [path.suffix for path in sorted(tmp_path.rglob("tokens-*"))] == [".safetensors"] * 3
 
 
 def test_it_is_what_the_run_computed_in_memory(tmp_path):
@@ -82,24 +88,47 @@ def test_a_stopped_run_goes_on_after_its_last_file(tmp_path):
     caption_encoder(again, str(tmp_path)).warm(CAPTIONS, lambda *state: seen.append(state))
     assert again.encoded == len(CAPTIONS) - 128 + PROBES
     assert seen[-1] == (300, 300)
+    [first] = tmp_path.iterdir()
     whole = caption_encoder(Counting(), str(tmp_path / "whole"))
     whole.warm(CAPTIONS)
     for one, other in zip(
-        *(sorted(f.rglob("tokens-*")) for f in (tmp_path / "whole", tmp_path)), strict=False
+        *(sorted(f.rglob("tokens-*")) for f in (tmp_path / "whole", first)), strict=False
     ):
         assert one.read_bytes() == other.read_bytes()
 
 
 def test_another_encoder_or_set_of_captions_has_another_name():
-    names = {
-        cache_name(WordEncoder(), CAPTIONS),
-        cache_name(WordEncoder(), CAPTIONS[1:]),
-        cache_name(WordEncoder(), [*CAPTIONS, "more"]),
-        cache_name(Counting(scale=1.5), CAPTIONS),  # other weights under the same name
-        cache_name(Counting("others"), CAPTIONS),
-    }
-    assert len(names) == 5
-    assert cache_name(WordEncoder(), reversed(CAPTIONS)) in names
+    assert len({set_name(one) for one in (CAPTIONS, CAPTIONS[1:], [*CAPTIONS, "more"])}) == 3
+    assert set_name(CAPTIONS) == set_name(reversed(CAPTIONS))
+    # Other weights under the same name are another encoder.
+    encoders = (WordEncoder(), Counting(scale=1.5), Counting("others"))
+    assert len({encoder_name(one) for one in encoders}) == 3
+    assert encoder_name(Counting()) == encoder_name(WordEncoder())
+
+
+def test_a_set_that_has_grown_costs_what_is_new(tmp_path):
+    caption_encoder(Counting(), str(tmp_path)).warm(CAPTIONS)
+    grown, encoder = [*CAPTIONS[10:], "one more", "and another"], Counting()
+    made = caption_encoder(encoder, str(tmp_path))
+    made.warm(grown)
+    assert encoder.encoded == PROBES + 2
+    some = [grown[5], "one more"]
+    torch.testing.assert_close(made(some).tokens, WordEncoder()(some).tokens, rtol=1e-3, atol=1e-3)
+    assert len(list(tmp_path.glob("*/*/store.json"))) == 2
+    other = Counting(scale=2.0)
+    caption_encoder(other, str(tmp_path)).warm(grown)
+    assert other.encoded == PROBES + len(grown)
+
+
+def test_prompts_of_samples_are_encoded_beside(tmp_path):
+    for prompts in (["a prompt"], ["another prompt", CAPTIONS[0]]):
+        encoder = Counting()
+        made = caption_encoder(encoder, str(tmp_path))
+        made.warm(CAPTIONS, prompts=prompts)
+        before = encoder.encoded
+        made(prompts)
+        assert encoder.encoded == before  # no step waits for them
+    assert len(list(tmp_path.glob("*/*/store.json"))) == 1
 
 
 def test_captions_that_are_not_kept_are_encoded(tmp_path):
@@ -125,7 +154,7 @@ def test_few_captions_and_those_of_memory_write_nothing(tmp_path):
 def test_the_users_cache_folder_is_the_default(tmp_path, monkeypatch):
     monkeypatch.setenv("OPEN_IMAGEN_CACHE", str(tmp_path))
     caption_encoder(Counting(), "").warm(CAPTIONS)
-    assert list(tmp_path.glob("captions/words-*/store.json"))
+    assert list(tmp_path.glob("captions/words-*/*/store.json"))
 
 
 def test_a_store_on_a_device_is_what_it_is_on_disk(tmp_path):
@@ -141,7 +170,8 @@ def test_a_store_on_a_device_is_what_it_is_on_disk(tmp_path):
 
 def test_their_size_is_known_before_and_must_fit_the_disk(tmp_path, monkeypatch):
     exact = 2 * 384 * sum(len(caption.split()) for caption in CAPTIONS)
-    assert estimate_bytes(WordEncoder(), CAPTIONS) == pytest.approx(exact, rel=0.05)
+    found = estimate_bytes(CAPTIONS, WordEncoder().num_tokens, 16, 384)
+    assert found == pytest.approx(exact, rel=0.05)
     monkeypatch.setattr(text.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(OutputError, match="about 1 MiB; 0 MiB are free") as caught:
         caption_encoder(Counting(), str(tmp_path / "not" / "there")).warm(CAPTIONS)

@@ -212,6 +212,7 @@ def embed(
     per_shard: int = 16_384,
     progress: Callable[[int], None] | None = None,
     dtype: torch.dtype = torch.bfloat16,
+    reuse: Sequence[Store] = (),
 ) -> int:
     """Embed what is not there yet; the number of captions that were.
 
@@ -222,6 +223,7 @@ def embed(
         per_shard: captions in a shard; a multiple of 64.
         progress: told how many are done.
         dtype: of the tokens.
+        reuse: stores by the same encoder, from which captions that they have are copied.
 
     Raises:
         ConfigError: the folder holds embeddings of another encoder.
@@ -243,6 +245,8 @@ def embed(
         with safe_open(path, framework="pt") as file:
             known |= {row.tobytes() for row in file.get_tensor("hashes").numpy()}
         number += path.name.startswith(f"tokens-{rank:05d}-")
+    for store in reuse:
+        encoder = StoreFirst(store, encoder)
     fresh = _unknown(captions, known, rank, ranks)
     done = 0
     while chunk := list(islice(fresh, per_shard)):

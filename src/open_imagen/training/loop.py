@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
@@ -135,8 +134,7 @@ class Trainer:
 
     def warm(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Encode every caption once, before the first step."""
-        captions = itertools.chain(self.source.captions(), self.config.prompts)
-        self.encode_text.warm(captions, progress)
+        self.encode_text.warm(self.source.captions(), progress, self.config.prompts)
 
     def step(self, batch: Batch) -> None:
         """One optimiser step: loss, gradients, clipping, update, EMA.

@@ -76,10 +76,18 @@ class CaptionEncoder:
         self._lookup: TextEncoder = self.encoder
         self._is_warm = False
 
-    def warm(self, captions: Iterable[str], progress: Progress | None = None) -> None:
+    def warm(
+        self,
+        captions: Iterable[str],
+        progress: Progress | None = None,
+        prompts: Iterable[str] = (),
+    ) -> None:
         """Encode all captions of a run once, before the first step. Every process must call it.
 
         Always all of them and in one order, so that a resumed run computes the same numbers.
+
+        Args:
+            prompts: what is sampled beside them; never kept on disk.
 
         Raises:
             OutputError: they do not fit the disk.
@@ -92,9 +100,10 @@ class CaptionEncoder:
         # Batches hold captions of like length, so that little is spent on padding.
         distinct = sorted(set(captions), key=lambda caption: (len(caption), caption))
         if self.cache is None or len(distinct) < FEW:
-            self._warm_memory(self.encoder, distinct, progress)
+            self._warm_memory(self.encoder, [*distinct, *prompts], progress)
         else:
             self._warm_cache(self.encoder, distinct, self.cache, progress)
+            self.encoder.warm(prompts)
 
     def _warm_memory(
         self, remembered: Remembered, captions: Sequence[str], progress: Progress | None
@@ -138,7 +147,8 @@ def open_store(
         OutputError: they do not fit the disk.
         TrainingError: another process failed, or its files cannot be seen.
     """
-    folder, failure = cache / cache_name(encoder, captions), None
+    failure: OpenImagenError | None = None
+    folder = cache / encoder_name(encoder) / set_name(captions)
     try:
         _encode_share(encoder, captions, folder, progress)
     except OpenImagenError as error:  # the others wait for an answer
@@ -165,35 +175,51 @@ def _encode_share(
     here, total = world(), len(captions)
     there = len(Store(folder)) if (folder / "store.json").is_file() else 0
     if there < total:
-        size = estimate_bytes(encoder, captions)
+        size = estimate_bytes(captions, encoder.num_tokens, encoder.max_length, encoder.width)
         _check_disk(folder.parent, round(size * (1 - there / total)))
         log.info(
-            "Encoding %s captions with %s%s: about %s in %s, which later runs read.%s",
-            *(f"{total:,}", encoder.name, f", {there:,} of which are there" if there else ""),
-            *(_shown(size), folder, f" {EMBED_FIRST}" if size > LARGE else ""),
+            "Encoding %s captions with %s: about %s in %s, which later runs read.%s",
+            *(f"{total - there:,} of {total:,}" if there else f"{total:,}", encoder.name),
+            *(format_bytes(size), folder, f" {EMBED_FIRST}" if size > LARGE else ""),
         )
 
     def report(done: int) -> None:
         if progress is not None:  # the other processes are about as far
             progress(min(there + done * here.size, total), total)
 
-    embed(captions, encoder, folder, here.rank, here.size, PER_SHARD, report, torch.float16)
+    others = [] if there == total else [Store(one) for one in _other_stores(folder)]
+    share = (here.rank, here.size, PER_SHARD)
+    embed(captions, encoder, folder, *share, report, torch.float16, others)
 
 
-def cache_name(encoder: TextEncoder, captions: Iterable[str]) -> str:
-    """The name of the embeddings of a set of captions by an encoder, its weights included."""
+def _other_stores(folder: Path) -> list[Path]:
+    """Folders beside this one: of other sets of captions, by the same encoder."""
+    found = folder.parent.glob("*/store.json")
+    return sorted(path.parent for path in found if path.parent != folder)
+
+
+def encoder_name(encoder: TextEncoder) -> str:
+    """A name for what an encoder computes: its weights included, whatever they are called."""
     facts = {**fingerprint(encoder), "max_length": encoder.max_length}
     content = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for key in sorted(map(digest, captions)):
-        content.update(key)
     return f"{encoder.name}-{content.hexdigest()[:16]}"
 
 
-def estimate_bytes(encoder: TextEncoder, captions: Sequence[str]) -> int:
+def set_name(captions: Iterable[str]) -> str:
+    """A name for a set of captions."""
+    content = hashlib.sha256()
+    for key in sorted(map(digest, captions)):
+        content.update(key)
+    return content.hexdigest()[:16]
+
+
+def estimate_bytes(
+    captions: Sequence[str], num_tokens: Callable[[str], int], max_length: int, width: int
+) -> int:
     """What the embeddings of captions take, from the tokens of some of them."""
     some = captions[:: -(-len(captions) // SAMPLE)]
-    tokens = sum(min(encoder.num_tokens(one), encoder.max_length) for one in some) / len(some)
-    return round(tokens * len(captions) * encoder.width * torch.float16.itemsize)
+    tokens = sum(min(num_tokens(one), max_length) for one in some) / len(some)
+    return round(tokens * len(captions) * width * torch.float16.itemsize)
 
 
 def _check_disk(cache: Path, size: int) -> None:
@@ -201,21 +227,28 @@ def _check_disk(cache: Path, size: int) -> None:
     free = shutil.disk_usage(place).free
     if size > free:
         raise OutputError(
-            f"The embeddings of the captions take about {_shown(size)}; {_shown(free)} are free "
+            f"The embeddings of the captions take about {format_bytes(size)}; "
+            f"{format_bytes(free)} are free "
             f"in {cache}.",
             "Set train.caption_cache to a folder with more room.",
         )
 
 
 def _check_memory(encoder: TextEncoder, captions: Sequence[str]) -> None:
-    size, free = estimate_bytes(encoder, captions), free_memory(torch.device("cpu"))
+    size = estimate_bytes(captions, encoder.num_tokens, encoder.max_length, encoder.width)
+    free = free_memory(torch.device("cpu"))
     if size > free:
         raise ConfigError(
-            f"The embeddings of {len(captions):,} captions take about {_shown(size)} of memory; "
-            f"{_shown(free)} are free.",
+            f"The embeddings of {len(captions):,} captions take about {format_bytes(size)} of memory; "
+            f"{format_bytes(free)} are free.",
             "Use fewer captions.",
         )
 
 
-def _shown(size: int) -> str:
+def format_bytes(size: int) -> str:
+    """A size for readers.
+
+    >>> format_bytes(3 * 2**29), format_bytes(2**23)
+    ('1.5 GiB', '8 MiB')
+    """
     return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.0f} MiB"
