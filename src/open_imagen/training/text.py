@@ -239,8 +239,8 @@ def _check_memory(encoder: TextEncoder, captions: Sequence[str]) -> None:
     free = free_memory(torch.device("cpu"))
     if size > free:
         raise ConfigError(
-            f"The embeddings of {len(captions):,} captions take about {format_bytes(size)} of memory; "
-            f"{format_bytes(free)} are free.",
+            f"The embeddings of {len(captions):,} captions take about {format_bytes(size)} of "
+            f"memory; {format_bytes(free)} are free.",
             "Use fewer captions.",
         )
 

@@ -21,7 +21,7 @@ class OptimConfig:
 
     name: str = "adamw"
     """adamw; adafactor (the paper's base); muon: Muon for inner matrices and convolutions, AdamW
-    for the rest; or schedulefree: schedule-free AdamW, which needs no decay of the learning rate."""
+    for the rest; or schedulefree: schedule-free AdamW, without decay of the learning rate."""
     lr: float = 1e-4
     """Peak learning rate."""
     warmup: int = 10_000
