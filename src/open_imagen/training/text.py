@@ -159,7 +159,7 @@ def open_store(
     if problem := next(filter(None, problems), ""):
         raise TrainingError(problem)
     store = Store(folder)
-    missing = sum(caption not in store for caption in captions)
+    missing = store.count_missing(captions)
     if any(all_gather_object(missing)):
         raise TrainingError(
             f"{missing:,} of {len(captions):,} captions that other processes encoded are not in "
