@@ -144,7 +144,7 @@ class Store:
             return len(captions)
         wanted = np.frombuffer(b"".join(map(digest, captions)), np.uint64).reshape(-1, 2)
         places = np.searchsorted(self._keys[:, 0], wanted[:, 0]).clip(max=len(self) - 1)
-        doubtful = np.nonzero((self._keys[places] != wanted).any(axis=1))[0]
+        doubtful = np.nonzero((self._keys[places] != wanted).any(axis=1))[0].tolist()
         return sum(captions[k] not in self for k in doubtful)
 
     def _find(self, caption: str) -> tuple[int, int, int] | None:
