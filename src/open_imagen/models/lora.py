@@ -128,16 +128,18 @@ def _weights_to_save(network: nn.Module, patterns: Iterable[str]) -> set[str]:
 _WEIGHT = ".parametrizations.weight."
 
 
-def public_name(name: str) -> str:
-    """The name that a trainable parameter of an adapted network has in an adapter's file."""
-    if f"{_WEIGHT}0." in name:
-        return name.replace(f"{_WEIGHT}0.", ".lora_") + ".weight"
-    return name
-
-
 def adapter_of(trainable: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The trainable parameters of an adapted network, under their public names."""
-    return {public_name(name): tensor for name, tensor in trainable.items()}
+    """The trainable parameters of an adapted network, or their averages, under the names that they
+    have in an adapter's file."""
+    return {
+        name.replace(f"{_WEIGHT}0.", ".lora_") + (".weight" if f"{_WEIGHT}0." in name else ""): one
+        for name, one in trainable.items()
+    }
+
+
+def trainable_of(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of a network that are trained."""
+    return {name: one for name, one in network.named_parameters() if one.requires_grad}
 
 
 @torch.no_grad()
@@ -147,7 +149,7 @@ def load_adapter(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         ConfigError: they are of another rank, of other layers, or not all.
     """
-    own = adapter_of({n: p for n, p in network.named_parameters() if p.requires_grad})
+    own = adapter_of(trainable_of(network))
     wrong = [
         name
         for name in sorted(own.keys() | tensors.keys())
