@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from open_imagen import networks
-    from open_imagen.cascade.pipeline import Cascade, GenerationOutput, join, load
+    from open_imagen.cascade.joining import join
+    from open_imagen.cascade.pipeline import Cascade, GenerationOutput, load
     from open_imagen.cascade.sampling import Sampling
     from open_imagen.errors import OpenImagenError, OpenImagenWarning
     from open_imagen.version import __version__
@@ -24,7 +25,7 @@ _HOMES = {
     "OpenImagenWarning": "open_imagen.errors",
     "Sampling": "open_imagen.cascade.sampling",
     "__version__": "open_imagen.version",
-    "join": "open_imagen.cascade.pipeline",
+    "join": "open_imagen.cascade.joining",
     "load": "open_imagen.cascade.pipeline",
 }
 

@@ -1,7 +1,8 @@
 """The only place where the parts meet: stages, and cascades of them."""
 
+from open_imagen.cascade.joining import join
 from open_imagen.cascade.noise import TrainingNoise
-from open_imagen.cascade.pipeline import Cascade, GenerationOutput, join, load
+from open_imagen.cascade.pipeline import Cascade, GenerationOutput, load
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage, StageConfig
 

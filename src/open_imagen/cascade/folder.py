@@ -5,10 +5,9 @@ import hashlib
 import importlib.resources
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from open_imagen.cascade import deepfloyd
 from open_imagen.cascade.sampling import Sampling, parse_sampling
@@ -200,54 +199,6 @@ def write_folder(
     write_json(folder / "cascade.json", header)
 
 
-def write_adapter(
-    folder: Path, stage: str, tensors: dict[str, Tensor], scale: float, init: str
-) -> None:
-    """Write an adapter of one stage: its tensors, and adapter.json that says how to use them."""
-    save_tensors(folder / "adapter.safetensors", tensors)
-    facts = {"format": FORMAT, "stage": stage, "scale": scale, "model": init}
-    write_json(folder / "adapter.json", facts)
-
-
-class Adapter(NamedTuple):
-    """A low-rank change of one stage's weights; see models/lora.py."""
-
-    stage: str
-    scale: float
-    tensors: dict[str, Tensor]
-    digest: str
-
-
-def read_adapter(folder: Path) -> Adapter:
-    """An adapter that a run wrote.
-
-    Raises:
-        CheckpointError: it is none, damaged, or of a newer format.
-    """
-    facts = read_json(folder / "adapter.json")
-    if not isinstance(facts, dict) or {"format", "stage", "scale"} - facts.keys():
-        raise CheckpointError(f"{folder / 'adapter.json'} does not describe an adapter.")
-    if facts["format"] > FORMAT:
-        raise CheckpointError(f"{folder} was written by a newer version.", "Update open-imagen.")
-    file = folder / "adapter.safetensors"
-    return Adapter(facts["stage"], facts["scale"], dict(TensorFile(file)), sha256(file))
-
-
-def merge(stages: Sequence[Stage], adapters: Sequence[Adapter]) -> None:
-    """Have sleeping stages wake with what these adapters change.
-
-    Raises:
-        CheckpointError: an adapter is of a stage that is not here, or of another network.
-    """
-    by_name = {stage.config.name: stage for stage in stages}
-    for adapter in adapters:
-        if adapter.stage not in by_name:
-            raise CheckpointError(
-                f"The adapter is of stage {adapter.stage!r}; the model has {', '.join(by_name)}."
-            )
-        by_name[adapter.stage].merge(adapter.tensors, adapter.scale)
-
-
 def read_stages(folder: Path, header: dict[str, Any]) -> list[Stage]:
     """The stages of a model, lowest resolution first."""
     return [read_named(folder, header, name) for name in header["stages"]]
@@ -271,14 +222,4 @@ def fingerprint(folder: Path, header: dict[str, Any]) -> str:
     for name in header["stages"]:
         for file in ("config.json", "model.safetensors"):
             digest.update(sha256(folder / name / file).encode())
-    return digest.hexdigest()[:12]
-
-
-def adapted_hash(model_hash: str, adapters: Sequence[Adapter]) -> str:
-    """The same for a model with adapters; of a model without, its own."""
-    if not adapters:
-        return model_hash
-    digest = hashlib.sha256(model_hash.encode())
-    for adapter in adapters:
-        digest.update(adapter.digest.encode())
     return digest.hexdigest()[:12]

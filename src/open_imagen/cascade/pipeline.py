@@ -13,13 +13,17 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from open_imagen.cascade import deepfloyd
+from open_imagen.cascade.adapters import (
+    Adapter,
+    Adapters,
+    adapted_hash,
+    apply_adapters,
+    read_adapters,
+)
 from open_imagen.cascade.alpha import parse_background, to_image
 from open_imagen.cascade.folder import (
-    adapted_hash,
     fingerprint,
     locate,
-    merge,
-    read_adapter,
     read_header,
     read_stages,
     write_folder,
@@ -131,6 +135,10 @@ class Cascade:
         self.world_name = world
         self._readings: dict[str, Reading] = {}
         self.name, self.encoder_name, self.model_hash = name, encoder, model_hash
+        self.base_hash = model_hash
+        """Of the model without adapters."""
+        self.adapters: list[Adapter] = []
+        """The adapters that its weights have."""
         self.trained = trained or {}
         self.device = pick_device(device)
         self.stages = {stage.config.name: stage for stage in stages}
@@ -156,6 +164,24 @@ class Cascade:
         if not self.sequential_offload:
             for stage in stages:
                 stage.load_weights(self.device)
+
+    def set_adapters(self, adapters: Adapters = ()) -> None:
+        """Have these low-rank adapters, and no others; none at all without an argument.
+
+        >>> cascade.set_adapters({"runs/ink/adapter": 0.7, "runs/cats": 0.5})  # doctest: +SKIP
+
+        Args:
+            adapters: folders, "DIR:WEIGHT", or a mapping of folders to weights. The change of each
+                is multiplied by its weight, 1 if there is none.
+
+        Raises:
+            ConfigError: a weight that is not a number.
+            CheckpointError: an adapter is damaged or of another network; nothing is changed.
+        """
+        changes = read_adapters(adapters)
+        apply_adapters(list(self.stages.values()), changes)
+        self.adapters = changes
+        self.model_hash = adapted_hash(self.base_hash, changes)
 
     @property
     def world(self) -> World | None:
@@ -456,6 +482,7 @@ class Cascade:
             "model": self.name,
             "model_hash": self.model_hash,
             "version": __version__,
+            **({"adapters": [one.told for one in self.adapters]} if self.adapters else {}),
             **({} if self.precision == "fp32" else {"precision": self.precision}),
             **({} if background is None else {"background": background}),
         }
@@ -571,7 +598,7 @@ def load(
     model: str | Path = "scenes",
     device: str = "auto",
     sequential_offload: bool | None = None,
-    adapters: Sequence[str | Path] = (),
+    adapters: Adapters = (),
     fast: bool = False,
     precision: str = "fp32",
 ) -> Cascade:
@@ -580,7 +607,8 @@ def load(
 
     Args:
         sequential_offload, fast, precision: see Cascade.
-        adapters: folders of low-rank adapters to add to its weights.
+        adapters: folders of low-rank adapters to add to its weights, each perhaps with a weight
+            ("DIR:0.7"), or a mapping of folders to weights; see Cascade.set_adapters.
 
     Raises:
         UnknownName: no such model.
@@ -592,13 +620,13 @@ def load(
         return published(folder, device, sequential_offload, adapters, fast, precision)
     header = read_header(folder)
     stages = read_stages(folder, header)
-    changes = [read_adapter(Path(one)) for one in adapters]
-    merge(stages, changes)
-    return Cascade(
+    changes = read_adapters(adapters)
+    apply_adapters(stages, changes)
+    cascade = Cascade(
         header["name"],
         header["encoder"],
         stages,
-        adapted_hash(fingerprint(folder, header), changes),
+        fingerprint(folder, header),
         device,
         trained=header.get("trained"),
         encoder_folder=inside if (inside := folder / "text_encoder").is_dir() else None,
@@ -608,13 +636,15 @@ def load(
         default_stages=header.get("default_stages"),
         world=header.get("world", ""),
     )
+    cascade.set_adapters(changes)
+    return cascade
 
 
 def published(
     folder: str | Path,
     device: str = "auto",
     sequential_offload: bool | None = None,
-    adapters: Sequence[str | Path] = (),
+    adapters: Adapters = (),
     fast: bool = False,
     precision: str = "fp32",
 ) -> Cascade:
@@ -625,56 +655,21 @@ def published(
     """
     found = deepfloyd.read(Path(folder))
     deepfloyd.show_licence()
-    changes = [read_adapter(Path(one)) for one in adapters]
-    merge(found.stages, changes)
-    return Cascade(
+    changes = read_adapters(adapters)
+    apply_adapters(found.stages, changes)
+    cascade = Cascade(
         Path(folder).resolve().name,
         found.encoder,
         found.stages,
-        adapted_hash(found.model_hash, changes),
+        found.model_hash,
         device,
         encoder_folder=found.text_encoder.folder if found.text_encoder else None,
         sequential_offload=sequential_offload,
         fast=fast,
         precision=precision,
     )
-
-
-def join(
-    name: str,
-    folders: Sequence[str | Path],
-    device: str = "auto",
-    default_stages: int | None = None,
-) -> Cascade:
-    """One cascade from the stages of several model folders, lowest resolution first.
-
-    Args:
-        default_stages: how many of them run where nobody says; all if None.
-
-    Raises:
-        CheckpointError: they use different text encoders, or do not follow each other.
-    """
-    headers = [read_header(locate(folder)) for folder in folders]
-    encoders = {header["encoder"] for header in headers}
-    if len(encoders) > 1:
-        raise CheckpointError(f"These models listen to different encoders: {sorted(encoders)}.")
-    stages = [
-        stage
-        for folder, header in zip(folders, headers, strict=True)
-        for stage in read_stages(locate(folder), header)
-    ]
-    trained: dict[str, Any] = {}
-    for header in headers:
-        trained |= header.get("trained", {})
-    return Cascade(
-        name,
-        encoders.pop(),
-        stages,
-        device=device,
-        trained=trained,
-        default_stages=default_stages,
-        world=next((header["world"] for header in headers if header.get("world")), ""),
-    )
+    cascade.set_adapters(changes)
+    return cascade
 
 
 def first_size(size: tuple[int, int], chosen: Sequence[Stage]) -> tuple[int, int]:

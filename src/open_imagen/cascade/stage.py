@@ -22,7 +22,7 @@ from open_imagen.diffusion.parameterization import diffuse, to_eps, to_x
 from open_imagen.diffusion.samplers import Denoise, Estimate, image_of
 from open_imagen.diffusion.schedules import Schedule
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
-from open_imagen.models.lora import Merged
+from open_imagen.models.lora import LowRankChange, changed
 from open_imagen.models.registry import construct, resolve, written
 from open_imagen.types import CachedText, LowRes, TextEmbedding, stack_texts
 
@@ -121,6 +121,9 @@ class Stage(nn.Module):
         """In which its weights wake, and its network computes."""
         self._accelerated = False
         self._weights: Iterable[tuple[str, Tensor]] | None = None
+        self._changes: list[LowRankChange] = []
+        self._originals: dict[str, Tensor] = {}
+        """Weights that adapters have changed, as they were read."""
         self.saved_network = written(name, network)
 
     def with_lazy_weights(self, weights: Iterable[tuple[str, Tensor]]) -> "Stage":
@@ -128,15 +131,38 @@ class Stage(nn.Module):
         self._weights = weights
         return self.eval().requires_grad_(False)
 
-    def merge(self, adapter: Mapping[str, Tensor], scale: float) -> None:
-        """Wake with what a low-rank adapter changes, from now on.
+    @property
+    def has_adapters(self) -> bool:
+        """Whether adapters change its weights."""
+        return bool(self._changes)
 
-        Raises:
-            CheckpointError: the adapter is of another network.
+    def set_adapters(self, changes: Sequence[LowRankChange]) -> None:
+        """Have the weights with what these adapters change, in place of those it had so far.
+
+        Only the weights that differ are computed anew, from their originals: without adapters they
+        are to the bit what they were.
         """
-        assert self._weights is not None, "only a stage that can read its weights again"
-        shapes = {name: tuple(tensor.shape) for name, tensor in self.network.named_parameters()}
-        self._weights = Merged(self._weights, shapes, adapter, scale)
+        if len(changes) == len(self._changes) and all(
+            map(LowRankChange.equals, changes, self._changes)
+        ):
+            return
+        names = {name for one in [*self._changes, *changes] for name in one.pairs}
+        self._changes = list(changes)
+        if next(self.parameters()).is_meta:
+            return  # load_weights will add them
+        missing = names - self._originals.keys()
+        own = ((name, weight.clone()) for name, weight in self.network.named_parameters())
+        weights = own if self._weights is None else self._weights
+        self._originals |= {name: weight for name, weight in weights if name in missing}
+        packed = self._accelerated and next(self.parameters()).device.type == "cpu"
+        if packed:  # CPU layers hold transformed copies of their weights
+            restore(self.network)
+        with torch.inference_mode():
+            for name in names:
+                tensor = changed(name, self._originals[name], changes)
+                self.network.get_parameter(name).copy_(tensor)
+        if packed:
+            accelerate(self.network)
 
     def load_weights(self, device: torch.device) -> None:
         """Have the weights, in `dtype`, on this device, ready to sample.
@@ -144,7 +170,8 @@ class Stage(nn.Module):
         They are read one by one into their final place: no second copy of them is ever held.
         """
         if self._weights is not None and next(self.parameters()).is_meta:
-            for name, tensor in self._weights:
+            for name, original in self._weights:
+                tensor = changed(name, original, self._changes)
                 place, _, leaf = name.rpartition(".")
                 layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
                 ready = tensor.to(device, self.dtype, memory_format=layout)
@@ -161,6 +188,7 @@ class Stage(nn.Module):
         if self._weights is not None:
             restore(self.network)
             self._accelerated = False
+            self._originals = {}
             self.network.to("meta")
 
     def loss(

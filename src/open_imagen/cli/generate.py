@@ -49,7 +49,10 @@ Background = typer.Option(
 )
 Model = typer.Option("scenes", "--model", "-m", help="A shipped model, a folder, or hf:org/name.")
 Adapters = typer.Option(
-    [], "--adapter", metavar="DIR", help="A low-rank adapter to add; may be given again."
+    [],
+    "--adapter",
+    metavar="DIR[:W]",
+    help="A low-rank adapter to add, perhaps with a weight; may be given again.",
 )
 Device = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1 ...")
 Fast = typer.Option(
@@ -70,7 +73,7 @@ def generate(
         None, "--from", metavar="FILE", help="Repeat the image in this file."
     ),
     model: str = Model,
-    adapters: list[Path] = Adapters,
+    adapters: list[str] = Adapters,
     out: Path = typer.Option(
         None, "--out", "-o", metavar="PATH", help="A folder, or a .png file for one picture."
     ),
@@ -107,6 +110,7 @@ def generate(
         size = size or str(record.get("size", ""))
         precision = precision or record.get("precision", "fp32")
         background = background or record.get("background", background)
+        adapters = adapters or [f"{a['path']}:{a['weight']}" for a in record.get("adapters", [])]
     if not any(sentences) or not all(s.strip() for s in sentences):
         raise ConfigError("The prompt is empty.", 'Try: imagen generate "a red circle"')
 
@@ -145,7 +149,7 @@ def upscale(
     image: Path = typer.Argument(..., metavar="IMAGE", help="The picture to enlarge."),
     prompt: str = typer.Option(..., "--prompt", "-p", metavar="T", help="What it shows."),
     model: str = Model,
-    adapters: list[Path] = Adapters,
+    adapters: list[str] = Adapters,
     out: Path = typer.Option(None, "--out", "-o", metavar="PATH", help="A folder or a .png file."),
     seed: int = typer.Option(0, "--seed", help="Of the noise."),
     negative: str = typer.Option(None, "--negative", metavar="T", help="What to lead away from."),

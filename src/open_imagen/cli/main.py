@@ -16,6 +16,7 @@ from open_imagen.cli import (
     evaluate_things,
     generate,
     imports,
+    join,
     models,
     plan,
     rate,
@@ -50,6 +51,7 @@ app.command("upscale")(generate.upscale)
 app.command("show")(generate.show)
 app.command("models")(models.models)
 app.command("train")(train.train)
+app.command("join")(join.join)
 app.command("embed")(embed.embed)
 app.command("ema")(ema.ema)
 app.command("plan")(plan.plan)

@@ -118,8 +118,25 @@ class Merged:
         adapter: Mapping[str, Tensor],
         scale: float,
     ) -> None:
-        self.weights, self.scale = weights, scale
-        self.pairs = {}
+        self.weights, self.change = weights, LowRankChange(adapter, shapes, scale)
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        return ((name, changed(name, tensor, [self.change])) for name, tensor in self.weights)
+
+
+class LowRankChange:
+    """What an adapter adds to the weights of a network.
+
+    Raises:
+        CheckpointError: the adapter is of another network; the message lists what does not fit.
+    """
+
+    def __init__(
+        self, adapter: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], scale: float
+    ) -> None:
+        self.adapter, self.scale = adapter, scale
+        self.pairs: dict[str, tuple[Tensor, Tensor]] = {}
+        """A and B of each weight that is changed, by its name."""
         wrong = []
         for name, a in adapter.items():
             layer, _, part = name.partition(".lora_")
@@ -135,9 +152,15 @@ class Merged:
             told = ", ".join(wrong[:5]) or "it has no lora_A and lora_B"
             raise CheckpointError(f"The adapter is not one of this network: {told}.")
 
-    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        for name, tensor in self.weights:
-            if name in self.pairs:
-                a, b = (part.to(tensor.device, torch.float32) for part in self.pairs[name])
-                tensor = tensor.float() + change(a, b, self.scale)
-            yield name, tensor
+    def equals(self, other: "LowRankChange") -> bool:
+        """Whether it is the same adapter with the same scale."""
+        return self.adapter is other.adapter and self.scale == other.scale
+
+
+def changed(name: str, tensor: Tensor, changes: Iterable[LowRankChange]) -> Tensor:
+    """A weight with what these adapters add to it, in float32; itself where none does."""
+    for one in changes:
+        if name in one.pairs:
+            a, b = (part.to(tensor.device, torch.float32) for part in one.pairs[name])
+            tensor = tensor.float() + change(a, b, one.scale)
+    return tensor

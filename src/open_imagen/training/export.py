@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from open_imagen.cascade.folder import locate, read_header, write_adapter, write_folder
+from open_imagen.cascade.adapters import write_adapter
+from open_imagen.cascade.folder import locate, read_header, write_folder
 from open_imagen.cascade.stage import Stage
 from open_imagen.config import plain
 from open_imagen.distributed import world as process_world
