@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from open_imagen.cascade.pipeline import Cascade, GenerationOutput, load
     from open_imagen.cascade.sampling import Sampling
     from open_imagen.errors import OpenImagenError, OpenImagenWarning
+    from open_imagen.exporters.export import export
+    from open_imagen.exporters.hub import push
     from open_imagen.version import __version__
 
 _HOMES = {
@@ -25,8 +27,10 @@ _HOMES = {
     "OpenImagenWarning": "open_imagen.errors",
     "Sampling": "open_imagen.cascade.sampling",
     "__version__": "open_imagen.version",
+    "export": "open_imagen.exporters.export",
     "join": "open_imagen.cascade.joining",
     "load": "open_imagen.cascade.pipeline",
+    "push": "open_imagen.exporters.hub",
 }
 
 __all__ = [
@@ -36,9 +40,11 @@ __all__ = [
     "OpenImagenWarning",
     "Sampling",
     "__version__",
+    "export",
     "join",
     "load",
     "networks",
+    "push",
 ]
 
 

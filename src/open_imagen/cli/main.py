@@ -14,6 +14,7 @@ from open_imagen.cli import (
     evaluate,
     evaluate_shapes,
     evaluate_things,
+    export,
     generate,
     imports,
     join,
@@ -52,6 +53,7 @@ app.command("show")(generate.show)
 app.command("models")(models.models)
 app.command("train")(train.train)
 app.command("join")(join.join)
+app.command("export")(export.export)
 app.command("embed")(embed.embed)
 app.command("ema")(ema.ema)
 app.command("plan")(plan.plan)

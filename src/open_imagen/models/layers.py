@@ -232,6 +232,7 @@ class TextAttention(nn.Module):
             self.norm_text = (nn.LayerNorm if text_norm == "layer" else TokenGroupNorm)(text_width)
             self.text_keys_values = nn.Linear(text_width, 2 * inner)
         self.out = zeroed(nn.Linear(inner, channels))
+        self.reads_text = over != "pixels"
         self.number = 0
         """Which of the network's attentions over the text this is."""
 
@@ -265,8 +266,12 @@ class TextAttention(nn.Module):
 
 
 def number_attentions(network: nn.Module) -> list[TextAttention]:
-    """The attentions of a network that look at the text, each told its number."""
-    found = [m for m in network.modules() if isinstance(m, TextAttention) and m.over != "pixels"]
+    """The attentions of a network that look at the text, each told its number.
+
+    Not found by their class: diffusers runs the module of an exported network anew for each network
+    that it loads, and classes of the runs before are then other classes.
+    """
+    found = [m for m in network.modules() if getattr(m, "reads_text", False)]
     for number, one in enumerate(found):
         one.number = number
     return found
