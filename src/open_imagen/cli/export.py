@@ -38,3 +38,33 @@ def export(
         print(json.dumps({"model": cascade.name, "format": to, "folder": str(out)}))
     else:
         print(f"{out}: {cascade.name} for {to}; how to use it is in {out / 'README.md'}")
+
+
+def push(
+    model: str = typer.Argument(..., metavar="MODEL", help="A folder or a shipped model."),
+    repository: str = typer.Argument(..., metavar="ORG/NAME", help="On the hub."),
+    private: bool = typer.Option(False, "--private", help="Make the repository private."),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Check, show the card and the files, and send nothing."
+    ),
+    licence: str = typer.Option(
+        None, "--license", metavar="L", help="Its name on the hub; the README's by default."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Send a model to the Hugging Face hub."""
+    from open_imagen.exporters.hub import push as send
+
+    found = send(model, repository, private, dry_run, licence)
+    if as_json:
+        print(json.dumps(found.plain()))
+        return
+    kind = "private" if private else "public"
+    size = f"{len(found.files) + 1} files, {found.bytes / 1e6:.1f} MB, licence {found.licence}"
+    if found.url:
+        print(f"{repository} ({kind}): {size}; {found.url}")
+        return
+    print(found.card)
+    for path, file in found.files.items():
+        print(f"{file.stat().st_size:>12,}  {path}")
+    print(f"Nothing was sent. {repository} would be {kind}: {size}")
