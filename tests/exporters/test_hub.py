@@ -5,8 +5,8 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from huggingface_hub import constants
 import pytest
+from huggingface_hub import constants
 from typer.testing import CliRunner
 
 import open_imagen as oi

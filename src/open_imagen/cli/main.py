@@ -17,6 +17,7 @@ from open_imagen.cli import (
     export,
     generate,
     imports,
+    init,
     join,
     models,
     plan,
@@ -51,6 +52,7 @@ app.command("generate")(generate.generate)
 app.command("upscale")(generate.upscale)
 app.command("show")(generate.show)
 app.command("models")(models.models)
+app.command("init")(init.init)
 app.command("train")(train.train)
 app.command("join")(join.join)
 app.command("export")(export.export)
