@@ -151,7 +151,7 @@ class OpenImagenLoad:
         own = models_folder() / model
         chosen = folder or (str(own) if (own / "cascade.json").is_file() else model)
         device = str(comfy.model_management.get_torch_device())
-        return (Model(open_imagen.load(chosen, device=device, precision=precision, fast=fast)),)
+        return (Model(open_imagen.load(chosen, device=device, dtype=precision, fast=fast)),)
 
 
 class OpenImagenAdapter:

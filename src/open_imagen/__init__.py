@@ -12,24 +12,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from open_imagen import networks
+    from open_imagen.cascade.cascade import Cascade
+    from open_imagen.cascade.io import load
     from open_imagen.cascade.joining import join
-    from open_imagen.cascade.pipeline import Cascade, GenerationOutput, load
+    from open_imagen.cascade.output import GenerationOutput
+    from open_imagen.cascade.runtime import RuntimeConfig
     from open_imagen.cascade.sampling import Sampling
-    from open_imagen.errors import OpenImagenError, OpenImagenWarning
+    from open_imagen.errors import OpenImagenError, OpenImagenWarning, StopSampling
     from open_imagen.exporters.export import export
     from open_imagen.exporters.hub import push
     from open_imagen.version import __version__
 
 _HOMES = {
-    "Cascade": "open_imagen.cascade.pipeline",
-    "GenerationOutput": "open_imagen.cascade.pipeline",
+    "Cascade": "open_imagen.cascade.cascade",
+    "GenerationOutput": "open_imagen.cascade.output",
     "OpenImagenError": "open_imagen.errors",
     "OpenImagenWarning": "open_imagen.errors",
+    "RuntimeConfig": "open_imagen.cascade.runtime",
     "Sampling": "open_imagen.cascade.sampling",
+    "StopSampling": "open_imagen.errors",
     "__version__": "open_imagen.version",
     "export": "open_imagen.exporters.export",
     "join": "open_imagen.cascade.joining",
-    "load": "open_imagen.cascade.pipeline",
+    "load": "open_imagen.cascade.io",
     "push": "open_imagen.exporters.hub",
 }
 
@@ -38,7 +43,9 @@ __all__ = [
     "GenerationOutput",
     "OpenImagenError",
     "OpenImagenWarning",
+    "RuntimeConfig",
     "Sampling",
+    "StopSampling",
     "__version__",
     "export",
     "join",

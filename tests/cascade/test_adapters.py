@@ -1,15 +1,16 @@
 """Several adapters with weights, put on and off without loading the model again."""
 
+import copy
 import json
 
 import pytest
 import torch
 
 import open_imagen as oi
-from open_imagen.cascade.adapters import read_adapters, split_weight, write_adapter
-from open_imagen.cascade.pipeline import Cascade
+from open_imagen.cascade.adapters import read_weighted, split_weight
+from open_imagen.cascade.folder import write_adapter
 from open_imagen.errors import CheckpointError, ConfigError
-from standins import make_stages
+from standins import make_cascade, save_adapter
 
 LAYERS = {
     "base": "middle.0.attention.query",
@@ -20,7 +21,7 @@ LAYERS = {
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapted") / "tiny"
-    Cascade("tiny", "minilm-l6", make_stages(), device="cpu").save(folder)
+    make_cascade().save(folder)
     return folder
 
 
@@ -37,7 +38,7 @@ def adapters(tmp_path_factory, model):
             f"{layer}.lora_A.weight": torch.randn(2, inside, generator=generator),
             f"{layer}.lora_B.weight": torch.randn(out, 2, generator=generator),
         }
-        write_adapter(root / name, stage, tensors, 0.5, str(model))
+        save_adapter(root / name, stage, tensors, 0.5)
     return root
 
 
@@ -54,9 +55,9 @@ def expected(plain, adapters, uses):
     found = dict(plain)
     for name, weight in uses.items():
         stage = "sr256" if name == "sharp" else "base"
-        [one] = read_adapters([adapters / name])
+        [one] = read_weighted([adapters / name])
         layer = LAYERS[stage]
-        a, b = (one.tensors[f"{layer}.lora_{part}.weight"] for part in "AB")
+        a, b = (one.adapter.tensors[f"{layer}.lora_{part}.weight"] for part in "AB")
         key = f"{stage}.{layer}.weight"
         found[key] = found[key] + weight * 0.5 * b @ a
     return found
@@ -81,7 +82,10 @@ def test_adapters_go_on_and_off(model, adapters, fast):
         for name, tensor in expected(plain, adapters, uses).items():
             torch.testing.assert_close(weights(cascade)[name], tensor, rtol=0, atol=1e-6)
         loaded = oi.load(
-            model, "cpu", fast=fast, adapters=[f"{adapters / k}:{w}" for k, w in uses.items()]
+            model,
+            device="cpu",
+            fast=fast,
+            adapters=[f"{adapters / k}:{w}" for k, w in uses.items()],
         )
         assert loaded.model_hash == cascade.model_hash
         assert all(torch.equal(w, weights(cascade)[name]) for name, w in weights(loaded).items())
@@ -96,7 +100,7 @@ def test_adapters_go_on_and_off(model, adapters, fast):
 
 
 def test_offloaded_stages_come_back_with_their_adapters(model, adapters):
-    cascade = oi.load(model, device="cpu", sequential_offload=True)
+    cascade = oi.load(model, device="cpu", offload=True)
     plain = weights(oi.load(model, device="cpu"))
     cascade.set_adapters({adapters / "ink": 0.7})
     stage = cascade.stages["base"]
@@ -120,6 +124,46 @@ def test_records_say_which_adapters_a_picture_had(model, adapters):
     json.dumps(made.records)
 
 
+def test_copies_keep_their_adapters_and_can_take_them_off(model, adapters):
+    cascade = oi.load(model, device="cpu", adapters={adapters / "ink": 0.7})
+    other = copy.deepcopy(cascade)
+    assert other.model_hash == cascade.model_hash
+    assert all(torch.equal(w, weights(cascade)[name]) for name, w in weights(other).items())
+    other.set_adapters()
+    plain = oi.load(model, device="cpu")
+    assert other.model_hash == plain.model_hash
+    assert all(torch.equal(w, weights(plain)[name]) for name, w in weights(other).items())
+
+
+def test_weights_that_an_adapter_saves_whole_are_mixed(model, tmp_path):
+    cascade = oi.load(model, device="cpu")
+    before = weights(cascade)["base.norm.weight"]
+    whole = before + torch.randn(before.shape, generator=torch.Generator().manual_seed(0))
+    save_adapter(tmp_path / "whole", "base", {"norm.weight": whole})
+    for weight, wanted in ((1.0, whole), (0.25, 0.75 * before + 0.25 * whole)):
+        cascade.set_adapters({tmp_path / "whole": weight})
+        torch.testing.assert_close(weights(cascade)["base.norm.weight"], wanted)
+
+
+def test_an_adapter_with_a_name_is_no_addition(model, adapters, tmp_path):
+    [ink] = read_weighted([adapters / "ink"])
+    write_adapter(tmp_path / "named", ink.adapter._replace(name="few-step"))
+    with pytest.raises(ConfigError, match=r"not with the weight 0\.5"):
+        oi.load(model, device="cpu", adapters={tmp_path / "named": 0.5})
+    cascade = oi.load(model, device="cpu", adapters=[tmp_path / "named", adapters / "cats"])
+    assert cascade.stage("base").config.sampling.adapter == "few-step"
+    with pytest.raises(ConfigError, match="is the named adapter 'few-step'"):
+        cascade.set_adapters([tmp_path / "named"])
+    # What is added is added to both variants of the stage.
+    key = LAYERS["base"] + ".weight"
+    alone = oi.load(model, device="cpu", adapters=[adapters / "cats"])
+    own = cascade.stage("base", "none")
+    own.load_weights(torch.device("cpu"))
+    assert torch.equal(own.network.get_parameter(key), weights(alone)[f"base.{key}"])
+    both = oi.load(model, device="cpu", adapters=[adapters / "ink", adapters / "cats"])
+    torch.testing.assert_close(weights(cascade)[f"base.{key}"], weights(both)[f"base.{key}"])
+
+
 def test_weights_behind_a_folder(tmp_path):
     assert split_weight("a/b:0.7") == ("a/b", 0.7)
     assert split_weight("a/b") == ("a/b", 1.0)
@@ -135,8 +179,8 @@ def test_what_cannot_be_put_on_changes_nothing(model, adapters, tmp_path):
     cascade = oi.load(model, device="cpu")
     cascade.set_adapters({adapters / "ink": 0.7})
     before, told = weights(cascade), cascade.model_hash
-    write_adapter(tmp_path / "other", "base", {"x.lora_A.weight": torch.ones(1, 2)}, 1.0, "")
-    write_adapter(tmp_path / "missing", "sr1024", {"x.lora_A.weight": torch.ones(1)}, 1.0, "")
+    save_adapter(tmp_path / "other", "base", {"x.lora_A.weight": torch.ones(1, 2)})
+    save_adapter(tmp_path / "missing", "sr1024", {"x.lora_A.weight": torch.ones(1)})
     for wrong, message in (
         ({adapters / "cats": float("nan")}, "is nan, not a number"),
         ([adapters / "cats", tmp_path / "other"], "not one of this network: x"),

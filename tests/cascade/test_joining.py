@@ -7,14 +7,13 @@ import torch
 from typer.testing import CliRunner
 
 import open_imagen as oi
-from open_imagen.cascade.pipeline import Cascade
 from open_imagen.cli.main import app
 from open_imagen.errors import CheckpointError, ConfigError, OpenImagenWarning, UnknownName
-from standins import make_stages
+from standins import make_cascade, make_stages
 
 
 def save(folder, stages, encoder="minilm-l6", **more):
-    Cascade(folder.name, encoder, stages, device="cpu", **more).save(folder)
+    make_cascade(stages, name=folder.name, encoder=encoder, **more).save(folder)
     return folder
 
 
@@ -23,9 +22,11 @@ def test_one_stage_of_a_shipped_model_joins_a_base_of_ones_own(tmp_path):
     mine = save(tmp_path / "mine", [base], trained={"base": {"images": 3}})
     cascade = oi.join("x", [mine, "scenes:sr256"], device="cpu")
     assert list(cascade.stages) == ["base", "sr256"]
-    assert cascade.trained["base"] == {"images": 3}
-    assert cascade.trained["sr256"] == oi.load("scenes", device="cpu").trained["sr256"]
-    assert cascade.world_name == ""  # the base reads the prompts, and it knows no world
+    assert cascade.config.trained["base"] == {"images": 3}
+    assert (
+        cascade.config.trained["sr256"] == oi.load("scenes", device="cpu").config.trained["sr256"]
+    )
+    assert cascade.config.world == ""  # the base reads the prompts, and it knows no world
     cascade.save(tmp_path / "joined")
     again = oi.load(tmp_path / "joined", device="cpu").stages["sr256"]
     wanted = oi.load("scenes", device="cpu").stages["sr256"]
@@ -39,7 +40,7 @@ def test_models_may_be_named_in_any_order(tmp_path):
     folders = [save(tmp_path / "sr", [above]), save(tmp_path / "base", [base], world="things")]
     cascade = oi.join("x", folders, device="cpu")
     assert list(cascade.stages) == ["base", "sr256"]
-    assert cascade.world_name == "things"
+    assert cascade.config.world == "things"
 
 
 def test_a_folder_with_a_colon_in_its_name_is_a_folder(tmp_path):

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from open_imagen.cascade.pipeline import Cascade
 from open_imagen.cascade.records import read_record
-from standins import WordEncoder, make_stages
+from standins import make_cascade, make_stages
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 PROMPT = "a red circle on a white background"
@@ -445,9 +444,7 @@ def test_a_run_is_averaged_again_and_an_adapter_is_put_on(imagen, tmp_path, mode
 @pytest.mark.filterwarnings("always:The model knows")
 def test_a_prompt_of_another_language_is_read_and_a_hint_given(imagen, tmp_path):
     folder = tmp_path / "model"
-    Cascade("tiny", "minilm-l6", make_stages(), "cpu", text=WordEncoder(), world="things").save(
-        folder
-    )
+    make_cascade(make_stages(), world="things").save(folder)
     done = imagen(
         "generate", "两只猫", "a xylophone", "--stages", 1, "--out", tmp_path / "p", model=folder
     )

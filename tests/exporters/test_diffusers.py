@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 import open_imagen as oi
 from deepfloyd_standins import TEXT, generators, make_pipelines
 from open_imagen.cascade import deepfloyd
-from open_imagen.cascade.adapters import write_adapter
-from open_imagen.cascade.pipeline import Cascade, published
+from open_imagen.cascade.cascade import Cascade
+from open_imagen.cascade.folder import CascadeConfig
+from open_imagen.cascade.runtime import RuntimeConfig
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage, StageConfig
 from open_imagen.cli.main import app
@@ -25,7 +26,7 @@ from open_imagen.errors import ConfigError, OutputError, UnknownName
 from open_imagen.exporters.deepfloyd_export import differences
 from open_imagen.storage import load_tensors
 from open_imagen.text import encoders
-from standins import WordEncoder, make_stages
+from standins import WordEncoder, make_cascade, make_stages, save_adapter
 
 PROMPTS = ["a red circle above a blue square", 'a sign that says "CAT"']
 
@@ -62,7 +63,9 @@ VARIANTS = {
 
 
 def make_variant(name):
-    return Cascade("tiny", "minilm-l6", make_stages(**VARIANTS[name]), device="cpu")
+    """With the real text encoder, for which `make_cascade` has a stand-in."""
+    config = CascadeConfig(name="tiny", encoder="minilm-l6")
+    return Cascade(config, make_stages(**VARIANTS[name]), RuntimeConfig(device="cpu"))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -135,20 +138,20 @@ def test_adapters_and_distilled_guidance_are_in_what_is_exported(tmp_path):
     student = Stage(config)
     student.network.load_state_dict(base.network.state_dict())
     student.eval().requires_grad_(False)
-    Cascade("student", "minilm-l6", [student], device="cpu").save(tmp_path / "student")
+    make_cascade([student], name="student").save(tmp_path / "student")
     layer = "middle.0.attention.query"
     out, inside = base.network.get_parameter(f"{layer}.weight").shape
     tensors = {
         f"{layer}.lora_A.weight": torch.randn(2, inside),
         f"{layer}.lora_B.weight": torch.randn(out, 2),
     }
-    write_adapter(tmp_path / "ink", "base", tensors, 1.0, "student")
-    cascade = oi.load(tmp_path / "student", "cpu", adapters={tmp_path / "ink": 0.5})
+    save_adapter(tmp_path / "ink", "base", tensors)
+    cascade = oi.load(tmp_path / "student", device="cpu", adapters={tmp_path / "ink": 0.5})
     oi.export(cascade, tmp_path / "out")
     made = cascade.generate(PROMPTS)
     assert len(made.records) == 2
     same(load(tmp_path / "out")(PROMPTS, output_type="pt").images, made.stages["base"])
-    plain = oi.load(tmp_path / "student", "cpu").generate(PROMPTS).stages["base"]
+    plain = oi.load(tmp_path / "student", device="cpu").generate(PROMPTS).stages["base"]
     assert (plain.int() - made.stages["base"].int()).abs().max() > 10
 
 
@@ -214,7 +217,7 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(tmp_path):
         oi.export(cascade, tmp_path / "out", format="difusers")
     with pytest.raises(UnknownName, match="no model or folder called 'scense'"):
         oi.export("scense", tmp_path / "out")
-    own = Cascade("tiny", "minilm-l6", make_stages(), device="cpu", text=WordEncoder())
+    own = make_cascade(make_stages())
     with pytest.raises(ConfigError, match="a WordEncoder given in Python"):
         oi.export(own, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -242,7 +245,7 @@ def tiny_encoder(monkeypatch):
 
 
 def test_networks_of_if_become_its_own_pipelines(published_folder, tiny_encoder, tmp_path):
-    cascade = published(published_folder, device="cpu")
+    cascade = oi.load(published_folder, device="cpu")
     assert differences(cascade) == []
     oi.export(cascade, tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.py"))
@@ -298,7 +301,7 @@ def test_networks_of_if_become_its_own_pipelines(published_folder, tiny_encoder,
     ],
 )
 def test_what_ifs_classes_cannot_express_is_named(published_folder, tiny_encoder, change, told):
-    cascade = published(published_folder / "I", device="cpu")
+    cascade = oi.load(published_folder / "I", device="cpu")
     stage = cascade.stages["base"]
     stage.config = StageConfig(**{**stage.config.__dict__, **change})
     assert any(told in one for one in differences(cascade))
@@ -307,7 +310,7 @@ def test_what_ifs_classes_cannot_express_is_named(published_folder, tiny_encoder
 def test_a_cascade_that_is_nearly_if_gets_a_pipeline_of_its_own(
     published_folder, tiny_encoder, tmp_path
 ):
-    cascade = published(published_folder, device="cpu")
+    cascade = oi.load(published_folder, device="cpu")
     for name, stage in cascade.stages.items():
         sampling = Sampling(sampler="ddim", steps=4, guidance=3.0, noise_level=0.25)
         stage.config = StageConfig(**{**stage.config.__dict__, "sampling": sampling})

@@ -10,11 +10,10 @@ from huggingface_hub import constants
 from typer.testing import CliRunner
 
 import open_imagen as oi
-from open_imagen.cascade.pipeline import Cascade
 from open_imagen.cli.main import app
 from open_imagen.errors import CheckpointError, ConfigError, OutputError, UnknownName
 from open_imagen.exporters.model_card import split_card
-from standins import make_stages
+from standins import make_cascade
 
 
 class Hub(ThreadingHTTPServer):
@@ -129,7 +128,7 @@ def hub(monkeypatch):
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("push") / "mine"
     trained = {"base": {"images": 1234, "data": {"kind": "folder"}}}
-    Cascade("mine", "minilm-l6", make_stages(), device="cpu", trained=trained).save(folder)
+    make_cascade(name="mine", trained=trained).save(folder)
     return folder
 
 

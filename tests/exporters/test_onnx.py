@@ -9,19 +9,17 @@ import pytest
 import torch
 
 import open_imagen as oi
-from open_imagen.cascade.adapters import write_adapter
-from open_imagen.cascade.pipeline import Cascade
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.errors import ConfigError
 from open_imagen.exporters.onnx_export import METADATA, Traced, input_names
-from standins import WordEncoder, make_stages
+from standins import WordEncoder, make_cascade, make_stages, save_adapter
 
 ort = pytest.importorskip("onnxruntime")
 DOCS = Path(__file__).parents[2] / "docs" / "exporting.md"
 
 
-def make_cascade(**network):
-    return Cascade("tiny", "minilm-l6", make_stages(**network), device="cpu", text=WordEncoder())
+def make_tiny(**network):
+    return make_cascade(make_stages(**network))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +63,7 @@ def test_onnxruntime_predicts_the_same_for_any_batch_and_length(exported):
 
 
 def test_alpha_and_letters_and_a_static_length(tmp_path):
-    cascade = make_cascade(image_channels=4, letters=5)
+    cascade = make_tiny(image_channels=4, letters=5)
     oi.export(cascade, tmp_path / "out", format="onnx", text_length=6)
     for name, stage in cascade.stages.items():
         compare(stage, tmp_path / "out" / f"{name}.onnx", [(1, 6)])
@@ -89,7 +87,7 @@ def test_metadata_says_how_to_sample(exported):
         assert facts["prediction"] == "v"
         assert facts["schedule"]["name"] == "cosine"
         assert facts["text_encoder"]["repository"] == "sentence-transformers/all-MiniLM-L6-v2"
-        levels = stage.config.sampling.complete().levels(stage.config.schedule)
+        levels = stage.config.sampling.resolve().levels(stage.config.schedule)
         assert [one["logsnr"] for one in facts["noise_levels"]] == [*levels[:-1], None]
         assert facts["noise_levels"][-1]["sigma"] == 0
         assert ("augmentation" in facts) == bool(stage.config.lowres)
@@ -127,13 +125,13 @@ def test_the_loop_of_the_docs_draws_the_same(exported, monkeypatch):
 
 
 def test_adapters_are_in_the_file(tmp_path):
-    Cascade("tiny", "minilm-l6", make_stages()[:1], device="cpu").save(tmp_path / "tiny")
+    make_cascade(make_stages()[:1]).save(tmp_path / "tiny")
     layer = "middle.0.attention.query"
     tensors = {
         f"{layer}.lora_A.weight": torch.randn(2, 64),
         f"{layer}.lora_B.weight": torch.randn(64, 2),
     }
-    write_adapter(tmp_path / "ink", "base", tensors, 1.0, "tiny")
-    adapted = oi.load(tmp_path / "tiny", "cpu", adapters=[tmp_path / "ink"])
+    save_adapter(tmp_path / "ink", "base", tensors)
+    adapted = oi.load(tmp_path / "tiny", device="cpu", adapters=[tmp_path / "ink"])
     oi.export(adapted, tmp_path / "out", format="onnx")
     compare(adapted.stages["base"], tmp_path / "out" / "base.onnx", [(1, 4)])

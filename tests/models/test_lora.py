@@ -6,7 +6,15 @@ from torch import nn
 
 from open_imagen.errors import CheckpointError, ConfigError
 from open_imagen.models import build
-from open_imagen.models.lora import LoraConfig, Merged, adapt, adapter_of, change, frozen_of
+from open_imagen.models.lora import (
+    LoraConfig,
+    LowRankChange,
+    Merged,
+    adapt,
+    adapter_of,
+    change,
+    frozen_of,
+)
 
 
 class Two(nn.Module):
@@ -78,7 +86,7 @@ def test_merging_gives_the_weights_of_the_adapted_network(two):
     frozen = dict(frozen_of(two))
     shapes = {name: tuple(tensor.shape) for name, tensor in frozen.items()}
     plain = Two()
-    plain.load_state_dict(dict(Merged(frozen.items(), shapes, adapter, 2.0)))
+    plain.load_state_dict(dict(Merged(frozen.items(), [LowRankChange(adapter, shapes, 2.0)])))
     x, image = torch.randn(2, 5), torch.randn(2, 3, 4, 4)
     for one, other in zip(two(x, image), plain(x, image), strict=True):
         torch.testing.assert_close(one, other)
@@ -101,4 +109,4 @@ def test_an_adapter_of_another_network_is_refused(two):
         {},
     ):
         with pytest.raises(CheckpointError, match="not one of this network"):
-            Merged([], shapes, adapter, 1.0)
+            LowRankChange(adapter, shapes, 1.0)

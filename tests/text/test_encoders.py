@@ -322,7 +322,7 @@ def test_when_it_is_nowhere_one_message_says_how_to_get_it(nowhere):
 def test_a_gated_repository_without_a_login_is_told(monkeypatch):
     import huggingface_hub
 
-    from open_imagen.cascade.pipeline import load
+    from open_imagen.cascade.io import load
 
     def refuse(*_, **__):
         raise PermissionError("401: access to this repository is restricted")

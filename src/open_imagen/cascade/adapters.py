@@ -1,55 +1,37 @@
-"""Low-rank adapters of a model: their folder, their weights, putting them on and off."""
+"""Several low-rank adapters of a model, each with a weight: reading them, putting them on."""
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from open_imagen.cascade.folder import FORMAT
+from open_imagen.cascade.folder import Adapter, read_adapter
 from open_imagen.cascade.stage import Stage
 from open_imagen.errors import CheckpointError, ConfigError
 from open_imagen.models.lora import LowRankChange
-from open_imagen.storage import TensorFile, read_json, save_tensors, sha256, write_json
 
 
 @dataclass(frozen=True, eq=False)
-class Adapter:
-    """A low-rank change of one stage's weights (models/lora.py), and how much of it is wanted."""
+class WeightedAdapter:
+    """An adapter, and how much of its change is wanted."""
 
     path: Path
     weight: float
-    """The change is multiplied by this."""
-    stage: str
-    scale: float
-    """alpha / rank."""
-    tensors: dict[str, Tensor]
-    digest: str
-    """SHA-256 of its file."""
+    adapter: Adapter
 
     @property
-    def told(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """What an image's record says of it."""
-        return {"path": str(self.path), "weight": self.weight, "hash": self.digest[:12]}
+        return {"path": str(self.path), "weight": self.weight, "hash": self.adapter.digest[:12]}
 
 
-Adapters = Mapping[str, float] | Mapping[Path, float] | Sequence[str | Path | Adapter]
+Adapters = Mapping[str, float] | Mapping[Path, float] | Sequence[str | Path | WeightedAdapter]
 """Folders, "FOLDER:WEIGHT", or a mapping of folders to weights; or adapters that have been read."""
 
 
-def write_adapter(
-    folder: Path, stage: str, tensors: dict[str, Tensor], scale: float, init: str
-) -> None:
-    """Write an adapter of one stage: its tensors, and adapter.json that says how to use them."""
-    save_tensors(folder / "adapter.safetensors", tensors)
-    facts = {"format": FORMAT, "stage": stage, "scale": scale, "model": init}
-    write_json(folder / "adapter.json", facts)
-
-
-def read_adapters(adapters: Adapters) -> list[Adapter]:
+def read_weighted(adapters: Adapters) -> list[WeightedAdapter]:
     """The adapters that are meant, read.
 
     Raises:
@@ -60,14 +42,23 @@ def read_adapters(adapters: Adapters) -> list[Adapter]:
         adapters = [adapters]
     found = []
     for one in adapters.items() if isinstance(adapters, Mapping) else adapters:
-        if isinstance(one, Adapter):
+        if isinstance(one, WeightedAdapter):
             found.append(one)
             continue
         path, weight = split_weight(one) if isinstance(one, str | Path) else one
         if not isinstance(weight, int | float) or not math.isfinite(weight):
             raise ConfigError(f"The weight of the adapter {path} is {weight!r}, not a number.")
-        found.append(read_adapter(Path(path), float(weight)))
+        folder = adapter_folder(Path(path))
+        found.append(WeightedAdapter(folder, float(weight), read_adapter(folder)))
     return found
+
+
+def adapter_folder(path: Path) -> Path:
+    """The folder of an adapter: itself, or the one in the folder of the run that wrote it."""
+    inside = path / "adapter"
+    if not (path / "adapter.json").is_file() and (inside / "adapter.json").is_file():
+        return inside
+    return path
 
 
 def split_weight(text: str | Path) -> tuple[str, float]:
@@ -90,54 +81,73 @@ def split_weight(text: str | Path) -> tuple[str, float]:
         return str(text), 1.0
 
 
-def read_adapter(folder: Path, weight: float = 1.0) -> Adapter:
-    """An adapter that a run wrote: its folder, or that of the run.
+def split_named(
+    adapters: Iterable[WeightedAdapter],
+) -> tuple[list[Adapter], list[WeightedAdapter]]:
+    """The adapters with a name, which are variants of a stage (variants.py), and the others, which
+    are added to its weights.
 
     Raises:
-        CheckpointError: it is none, damaged, or of a newer format.
+        ConfigError: one with a name has a weight.
     """
-    if not (folder / "adapter.json").is_file() and (folder / "adapter" / "adapter.json").is_file():
-        folder = folder / "adapter"
-    facts = read_json(folder / "adapter.json")
-    if not isinstance(facts, dict) or {"format", "stage", "scale"} - facts.keys():
-        raise CheckpointError(f"{folder / 'adapter.json'} does not describe an adapter.")
-    if facts["format"] > FORMAT:
-        raise CheckpointError(f"{folder} was written by a newer version.", "Update open-imagen.")
-    file = folder / "adapter.safetensors"
-    tensors = dict(TensorFile(file))
-    return Adapter(folder, weight, facts["stage"], facts["scale"], tensors, sha256(file))
+    named, added = [], []
+    for one in adapters:
+        if not one.adapter.name:
+            added.append(one)
+        elif one.weight == 1:
+            named.append(one.adapter)
+        else:
+            raise ConfigError(
+                f"{one.path} is the named adapter {one.adapter.name!r}; it is used whole or not at "
+                f"all, not with the weight {one.weight:g}.",
+                "Leave the weight out.",
+            )
+    return named, added
 
 
-def apply_adapters(stages: Sequence[Stage], adapters: Sequence[Adapter]) -> None:
-    """Give stages these adapters and no others; all are checked before any weight changes.
+def apply_adapters(stages: Sequence[Stage], adapters: Sequence[WeightedAdapter]) -> None:
+    """Add these adapters, and no others, to the weights of stages and of their variants; all are
+    checked before any weight changes.
 
     Raises:
         CheckpointError: an adapter is of a stage that is not here, or of another network.
+        ConfigError: an adapter has a name.
     """
-    changes: dict[str, list[LowRankChange]] = {stage.config.name: [] for stage in stages}
-    by_name = {stage.config.name: stage for stage in stages}
-    for adapter in adapters:
-        if adapter.stage not in by_name:
+    names = dict.fromkeys(stage.config.name for stage in stages)
+    for one in adapters:
+        if one.adapter.stage not in names:
             raise CheckpointError(
-                f"The adapter {adapter.path} is of stage {adapter.stage!r}; the model has "
-                f"{', '.join(by_name)}."
+                f"The adapter {one.path} is of stage {one.adapter.stage!r}; the model has "
+                f"{', '.join(names)}."
             )
-        network = by_name[adapter.stage].network
-        shapes = {name: tuple(tensor.shape) for name, tensor in network.named_parameters()}
-        change = LowRankChange(adapter.tensors, shapes, adapter.scale * adapter.weight)
-        changes[adapter.stage].append(change)
-    for name, stage in by_name.items():
-        if changes[name] or stage.has_adapters:
-            stage.set_adapters(changes[name])
+        if one.adapter.name:
+            raise ConfigError(
+                f"{one.path} is the named adapter {one.adapter.name!r}, which replaces a stage's "
+                "weights.",
+                "Give it to oi.load(adapters=[...]) or --adapter, and choose it in the settings.",
+            )
+    changes = [_changes_of(stage, adapters) for stage in stages]
+    for stage, own in zip(stages, changes, strict=True):
+        stage.set_adapters(own)
 
 
-def adapted_hash(model_hash: str, adapters: Sequence[Adapter]) -> str:
-    """The hash of a model with adapters; without any, the model's own."""
-    if not adapters:
+def _changes_of(stage: Stage, adapters: Sequence[WeightedAdapter]) -> list[LowRankChange]:
+    shapes = {name: tuple(tensor.shape) for name, tensor in stage.network.named_parameters()}
+    return [
+        LowRankChange(one.adapter.tensors, shapes, one.adapter.scale, one.weight)
+        for one in adapters
+        if one.adapter.stage == stage.config.name
+    ]
+
+
+def adapted_hash(model_hash: str, digests: Sequence[str], weights: Sequence[float] = ()) -> str:
+    """The hash of a model with adapters of these digests and weights; without any, its own."""
+    if not digests:
         return model_hash
     digest = hashlib.sha256(model_hash.encode())
-    for adapter in adapters:
-        digest.update(adapter.digest.encode())
-        if adapter.weight != 1:
-            digest.update(repr(adapter.weight).encode())
+    for one in digests:
+        digest.update(one.encode())
+    for weight in weights:
+        if weight != 1:
+            digest.update(repr(weight).encode())
     return digest.hexdigest()[:12]

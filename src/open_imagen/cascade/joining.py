@@ -4,11 +4,19 @@ import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 from open_imagen.cascade import deepfloyd
-from open_imagen.cascade.folder import locate, read_header, read_named
-from open_imagen.cascade.pipeline import Cascade
+from open_imagen.cascade.cascade import Cascade
+from open_imagen.cascade.folder import (
+    Adapter,
+    CascadeConfig,
+    locate,
+    read_adapters,
+    read_header,
+    read_named,
+)
+from open_imagen.cascade.runtime import RuntimeConfig, RuntimeOptions
 from open_imagen.cascade.stage import Stage
 from open_imagen.errors import CheckpointError, ConfigError, OpenImagenWarning, UnknownName
 from open_imagen.text.encoders import ENCODERS
@@ -24,6 +32,8 @@ class JoinedStage(NamedTuple):
     world: str
     trained: dict[str, Any]
     encoder_folder: Path | None
+    adapters: tuple[Adapter, ...] = ()
+    """Its named ones."""
 
     def __str__(self) -> str:
         return f"{self.stage.config.name} of {self.source}"
@@ -32,8 +42,8 @@ class JoinedStage(NamedTuple):
 def join(
     name: str,
     models: Sequence[str | Path],
-    device: str = "auto",
     default_stages: int | None = None,
+    **runtime: Unpack[RuntimeOptions],
 ) -> Cascade:
     """One cascade from the stages of several models, whatever the order they are named in.
 
@@ -42,6 +52,7 @@ def join(
     Args:
         models: folders, shipped models or "hf:org/name"; with ":STAGE" behind it, one stage of it.
         default_stages: how many of the stages run where nobody says; all if None.
+        runtime: device, dtype, fast, offload; see RuntimeConfig.
 
     Raises:
         ConfigError: no models are given.
@@ -57,16 +68,20 @@ def join(
     parts.sort(key=lambda part: part.stage.config.resolution)
     check_stages_fit(parts)
     first = parts[0]
-    return Cascade(
-        name,
-        first.encoder,
-        [part.stage for part in parts],
-        device=device,
-        trained={part.stage.config.name: part.trained for part in parts if part.trained},
-        encoder_folder=next((p.encoder_folder for p in parts if p.encoder_folder), None),
+    config = CascadeConfig(
+        name=name,
+        encoder=first.encoder,
         default_stages=default_stages,
         # Prompts are for the lowest stage: what reads them is the world that it was trained on.
         world=first.world,
+        trained={part.stage.config.name: part.trained for part in parts if part.trained},
+    )
+    return Cascade(
+        config,
+        [part.stage for part in parts],
+        RuntimeConfig(**runtime),
+        encoder_folder=next((p.encoder_folder for p in parts if p.encoder_folder), None),
+        adapters=[adapter for part in parts for adapter in part.adapters],
     )
 
 
@@ -98,7 +113,7 @@ def read_parts(reference: str) -> list[JoinedStage]:
     if not (folder / "cascade.json").is_file():
         return _published_parts(folder, reference, wanted)
     header = read_header(folder)
-    trained = header.get("trained", {})
+    trained, adapters = header.get("trained", {}), read_adapters(folder, header)
     return [
         JoinedStage(
             read_named(folder, header, name),
@@ -107,6 +122,7 @@ def read_parts(reference: str) -> list[JoinedStage]:
             header.get("world", ""),
             trained.get(name, {}),
             inside if inside.is_dir() else None,
+            tuple(one for one in adapters if one.stage == name),
         )
         for name in ([wanted] if wanted else header["stages"])
     ]

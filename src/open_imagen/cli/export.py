@@ -25,7 +25,7 @@ def export(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Write a model for diffusers, or its stages as ONNX files."""
-    from open_imagen.cascade.pipeline import load
+    from open_imagen.cascade.io import load
     from open_imagen.errors import UnknownName
     from open_imagen.exporters.export import FORMATS
     from open_imagen.exporters.export import export as write

@@ -1,7 +1,6 @@
 """imagen generate, upscale, show: from sentences to picture files."""
 
 import json
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -24,7 +23,8 @@ from open_imagen.errors import ConfigError, OutputError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from open_imagen.cascade.pipeline import GenerationOutput, Progress
+    from open_imagen.cascade.output import GenerationOutput
+    from open_imagen.cascade.progress import Progress
 
 Stages = typer.Option(
     None, "--stages", metavar="K", help="How many stages to run, not the model's default number."
@@ -54,6 +54,11 @@ Adapters = typer.Option(
     metavar="DIR[:W]",
     help="A low-rank adapter to add, perhaps with a weight; may be given again.",
 )
+Undistilled = typer.Option(
+    False,
+    "--undistilled",
+    help="Use stages without their named adapters: the slower model that a few-step one is of.",
+)
 Device = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1 ...")
 Fast = typer.Option(
     False, "--fast", help="Compute as fast as this device can; a CPU needs g++ once."
@@ -74,6 +79,7 @@ def generate(
     ),
     model: str = Model,
     adapters: list[str] = Adapters,
+    undistilled: bool = Undistilled,
     out: Path = typer.Option(
         None, "--out", "-o", metavar="PATH", help="A folder, or a .png file for one picture."
     ),
@@ -98,7 +104,7 @@ def generate(
 ) -> None:
     """Make pictures of sentences."""
     started = time.monotonic()
-    given = read_settings(steps, guidance, sampler, threshold, noise_level)
+    given = read_settings(steps, guidance, sampler, threshold, noise_level, undistilled)
     sentences = list(prompts or []) + (read_prompts(prompt_file) if prompt_file else [])
     record: dict[str, Any] = {}
     if repeat is not None:
@@ -114,12 +120,12 @@ def generate(
     if not any(sentences) or not all(s.strip() for s in sentences):
         raise ConfigError("The prompt is empty.", 'Try: imagen generate "a red circle"')
 
-    from open_imagen.cascade.pipeline import load
+    from open_imagen.cascade.io import load
 
     check(given)
     number = len(sentences) * images
     place = Place(out, number, grid)
-    cascade = load(model, device, adapters=adapters, fast=fast, precision=precision or "fp32")
+    cascade = load(model, adapters=adapters, device=device, fast=fast, dtype=precision or "fp32")
     if record and record.get("model_hash") not in (None, cascade.model_hash):
         print(
             f"Warning: {repeat} was made by {record['model']} {record['model_hash']}, this is "
@@ -150,6 +156,7 @@ def upscale(
     prompt: str = typer.Option(..., "--prompt", "-p", metavar="T", help="What it shows."),
     model: str = Model,
     adapters: list[str] = Adapters,
+    undistilled: bool = Undistilled,
     out: Path = typer.Option(None, "--out", "-o", metavar="PATH", help="A folder or a .png file."),
     seed: int = typer.Option(0, "--seed", help="Of the noise."),
     negative: str = typer.Option(None, "--negative", metavar="T", help="What to lead away from."),
@@ -166,17 +173,17 @@ def upscale(
 ) -> None:
     """Enlarge a picture with the super-resolution stages of a model."""
     started = time.monotonic()
-    given = read_settings(steps, guidance, sampler, threshold, noise_level)
+    given = read_settings(steps, guidance, sampler, threshold, noise_level, undistilled)
     if not prompt.strip():
         raise ConfigError("The prompt is empty.", "Say what the picture shows.")
 
-    from open_imagen.cascade.pipeline import load
+    from open_imagen.cascade.io import load
     from open_imagen.cascade.records import open_image
 
     check(given)
     small = open_image(image)
     place = Place(out, 1, False)
-    cascade = load(model, device, adapters=adapters, fast=fast, precision=precision or "fp32")
+    cascade = load(model, adapters=adapters, device=device, fast=fast, dtype=precision or "fp32")
     with progress_bar() as told:
         settings = sampling(given, cascade.stages)
         made = cascade.upscale(small, prompt, seed, negative, settings, told, background)
@@ -224,12 +231,9 @@ class Place:
         """The file of a picture: its seed and the words of its prompt; never an existing one."""
         if self.file is not None and number == 1:
             return self.file
-        words = re.sub(r"[^a-z0-9]+", "-", record["prompt"].lower()).strip("-")[:60] or "picture"
-        stem = f"{record['seed']:05d}-{words}"
-        path, again = self.folder / f"{stem}.png", 2
-        while path.exists():
-            path, again = self.folder / f"{stem}-{again}.png", again + 1
-        return path
+        from open_imagen.cascade.output import free_file
+
+        return free_file(self.folder, record)
 
 
 def _finish(

@@ -4,12 +4,12 @@ The reverse of models/deepfloyd.py and cascade/deepfloyd.py: what those read is 
 what IF's classes cannot express is named.
 """
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from open_imagen.cascade.cascade import Cascade
 from open_imagen.cascade.deepfloyd import (
     SCHEDULE,
     SCHEDULER,
@@ -17,7 +17,6 @@ from open_imagen.cascade.deepfloyd import (
     SPACINGS,
     WEIGHTS,
 )
-from open_imagen.cascade.pipeline import Cascade
 from open_imagen.cascade.stage import Stage
 from open_imagen.config import plain
 from open_imagen.exporters.diffusers_export import DIFFUSERS, weights_of
@@ -36,6 +35,7 @@ NETWORK: dict[str, Any] = {
     "patch": 1,
     "positions": 0,
     "letters": 0,
+    "augment_labels": 0,
     "image_channels": 3,
     "out_channels": 6,
     "dropout": 0.0,
@@ -62,10 +62,10 @@ NO_SAFETY: dict[str, Any] = {
 
 def differences(cascade: Cascade) -> list[str]:
     """Why a cascade cannot be IF's pipelines; nothing if it can."""
-    spec = ENCODERS[cascade.encoder_name]
+    spec = ENCODERS[cascade.config.encoder]
     wrong = []
     if spec.family != "t5" or not spec.padded:
-        wrong.append(f"encoder = {cascade.encoder_name}")
+        wrong.append(f"encoder = {cascade.config.encoder}")
     for stage in cascade.stages.values():
         wrong += [f"{stage.config.name}: {one}" for one in _stage_differences(stage)]
     return wrong
@@ -75,16 +75,16 @@ def _stage_differences(stage: Stage) -> list[str]:
     config, network = stage.config, stage.network_config
     if not isinstance(network, UNetConfig):
         return [f"network = {type(network).__name__}"]
-    wrong = _unlike(network, NETWORK) + _unlike(config.sampling.complete(), SAMPLING)
+    wrong = _unlike(network, NETWORK) + _unlike(config.sampling.resolve(), SAMPLING)
     if not network.text_projection or not network.attention[-1] or network.channels % 32:
         wrong.append("the shape of its network")
-    if dataclasses.replace(config.schedule) != SCHEDULE:
+    if config.schedule != SCHEDULE:
         wrong.append(f"schedule = {config.schedule.name}")
     if config.objective.prediction != "eps" or config.unconditional != "empty":
         wrong.append(f"prediction = {config.objective.prediction}, {config.unconditional} text")
     if config.distilled_guidance != 1:
         wrong.append(f"distilled_guidance = {config.distilled_guidance}")
-    if config.sampling.complete().spacing not in SPACINGS.values():
+    if config.sampling.resolve().spacing not in SPACINGS.values():
         wrong.append(f"spacing = {config.sampling.spacing}")
     how = config.augmentation
     if config.lowres and (not how.align_corners or how.schedule != SCHEDULE):
@@ -166,7 +166,7 @@ def _write_scheduler(folder: Path, settings: dict[str, Any]) -> None:
 
 def scheduler_settings(stage: Stage) -> dict[str, Any]:
     """Of a DDPMScheduler that takes the steps that a stage's sampling defaults take."""
-    how = stage.config.sampling.complete()
+    how = stage.config.sampling.resolve()
     spacings = {ours: theirs for theirs, ours in SPACINGS.items()}
     return SCHEDULER | {
         "beta_schedule": "squaredcos_cap_v2",

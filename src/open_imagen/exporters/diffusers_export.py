@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from open_imagen.cascade.pipeline import Cascade
-from open_imagen.cascade.sampling import Sampling
+from open_imagen.cascade.cascade import Cascade
+from open_imagen.cascade.sampling import ResolvedSampling, Sampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.config import plain
 from open_imagen.errors import ConfigError
@@ -26,8 +26,9 @@ DIFFUSERS = "0.35.0"
 """The version whose folder layout this is."""
 LEFT_OUT = {
     "Stage": (
-        *("__init__", "with_lazy_weights", "has_adapters", "set_adapters", "load_weights"),
-        *("offload", "loss", "condition_drawn"),
+        *("__init__", "with_lazy_weights", "replica", "__reduce__", "weights", "_is_read_again"),
+        *("set_adapters", "_keep_originals", "load_weights", "_set_weights", "offload"),
+        *("loss", "condition_drawn"),
     ),
     "Objective": ("weight", "loss"),
 }
@@ -52,7 +53,7 @@ def write_pipeline(cascade: Cascade, folder: Path, text_encoder: bool, dtype: An
     """
     if len(cascade.stages) > len(COMPONENTS):
         raise ConfigError(f"A pipeline has at most {len(COMPONENTS)} stages.")
-    spec = ENCODERS[cascade.encoder_name]
+    spec = ENCODERS[cascade.config.encoder]
     index: dict[str, Any] = {
         "_class_name": [PIPELINE_MODULE, PIPELINE_CLASS],
         "_diffusers_version": DIFFUSERS,
@@ -70,11 +71,11 @@ def write_pipeline(cascade: Cascade, folder: Path, text_encoder: bool, dtype: An
         index[component] = [NETWORK_MODULE, NETWORK_CLASS]
     index["stages"] = {name: stage_facts(stage) for name, stage in cascade.stages.items()}
     index["encoder"] = {
-        "name": cascade.encoder_name,
+        "name": cascade.config.encoder,
         "repository": spec.repository,
         **{key: getattr(spec, key) for key in ("max_length", "output", "padded", "cleaning")},
     }
-    index["default_stages"] = cascade.default_stages
+    index["default_stages"] = cascade.config.default_stages
     write_text(folder / f"{PIPELINE_MODULE}.py", pipeline_source())
     write_json(folder / "model_index.json", index)
 
@@ -96,7 +97,7 @@ def write_network(stage: Stage, folder: Path, dtype: Any) -> None:
 
 def weights_of(stage: Stage) -> dict[str, Tensor]:
     """The weights of a stage, on the CPU, with its adapters."""
-    return {name: tensor.detach().cpu() for name, tensor in stage.network.named_parameters()}
+    return {name: tensor.detach().cpu() for name, tensor in stage.weights()}
 
 
 def stage_facts(stage: Stage) -> dict[str, Any]:
@@ -117,9 +118,10 @@ def stage_facts(stage: Stage) -> dict[str, Any]:
     }
 
 
-def finite(settings: Sampling) -> dict[str, Any]:
+def finite(settings: Sampling | ResolvedSampling) -> dict[str, Any]:
     """The settings that are given; infinities, which JSON lacks, are the defaults anyway."""
     values: dict[str, Any] = plain(settings)
+    values.pop("adapter", None)  # what is exported has the adapter's weights
     return {
         key: value
         for key, value in values.items()

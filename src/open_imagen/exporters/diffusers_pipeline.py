@@ -214,7 +214,7 @@ class OpenImagenPipeline(DiffusionPipeline):
             for k, stage in enumerate(stages)
         ]
         if negative_prompt and all(
-            one.over(s.config.sampling).complete().guidance == 1
+            one.over(s.config.sampling).resolve().guidance == 1
             for one, s in zip(chosen, stages, strict=True)
         ):
             raise ConfigError(

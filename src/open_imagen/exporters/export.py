@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import torch
 
-from open_imagen.cascade.pipeline import Cascade, load
+from open_imagen.cascade.cascade import Cascade
+from open_imagen.cascade.io import load
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.exporters import deepfloyd_export, diffusers_export, onnx_export, readme
 from open_imagen.storage import new_folder
@@ -76,8 +77,6 @@ def export(
         raise ConfigError(f"text_length = {text_length} must be at least 1.")
     if not isinstance(cascade, Cascade):
         cascade = load(cascade, device="cpu")
-    for stage in cascade.stages.values():
-        stage.load_weights(cascade.device)
     options = Options(text_encoder, text_length, torch.float16 if half else torch.float32)
     with new_folder(Path(folder)) as temporary:
         text = FORMATS[format](cascade, temporary, options)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from open_imagen.cascade.pipeline import Cascade
+from open_imagen.cascade.cascade import Cascade
 from open_imagen.cascade.stage import FARTHEST, Stage
 from open_imagen.config import plain
 from open_imagen.diffusion.samplers import scales
@@ -32,7 +32,7 @@ class Traced(nn.Module):
 
     def __init__(self, stage: Stage) -> None:
         super().__init__()
-        self.network, self.channels = stage.network, stage.channels
+        self.network = stage.network
         self.inputs = input_names(stage)
 
     def forward(self, *tensors: Tensor) -> Tensor:
@@ -88,6 +88,8 @@ def write_network(
         raise MissingDependency(
             "Writing ONNX files needs the package onnx.", 'Run: pip install "open-imagen[onnx]"'
         ) from error
+    stage = stage.replica()  # plain layers in float32, on the CPU
+    stage.load_weights(torch.device("cpu"))
     names = input_names(stage)
     examples = example_inputs(stage, text_length or TRACED_TOKENS)
     dynamic: dict[str, dict[int, str]] = {name: {0: "batch"} for name in [*names, "prediction"]}
@@ -129,8 +131,8 @@ def example_inputs(stage: Stage, length: int, batch: int = 2) -> dict[str, Tenso
 
 def sampling_facts(cascade: Cascade, stage: Stage) -> dict[str, Any]:
     """All that a sampling loop needs to know, in plain values."""
-    config, spec = stage.config, ENCODERS[cascade.encoder_name]
-    how = config.sampling.complete()
+    config, spec = stage.config, ENCODERS[cascade.config.encoder]
+    how = config.sampling.resolve()
     facts: dict[str, Any] = {
         "version": __version__,
         "model": cascade.name,
@@ -148,7 +150,7 @@ def sampling_facts(cascade: Cascade, stage: Stage) -> dict[str, Any]:
         "distilled_guidance": config.distilled_guidance,
         "letters": stage.letters,
         "text_encoder": {
-            "name": cascade.encoder_name,
+            "name": cascade.config.encoder,
             "repository": spec.repository,
             "width": spec.width,
             **{key: getattr(spec, key) for key in ("max_length", "output", "padded", "cleaning")},

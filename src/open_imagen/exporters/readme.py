@@ -1,6 +1,6 @@
 """The README of exported folders: how to use what is in them."""
 
-from open_imagen.cascade.pipeline import Cascade
+from open_imagen.cascade.cascade import Cascade
 from open_imagen.version import __version__
 
 PIPELINE = """# {name} for diffusers
@@ -73,16 +73,18 @@ def of_pipeline(cascade: Cascade, text_encoder: bool) -> str:
     """For a pipeline with its own module."""
     rows = []
     for name, stage in cascade.stages.items():
-        how = stage.config.sampling.complete()
+        how = stage.config.sampling.resolve()
         steps = len(how.levels(stage.config.schedule)) - 1
         rows.append(f"| {name} | {stage.config.resolution} | {steps} | {how.guidance:g} |")
-    more = "" if text_encoder else NO_ENCODER.format(encoder=cascade.encoder_name)
+    more = "" if text_encoder else NO_ENCODER.format(encoder=cascade.config.encoder)
     more += ALPHA if cascade.has_alpha else ""
-    more += WORLD if cascade.world_name else ""
+    more += WORLD if cascade.config.world else ""
     return PIPELINE.format(
         name=cascade.name,
         version=__version__,
-        prompt="a red circle above a blue square" if cascade.world_name else "a photo of a red fox",
+        prompt="a red circle above a blue square"
+        if cascade.config.world
+        else "a photo of a red fox",
         more=more,
         rows="\n".join(rows),
     )
@@ -91,7 +93,7 @@ def of_pipeline(cascade: Cascade, text_encoder: bool) -> str:
 def of_deepfloyd(cascade: Cascade) -> str:
     """For IF's own pipelines."""
     base, *larger = cascade.stages.values()
-    how = base.config.sampling.complete()
+    how = base.config.sampling.resolve()
     text = DEEPFLOYD.format(
         name=cascade.name,
         version=__version__,
@@ -100,7 +102,7 @@ def of_deepfloyd(cascade: Cascade) -> str:
         guidance=how.guidance,
     )
     for stage in larger:
-        how = stage.config.sampling.complete()
+        how = stage.config.sampling.resolve()
         text += LARGER.format(
             name=stage.config.name,
             side=stage.config.resolution,

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from open_imagen.cascade.pipeline import Cascade
+from open_imagen.cascade.cascade import Cascade
 from open_imagen.errors import ConfigError
 from open_imagen.storage import link_or_copy, load_tensors, read_json, save_tensors, write_json
 from open_imagen.text.bert import Bert
@@ -25,19 +25,19 @@ def encoder_folder(cascade: Cascade) -> Path:
         MissingDependency: they are nowhere.
     """
     own = cascade.text.encoder
-    spec = ENCODERS[cascade.encoder_name]
+    spec = ENCODERS[cascade.config.encoder]
     if not isinstance(own, OnDemand) and not hasattr(own, "folder"):
         raise ConfigError(
             f"The cascade's text encoder is a {type(own).__name__} given in Python; it has no "
             "files to export.",
             "Export with text_encoder=False and give the pipeline prompt_embeds.",
         )
-    return find_folder(cascade.encoder_name, spec, cascade.encoder_folder)
+    return find_folder(cascade.config.encoder, spec, cascade.encoder_folder)
 
 
 def write_text_encoder(cascade: Cascade, folder: Path) -> None:
     """Write the text encoder as transformers reads it."""
-    source, spec = encoder_folder(cascade), ENCODERS[cascade.encoder_name]
+    source, spec = encoder_folder(cascade), ENCODERS[cascade.config.encoder]
     if spec.family == "bert":
         _write_bert(source, spec, folder)
         return
@@ -77,7 +77,7 @@ def _layer_of(name: str) -> int:
 
 def write_tokenizer(cascade: Cascade, folder: Path) -> None:
     """Write the tokenizer as tokenizer.json, which cuts and pads nothing by itself."""
-    spec = ENCODERS[cascade.encoder_name]
+    spec = ENCODERS[cascade.config.encoder]
     tokenizer = open_tokenizer(encoder_folder(cascade), spec.repository)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
