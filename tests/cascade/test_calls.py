@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 import open_imagen as oi
-from open_imagen.cascade.images import as_image
 from open_imagen.cascade.records import read_record
 from open_imagen.cascade.runtime import RuntimeConfig
 from open_imagen.cascade.sampling import MAX_STEPS, ResolvedSampling, Sampling
+from open_imagen.data.original import read_original
 from open_imagen.errors import CheckpointError, ConfigError, DataError, SamplingError, UnknownName
 from standins import WordEncoder, make_cascade, make_stages
 
@@ -127,27 +127,28 @@ def test_images_may_be_files_arrays_or_tensors(cascade, tmp_path):
     pixels.save(tmp_path / "small.png")
     wanted = cascade.upscale(pixels, "a", settings=SHORT).stages["sr256"]
     for form in (tmp_path / "small.png", str(tmp_path / "small.png"), *images_of(pixels)):
-        assert as_image(form) == pixels
+        assert read_original(form).image == pixels
     made = cascade.upscale(str(tmp_path / "small.png"), "a", settings=SHORT)
     assert torch.equal(made.stages["sr256"], wanted)
     turned = Image.Exif()
     turned[0x0112] = 6
     pixels.save(tmp_path / "turned.jpg", exif=turned)
-    assert as_image(tmp_path / "turned.jpg").size == (70, 80)
-    assert as_image(np.zeros((4, 5))).mode == "L"
-    assert as_image(np.zeros((4, 5, 4), np.uint8)).mode == "RGBA"
+    assert read_original(tmp_path / "turned.jpg").image.size == (70, 80)
+    assert read_original(np.zeros((4, 5))).image.mode == "RGB"
+    assert read_original(np.zeros((4, 5, 4), np.uint8)).image.mode == "RGBA"
 
 
 @pytest.mark.parametrize(
     "image, error, message",
     [
         (None, ConfigError, "image = None is no image"),
-        (b"...", ConfigError, "is no image"),
+        (b"...", DataError, "is not an image that can be read"),
+        (7, ConfigError, "image = 7 is no image"),
         (np.zeros((2, 3, 5), np.uint8), ConfigError, r"shape \[2, 3, 5\]"),
         (np.full((9, 9, 3), 2.0), ConfigError, "from 0 to 1, not 2.0 to 2.0"),
         (np.full((9, 9, 3), np.nan), ConfigError, "from 0 to 1"),
         (np.full((9, 9, 3), -1), ConfigError, "from 0 to 255"),
-        (np.zeros((9, 9), bool), ConfigError, "array of bool"),
+        (np.zeros((9, 9), complex), ConfigError, "array of complex"),
         ("nowhere.png", DataError, "no file nowhere.png"),
     ],
 )
@@ -293,6 +294,14 @@ def test_a_result_shows_itself_and_saves_its_records(cascade, tmp_path):
     assert [path.name for path in files] == names
     assert read_record(files[1]) == made.records[1]
     assert "tiny (unsaved): base 64, sr256 256; cpu" in repr(cascade)
+
+
+def test_devices_and_dtypes_may_be_those_of_torch(model_folder):
+    for dtype in ("bf16", "bfloat16", torch.bfloat16):
+        runtime = oi.load(model_folder, device=torch.device("cpu"), dtype=dtype).runtime
+        assert runtime == RuntimeConfig(device="cpu", dtype="bf16")
+    with pytest.raises(UnknownName, match="no dtype called 'float16'"):
+        RuntimeConfig(dtype=torch.float16)
 
 
 def test_progress_true_is_a_bar(cascade, capsys):

@@ -129,14 +129,6 @@ def test_progress_runs_to_the_end_of_each_stage(cascade):
     assert [t for t in told if t[1] == t[2]] == [("base", 6, 6, 64), ("sr256", 4, 4, 256)]
 
 
-def test_upscale_starts_at_the_stage_that_the_picture_can_feed(cascade):
-    made = cascade.upscale(Image.new("RGB", (100, 80), "red"), "a red picture", seed=1)
-    assert list(made.stages) == ["sr256"]
-    assert made.records[0]["made_by"] == "upscale"
-    with pytest.raises(ConfigError, match="needs at least 64x64"):
-        cascade.upscale(Image.new("RGB", (60, 80)), "small")
-
-
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from open_imagen.cascade import checks, sizes
@@ -16,17 +15,20 @@ from open_imagen.cascade.adapters import (
     apply_adapters,
     read_weighted,
 )
+from open_imagen.cascade.alpha import parse_background, to_image
 from open_imagen.cascade.denoiser import Watch
 from open_imagen.cascade.folder import Adapter, CascadeConfig, write_folder
 from open_imagen.cascade.generate import ImageGenerator
 from open_imagen.cascade.metadata import make_record
-from open_imagen.cascade.prompts import PromptEncoder, load_on_demand
+from open_imagen.cascade.output import GenerationOutput
+from open_imagen.cascade.prompts import PromptEncoder, load_on_demand, plain_prompt
 from open_imagen.cascade.requests import ImageRequest, StageRequest
 from open_imagen.cascade.runtime import RuntimeConfig
 from open_imagen.cascade.sampling import ResolvedSampling, Sampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.cascade.values import whole_number
 from open_imagen.cascade.variants import variants_of
+from open_imagen.data.original import ImageSource, read_original
 from open_imagen.errors import UnknownName
 from open_imagen.text.cache import OnDemand, Remembered
 from open_imagen.types import TextEncoder
@@ -195,7 +197,7 @@ class CascadeBase:
         return sizes.choose_stages(stages, number, self.config.default_stages, self.name)
 
     def plan(
-        self, number: int | None, size: tuple[int, int] | None
+        self, number: int | None, size: int | tuple[int, int] | str | None
     ) -> tuple[list[Stage], tuple[int, int] | None]:
         """The stages to run for a number and a size, and the size of the first one's images,
         None where it is what that stage was made for. See generate.
@@ -211,16 +213,18 @@ class CascadeBase:
             return self.chosen(sides.index(size[0]) + 1), None
         return chosen, sizes.first_size(size, chosen)
 
-    def start_of(self, image: Image.Image) -> tuple[list[Stage], Tensor]:
+    def start_of(self, image: ImageSource) -> tuple[list[Stage], Tensor]:
         """The stages that upscale an image, and the first one's input, uint8 [1, C, h, w].
 
         Raises:
-            ConfigError: there is no such stage, or the image is too small.
+            DataError: the image cannot be read.
+            ConfigError: there is no such stage, or the image is too small or too large.
         """
+        original = read_original(image).srgb
         usual = sum(bool(stage.config.lowres) for stage in self.chosen(None))
         stages = list(self.stages.values())
-        chosen = sizes.upscaling_stages(stages, image.size, usual, self.name)
-        return chosen, sizes.lowres_input(image, chosen[0])
+        chosen = sizes.upscaling_stages(stages, original.size, usual, self.name)
+        return chosen, sizes.lowres_input(original, chosen[0])
 
     def complete_settings(
         self,
@@ -252,10 +256,32 @@ class CascadeBase:
         size: tuple[int, int],
         made_by: str = "generate",
         background: str | None = None,
+        edit: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """What an image says of itself: all it takes to repeat it."""
-        read_as = self.read(request.prompt).prompt
-        return make_record(request, settings, size, self.identity, read_as, made_by, background)
+        plain = plain_prompt(request.prompt, request.prompt_weights)
+        read = self.read(plain).prompt
+        read_as = request.prompt if read == plain else read
+        return make_record(
+            request, settings, size, self.identity, read_as, made_by, background, edit
+        )
+
+    def _output(
+        self,
+        requests: Sequence[ImageRequest],
+        images: dict[str, Tensor],
+        settings: Mapping[str, ResolvedSampling],
+        made_by: str,
+        background: str | None,
+    ) -> GenerationOutput:
+        """The last stage's images with their records."""
+        *_, last = images.values()
+        shown = [to_image(pixels, parse_background(background)) for pixels in last]
+        records = [
+            self.record(request, settings, image.size, made_by, background)
+            for request, image in zip(requests, shown, strict=True)
+        ]
+        return GenerationOutput(shown, images, records)
 
     def save(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Write a model folder (see docs/formats.md).

@@ -1,23 +1,17 @@
-"""A cascade: text -> 64 -> 256 -> 1024. generate() and upscale()."""
+"""A cascade: text -> 64 -> 256 -> 1024. generate() and upscale(), and all of EditingCascade."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
-from PIL import Image
-from torch import Tensor
+from collections.abc import Sequence
 
 from open_imagen.cascade import checks
-from open_imagen.cascade.alpha import parse_background, to_image
-from open_imagen.cascade.base import CascadeBase, Settings
-from open_imagen.cascade.images import as_image
+from open_imagen.cascade.base import Settings
+from open_imagen.cascade.editing import EditingCascade
 from open_imagen.cascade.output import GenerationOutput
 from open_imagen.cascade.progress import Progress, as_callback
-from open_imagen.cascade.requests import ImageRequest
-from open_imagen.cascade.sampling import ResolvedSampling
+from open_imagen.cascade.prompts import plain_prompt
+from open_imagen.data.original import ImageSource
 
 
-class Cascade(CascadeBase):
+class Cascade(EditingCascade):
     """A frozen text encoder and its stages, lowest resolution first."""
 
     def generate(
@@ -32,6 +26,8 @@ class Cascade(CascadeBase):
         batch_size: int = 16,
         size: int | tuple[int, int] | str | None = None,
         background: str | None = None,
+        prompt_weights: bool = False,
+        variations: Sequence[tuple[int, float]] = (),
     ) -> GenerationOutput:
         """Make images of prompts.
 
@@ -53,18 +49,22 @@ class Cascade(CascadeBase):
                 None. The resolution of a stage, without ``stages``, means: up to that stage.
             background: of a model with alpha, what is behind what it leaves transparent: white if
                 None, "transparent", or "#rrggbb".
+            prompt_weights: whether "(word:1.3)" weighs words (docs/editing.md).
+            variations: seeds whose noise is mixed in, each with its amount; see vary.
 
         Raises:
             ConfigError: an empty prompt, or a setting that is unknown or out of range.
             SamplingError: a network computed numbers that are not finite.
         """
         self.check_background(background)
-        chosen, first = self.plan(stages, checks.check_size(size))
+        chosen, first = self.plan(stages, size)
         checks.check_base(chosen, self.name)
-        requests = checks.make_requests(prompts, seed, images_per_prompt, negative)
+        requests = checks.make_requests(
+            prompts, seed, images_per_prompt, negative, prompt_weights, variations
+        )
         batch_size = checks.positive(batch_size, "batch_size")
         resolved = self.complete_settings(chosen, settings, negative)
-        self.prompts.warn(one.prompt for one in requests)
+        self.prompts.warn(plain_prompt(one.prompt, prompt_weights) for one in requests)
         with as_callback(progress) as callback:
             images = self.generator.run(
                 chosen, requests, resolved, None, first, batch_size, callback
@@ -73,7 +73,7 @@ class Cascade(CascadeBase):
 
     def upscale(
         self,
-        image: Image.Image | str | Path | Any,
+        image: ImageSource,
         prompt: str,
         seed: int | None = 0,
         negative: str | None = None,
@@ -81,42 +81,25 @@ class Cascade(CascadeBase):
         progress: Progress | bool | None = None,
         background: str | None = None,
     ) -> GenerationOutput:
-        """Upscale an image with the super-resolution stages alone.
+        """Upscale an image of any size and shape with the super-resolution stages alone.
 
-        Its centre square is scaled to the input of the largest stage that it can feed, and made as
-        large as the model's images are by default, or, if it is that already, a stage larger.
+        They begin with the stage whose input is nearest in size, and end where the model's images
+        end by default, but with one stage at least. Nothing is cut off.
 
         Args:
-            image: a PIL image, a file, or an array or tensor; see `images.as_image`.
+            image: a PIL image, a file or its bytes, or an array or tensor.
             prompt: what it shows.
 
         Raises:
-            ConfigError: the model has no such stage, or the image is too small for it.
-            DataError: the file is no image.
+            ConfigError: the model has no such stage, or the image is too small or too large.
+            DataError: the image cannot be read.
             SamplingError: a network computed numbers that are not finite.
         """
         self.check_background(background)
-        chosen, start = self.start_of(as_image(image))
+        chosen, start = self.start_of(image)
         requests = checks.make_requests([prompt], seed, 1, negative)
         resolved = self.complete_settings(chosen, settings, negative)
         self.prompts.warn([prompt])
         with as_callback(progress) as callback:
             images = self.generator.run(chosen, requests, resolved, start, progress=callback)
         return self._output(requests, images, resolved, "upscale", background)
-
-    def _output(
-        self,
-        requests: Sequence[ImageRequest],
-        images: dict[str, Tensor],
-        settings: Mapping[str, ResolvedSampling],
-        made_by: str,
-        background: str | None,
-    ) -> GenerationOutput:
-        """The last stage's images with their records."""
-        *_, last = images.values()
-        shown = [to_image(pixels, parse_background(background)) for pixels in last]
-        records = [
-            self.record(request, settings, image.size, made_by, background)
-            for request, image in zip(requests, shown, strict=True)
-        ]
-        return GenerationOutput(shown, images, records)

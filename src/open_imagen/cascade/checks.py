@@ -13,6 +13,7 @@ from open_imagen.cascade.sampling import ResolvedSampling, Sampling, parse_sampl
 from open_imagen.cascade.stage import Stage
 from open_imagen.cascade.values import text, unwrapped, whole_number, whole_numbers
 from open_imagen.cascade.variants import StageVariants
+from open_imagen.cascade.variations import Variation, check_amount
 from open_imagen.errors import CheckpointError, ConfigError, OpenImagenWarning, UnknownName
 
 SEED_LIMIT = 2**63
@@ -140,7 +141,12 @@ def _sampling(settings: Any, stage: str, known: Sequence[str]) -> Sampling:
 
 
 def make_requests(
-    prompts: Any, seed: Any, images_per_prompt: Any, negative: Any
+    prompts: Any,
+    seed: Any,
+    images_per_prompt: Any,
+    negative: Any,
+    prompt_weights: bool = False,
+    variations: Iterable[tuple[Any, Any]] = (),
 ) -> list[ImageRequest]:
     """The images that a call asks for, prompt-major.
 
@@ -151,7 +157,22 @@ def make_requests(
     captions = [one for one in check_prompts(prompts) for _ in range(each)]
     against = "" if negative is None else text(negative, "negative")
     seeds = check_seeds(seed, len(captions))
-    return [ImageRequest(*pair, against) for pair in zip(captions, seeds, strict=True)]
+    mixed = check_variations(variations)
+    return [
+        ImageRequest(caption, one, against, mixed, prompt_weights)
+        for caption, one in zip(captions, seeds, strict=True)
+    ]
+
+
+def check_variations(variations: Iterable[tuple[Any, Any]]) -> tuple[Variation, ...]:
+    """Other seeds and their amounts.
+
+    Raises:
+        ConfigError: a seed or an amount is out of range.
+    """
+    return tuple(
+        Variation(check_seeds(seed, 1)[0], check_amount(amount)) for seed, amount in variations
+    )
 
 
 def positive(value: Any, name: str) -> int:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from open_imagen.cascade.sampling import ResolvedSampling
-from open_imagen.diffusion.guidance import guide_on, rescaled
+from open_imagen.diffusion.guidance import GuidanceRule, guide_on, rescaled, undistilled
 from open_imagen.diffusion.parameterization import to_x
 from open_imagen.diffusion.samplers import Denoise, Estimate, image_of
 from open_imagen.errors import ConfigError, SamplingError
@@ -73,6 +73,7 @@ class Denoiser:
         """
         self.stage, self.text, self.levels, self.weights = stage, text, levels, weights
         self.guidance, self.threshold = settings.guide, settings.thresholding
+        self.rule = GuidanceRule(self.guidance, stage.prediction)
         distilled, null = stage.distilled_guidance, text.null()
         # What a distilled network is led away from is nothing: a negative prompt comes third.
         self.others = [null] if negative is None else [negative, null][: 1 if distilled == 1 else 2]
@@ -103,7 +104,9 @@ class Denoiser:
 
     def _needs_own_alone(self, weight: float | Tensor) -> bool:
         own = self.stage.distilled_guidance
-        return self.own_is_guided and not isinstance(weight, Tensor) and weight == own
+        if isinstance(weight, Tensor) or weight != own or not self.own_is_guided:
+            return False
+        return weight == 1 or self.guidance.kind == "cfg"
 
     def _guided(self, z: Tensor, logsnr: float, weight: float | Tensor) -> tuple[Tensor, Tensor]:
         """The network's conditional output, and the guided prediction."""
@@ -112,7 +115,13 @@ class Denoiser:
         output = self.stage.predict(repeated, logsnr, self._all_texts, self._repeated_condition)
         found, *rest = output.chunk(self.copies)
         conditional, *negative, null = (part[:, :channels] for part in (found, *rest))
-        prediction = guide_on(conditional, null, weight, own, *negative)
+        if self.guidance.kind == "cfg":
+            prediction = guide_on(conditional, null, weight, own, *negative)
+        else:
+            against = negative[0] if negative else null
+            c, u = (undistilled(one, null, own) for one in (conditional, against))
+            step = bisect_left(self.levels, logsnr)
+            prediction = self.rule(c, u, weight, z, logsnr, step)
         if self.guidance.rescale:
             plain = guide_on(conditional, null, 1.0, own)
             prediction = rescaled(prediction, plain, self.guidance.rescale)

@@ -9,12 +9,14 @@ from open_imagen.cascade.checks import SEED_LIMIT
 from open_imagen.cascade.denoiser import Watch
 from open_imagen.cascade.images import to_uint8
 from open_imagen.cascade.progress import Progress
-from open_imagen.cascade.prompts import EncodedPrompt, PromptEncoder
-from open_imagen.cascade.requests import ImageRequest, StageRequest
+from open_imagen.cascade.prompts import EncodedPrompt, PromptEncoder, plain_prompt
+from open_imagen.cascade.requests import ImageRequest, StageRequest, StageStart
 from open_imagen.cascade.runtime import RuntimeConfig
 from open_imagen.cascade.sampling import ResolvedSampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.cascade.variants import StageVariants
+from open_imagen.cascade.variations import MixedNoise, NoiseSource
+from open_imagen.diffusion.editing import StartImage
 from open_imagen.errors import CheckpointError
 from open_imagen.text.letters import with_letters
 from open_imagen.types import TextEmbedding, stack_texts
@@ -50,12 +52,14 @@ class ImageGenerator:
         size: tuple[int, int] | None = None,
         batch_size: int = 16,
         progress: Progress | None = None,
+        starts: Mapping[str, StageStart] | None = None,
     ) -> dict[str, Tensor]:
         """The images of each stage, uint8 [N, C, H, W] on the CPU.
 
         Args:
             start: the low-resolution images of the first stage, uint8 [N, C, h, w].
             size: width and height of the first stage's images otherwise; None: as it was trained.
+            starts: by stage, an image that all begin with (edits).
         """
         prompts = self.encode(requests, stages)
         images: dict[str, Tensor] = {}
@@ -67,6 +71,9 @@ class ImageGenerator:
                     *(one.prompt, one.seed, settings[name], one.negative),
                     below=None if below is None else below[k],
                     size=size,
+                    start=(starts or {}).get(name),
+                    variations=one.variations,
+                    prompt_weights=one.prompt_weights,
                 )
                 for k, one in enumerate(requests)
             ]
@@ -106,11 +113,18 @@ class ImageGenerator:
         """
         prompts = [one.prompt for one in requests]
         negatives = [one.negative for one in requests]
+        weights = [one.prompt_weights for one in requests]
+        plain = [
+            plain_prompt(text, one.prompt_weights)
+            for one in requests
+            for text in (one.prompt, one.negative)
+            if text
+        ]
         empty = any(stage.config.unconditional == "empty" for stage in stages)
-        if self.offload and not self.prompts.knows([*prompts, *filter(None, negatives)]):
+        if self.offload and not self.prompts.knows(plain):
             for variants in self.variants.values():
                 variants.offload()
-        encoded = self.prompts.encode(prompts, negatives, empty)
+        encoded = self.prompts.encode(prompts, negatives, empty, weights)
         for stage in stages:
             check_width(stage, encoded[0].tokens.shape[1], self.prompts.text.name)
         if self.offload:
@@ -127,6 +141,9 @@ class ImageGenerator:
         prompts: Sequence[EncodedPrompt],
         watch: Watch | None,
     ) -> Tensor:
+        start = stack_starts([one.start for one in requests if one.start], self.device)
+        if start is not None and not start.strength:
+            return to_uint8(start.image).cpu()
         lowres = None
         if stage.config.lowres:
             small = [one.below for one in requests if one.below is not None]
@@ -134,12 +151,13 @@ class ImageGenerator:
         text = embedding([one.tokens for one in prompts])
         sampled = stage.sample(
             with_letters(text, [one.prompt for one in prompts], stage.letters).to(self.device),
-            [self._noise(one.seed, stage) for one in requests],
+            [self._noise(one, stage) for one in requests],
             [one.settings for one in requests],
             lowres,
             self._negative(stage, prompts),
             watch,
             requests[0].size,
+            start,
         )
         return to_uint8(sampled).cpu()
 
@@ -155,10 +173,30 @@ class ImageGenerator:
             texts.append(text if empty or one.negative else text.null())
         return stack_texts(texts).to(self.device)
 
-    def _noise(self, seed: int, stage: Stage) -> torch.Generator:
+    def _noise(self, request: StageRequest, stage: Stage) -> NoiseSource:
         """The noise of one image in one stage: other stages neither shift nor share it."""
         position = list(self.variants).index(stage.config.name)
-        return torch.Generator().manual_seed((seed + position * 0x9E3779B97F4A7C15) % SEED_LIMIT)
+
+        def generator(seed: int) -> torch.Generator:
+            shifted = (seed + position * 0x9E3779B97F4A7C15) % SEED_LIMIT
+            return torch.Generator().manual_seed(shifted)
+
+        noise: NoiseSource = generator(request.seed)
+        for seed, amount in request.variations:
+            noise = MixedNoise(noise, generator(seed), amount)
+        return noise
+
+
+def stack_starts(starts: Sequence[StageStart], device: torch.device) -> StartImage | None:
+    """What the images of a batch begin with; None where it is noise alone."""
+    if not starts:
+        return None
+    assert all(one.together == starts[0].together for one in starts), "cannot share a batch"
+    images = torch.stack([one.image for one in starts]).to(device).float() / 127.5 - 1
+    masks = [one.mask for one in starts if one.mask is not None]
+    mask = torch.stack(masks).to(device) if masks else None
+    common = starts[0]
+    return StartImage(images, common.strength, mask, common.resample, common.known)
 
 
 def embedding(tokens: Sequence[Tensor]) -> TextEmbedding:

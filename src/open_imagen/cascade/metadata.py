@@ -17,6 +17,7 @@ def make_record(
     read_as: str,
     made_by: str = "generate",
     background: str | None = None,
+    edit: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The record of one image.
 
@@ -24,7 +25,8 @@ def make_record(
         size: width and height.
         model: the model's `Cascade.identity`.
         read_as: the prompt as the model's world reads it.
-        made_by: generate or upscale.
+        made_by: generate, edit or upscale.
+        edit: of an edit, its options and the SHA-256 of its inputs.
     """
     precision = model["precision"]
     return {
@@ -41,6 +43,13 @@ def make_record(
         **({"adapters": model["adapters"]} if model.get("adapters") else {}),
         **({} if precision == "fp32" else {"precision": precision}),
         **({} if background is None else {"background": background}),
+        **({"prompt_weights": True} if request.prompt_weights else {}),
+        **(
+            {"variations": [one._asdict() for one in request.variations]}
+            if request.variations
+            else {}
+        ),
+        **({} if edit is None else {"edit": dict(edit)}),
     }
 
 

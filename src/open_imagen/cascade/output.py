@@ -19,7 +19,7 @@ MAX_SHOWN = 32
 
 @dataclass(frozen=True, repr=False)
 class GenerationOutput:
-    """What generate() and upscale() return. Everything is prompt-major.
+    """What generate(), edit(), vary() and upscale() return. Everything is prompt-major.
 
     images    PIL images of the last stage; RGBA only if a transparent background was asked for
     stages    stage name -> uint8 [N, C, H, W]: RGB, or premultiplied RGBA of a model with alpha

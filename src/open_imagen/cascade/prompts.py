@@ -1,7 +1,7 @@
 """Prompts on their way to the networks: read by the model's world, then encoded."""
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -9,9 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from open_imagen.errors import OpenImagenWarning
+from open_imagen.errors import ConfigError, OpenImagenWarning
 from open_imagen.text.cache import OnDemand, Remembered
 from open_imagen.text.encoders import ENCODERS, load_encoder
+from open_imagen.text.weights import Span, TokenFinder, parse_weights, relocated, weigh
 from open_imagen.types import TextEncoder
 from open_imagen.world import Reading, World, is_world, open_world
 
@@ -31,6 +32,18 @@ class EncodedPrompt(NamedTuple):
     negative: str = ""
     negative_tokens: Tensor | None = None
     """Of the negative prompt, or of the empty sentence; None where it was not asked for."""
+
+
+class WeightedPrompt(NamedTuple):
+    """A prompt as the world reads it, and which of its words have weights."""
+
+    prompt: str
+    spans: list[Span]
+
+
+def plain_prompt(prompt: str, weights: bool) -> str:
+    """A prompt without the weights of its words, if it may have any."""
+    return parse_weights(prompt)[0] if weights else prompt
 
 
 class PromptEncoder:
@@ -76,22 +89,66 @@ class PromptEncoder:
         return self.text.knows(self.read(prompt).prompt for prompt in prompts)
 
     def encode(
-        self, prompts: Sequence[str], negatives: Sequence[str], empty: bool = False
+        self,
+        prompts: Sequence[str],
+        negatives: Sequence[str],
+        empty: bool = False,
+        weights: Sequence[bool] = (),
     ) -> list[EncodedPrompt]:
         """Each prompt with its negative prompt, "" for none.
 
         Args:
             empty: whether a stage needs the tokens of the empty sentence where there is no
                 negative prompt.
+            weights: for each prompt, whether "(word:1.3)" weighs words; for none if empty.
+
+        Raises:
+            ConfigError: a weight is out of range, or the encoder cannot weigh words.
         """
-        read = [self.read(prompt).prompt for prompt in prompts]
-        against = [self.read(negative).prompt if negative else "" for negative in negatives]
-        wanted = [*read, *(one for one in against if one or empty)]
-        tokens = self.text.rows(wanted)
+        weighs = list(weights) or [False] * len(prompts)
+        own, against = (
+            [self._read_weighted(one, weigh) for one, weigh in zip(texts, weighs, strict=True)]
+            for texts in (prompts, negatives)
+        )
+        needs_empty = empty or any(one.spans for one in (*own, *against))
+        wanted = [*own, *(one for one in against if one.prompt)]
+        captions = [one.prompt for one in wanted] + ([""] if needs_empty else [])
+        tokens = self.text.rows(captions)
         return [
-            EncodedPrompt(prompt, tokens[prompt], negative, tokens.get(negative))
-            for prompt, negative in zip(read, against, strict=True)
+            EncodedPrompt(
+                prompt.prompt,
+                self._weighed(prompt, tokens),
+                negative.prompt,
+                self._weighed(negative, tokens) if negative.prompt or empty else None,
+            )
+            for prompt, negative in zip(own, against, strict=True)
         ]
+
+    def _read_weighted(self, prompt: str, weigh: bool) -> "WeightedPrompt":
+        """A prompt as the world reads it, and the weights of its words."""
+        plain, spans = parse_weights(prompt) if weigh else (prompt, [])
+        read = self.read(plain).prompt if plain else ""
+        spans, lost = relocated(spans, plain, read)
+        for words in lost:
+            warnings.warn(
+                f"The weight of {words!r} is ignored: the prompt is read as {read!r}.",
+                OpenImagenWarning,
+                stacklevel=5,
+            )
+        return WeightedPrompt(read, spans)
+
+    def _weighed(self, prompt: "WeightedPrompt", tokens: Mapping[str, Tensor]) -> Tensor:
+        """The tokens of a prompt with its weights."""
+        own = tokens[prompt.prompt]
+        if not prompt.spans:
+            return own
+        if not isinstance(self.text.encoder, TokenFinder):
+            raise ConfigError(
+                f"The encoder {self.text.name} does not tell which tokens a word became, so words "
+                "cannot have weights.",
+                "Leave prompt_weights out.",
+            )
+        return weigh(own.float(), tokens[""].float(), *prompt, self.text.encoder)
 
     def release(self) -> None:
         """Give the encoder's memory back, if it can be loaded again."""

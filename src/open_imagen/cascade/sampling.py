@@ -43,6 +43,16 @@ class Sampling:
     """After so many steps only every second one is guided (oscillating guidance)."""
     guidance_rescale: float | None = None
     """0 to 1: how far guided predictions are brought back to the spread of unguided ones."""
+    guidance_kind: str | None = None
+    """cfg, apg (adaptive projected guidance) or cfg_zero (CFG-Zero*); see docs/sampling.md."""
+    apg_momentum: float | None = None
+    """Of apg: the share of the earlier steps' differences that is added; negative as a rule."""
+    apg_norm: float | None = None
+    """Of apg: upper bound of the difference's root mean square."""
+    apg_parallel: float | None = None
+    """Of apg: the share kept of the part that is parallel to the prediction; 1 keeps all."""
+    zero_init_steps: int | None = None
+    """Of cfg_zero: so many first steps take a velocity of zero."""
     sampler: str | None = None
     """ddpm, ddim, dpmpp_2m, dpmpp_2m_sde, unipc, heun or heun_sde."""
     gamma: float | None = None
@@ -114,6 +124,11 @@ class ResolvedSampling:
     guidance_high: float = math.inf
     guidance_steps: float = math.inf
     guidance_rescale: float = 0.0
+    guidance_kind: str = "cfg"
+    apg_momentum: float = -0.5
+    apg_norm: float = math.inf
+    apg_parallel: float = 0.0
+    zero_init_steps: int = 0
     sampler: str = "dpmpp_2m"
     gamma: float = GAMMA
     churn: float = CHURN
@@ -169,6 +184,11 @@ class ResolvedSampling:
             self.guidance_high,
             self.guidance_steps,
             self.guidance_rescale,
+            self.guidance_kind,
+            self.apg_momentum,
+            self.apg_norm,
+            self.apg_parallel,
+            self.zero_init_steps,
         )
 
     @property

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from open_imagen.backends.accelerate import accelerate, restore
@@ -15,7 +16,10 @@ from open_imagen.cascade.colors import correct_colors
 from open_imagen.cascade.denoiser import Denoiser, FiniteCheck, Watch, watched
 from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.cascade.sampling import ResolvedSampling, Sampling
+from open_imagen.cascade.tiling import LARGE, predict_in_tiles
+from open_imagen.cascade.variations import NoiseSource, standard_normal
 from open_imagen.cascade.weights import layout_of
+from open_imagen.diffusion.editing import StartImage, levels_from
 from open_imagen.diffusion.losses import Objective
 from open_imagen.diffusion.parameterization import diffuse, to_eps
 from open_imagen.diffusion.schedules import Schedule
@@ -250,11 +254,21 @@ class Stage(nn.Module):
         return self.config.distilled_guidance
 
     def predict(self, z: Tensor, logsnr: float, text: CachedText, lowres: LowRes | None) -> Tensor:
-        """The network's prediction for images at one noise level, float32."""
+        """The network's prediction for images at one noise level, float32.
+
+        Large ones are upscaled in tiles.
+        """
         level = float(self.time_condition(torch.tensor(logsnr, dtype=torch.float64)))
         levels = torch.full((len(z),), level, device=z.device, dtype=torch.float32)
-        prediction: Tensor = self.network(z.to(self.dtype), levels, text, lowres)
-        return prediction.float()
+
+        def network(z: Tensor, lowres: LowRes | None) -> Tensor:
+            prediction: Tensor = self.network(z.to(self.dtype), levels, text, lowres)
+            return prediction.float()
+
+        side = self.config.resolution
+        if lowres is None or z.shape[2] * z.shape[3] <= LARGE * side**2:
+            return network(z, lowres)
+        return predict_in_tiles(network, z, lowres, side, self.network_config.divisor)
 
     def encode_text(self, text: TextEmbedding) -> CachedText:
         """What the network makes of the text, the same at every step."""
@@ -284,12 +298,13 @@ class Stage(nn.Module):
     def sample(
         self,
         text: TextEmbedding,
-        generators: Sequence[torch.Generator],
+        generators: Sequence[NoiseSource],
         settings: Sampling | Sequence[ResolvedSampling] | None = None,
         lowres: Tensor | None = None,
         negative: TextEmbedding | None = None,
         watch: Watch | None = None,
         size: tuple[int, int] | None = None,
+        start: StartImage | None = None,
     ) -> Tensor:
         """Sample images, [B, C, H, W] in [-1, 1].
 
@@ -301,10 +316,11 @@ class Stage(nn.Module):
             generators: one per image, on the CPU.
             settings: over the stage's defaults, for all images; or resolved ones for each, which
                 may differ in what `ResolvedSampling.together` leaves out.
-            lowres: the small images [B, C, h, w], for super-resolution.
+            lowres: the small images [B, C, h, w] of any size, for super-resolution.
             negative: what guidance leads away from; zeroed text if None.
             watch: called after each estimate of the clean images; it may change it.
             size: width and height of a base's images; the resolution both ways if None.
+            start: images of the same size to begin with, instead of noise alone.
 
         Raises:
             SamplingError: the network computes numbers that are not finite.
@@ -313,8 +329,11 @@ class Stage(nn.Module):
             own = (settings or Sampling()).over(self.config.sampling).resolve()
             settings = [own] * len(generators)
         common = settings[0]
-        assert all(one.together == common.together for one in settings), "cannot share a batch"
+        assert len({one.together for one in set(settings)}) == 1, "cannot share a batch"
         device = next(self.parameters()).device
+        wanted = image_size(self.config, lowres, size)
+        if lowres is not None:
+            lowres = padded(lowres, self.network_config.divisor, self.config)
         height, width = image_size(self.config, lowres, size)
         noise = partial(normal_noise, (self.channels, height, width), generators, device)
         z = noise().to(memory_format=torch.channels_last)
@@ -324,15 +343,20 @@ class Stage(nn.Module):
             level = torch.tensor([one.noise_level for one in settings], dtype=torch.float32)
             condition = self.condition(lowres, level.to(device), noise(), (height, width))
         levels = common.levels(self.config.schedule)
+        if start is not None:
+            levels = levels_from(levels, start.strength)
         weights = guidance_weights(settings, device)
         check = FiniteCheck(self.config.name, levels)
         denoise = check.around(self.denoiser(text, common, condition, negative, levels, weights))
         if watch is not None:
             denoise = watched(denoise, levels, watch)
-        x = common.walk(denoise, z, levels, noise)
+        if start is None:
+            x = common.walk(denoise, z, levels, noise)
+        else:
+            x = start.sample(common.walk, denoise, noise, levels, z)
         check.add(len(levels) - 1, x)
         check.finish()
-        return finished(x, lowres, common)
+        return finished(x, lowres, common)[:, :, : wanted[0], : wanted[1]]
 
     def denoiser(
         self,
@@ -371,11 +395,18 @@ def image_size(
 
 
 def normal_noise(
-    shape: Sequence[int], generators: Sequence[torch.Generator], device: torch.device
+    shape: Sequence[int], sources: Sequence[NoiseSource], device: torch.device
 ) -> Tensor:
-    """Standard normal noise [B, *shape], each image's from its own generator."""
-    drawn = [torch.randn(shape, generator=one, dtype=torch.float32) for one in generators]
-    return torch.stack(drawn).to(device)
+    """Standard normal noise [B, *shape], each image's from its own source."""
+    return torch.stack([standard_normal(shape, one) for one in sources]).to(device)
+
+
+def padded(lowres: Tensor, divisor: int, config: StageConfig) -> Tensor:
+    """Small images [B, C, h, w], their last rows and columns repeated until the sides of the large
+    ones are multiples of ``divisor``, two at least: of a single pixel nothing can be normalised."""
+    multiple = divisor // math.gcd(divisor, config.resolution // config.lowres)
+    down, right = (max(-side % multiple, 2 * multiple - side) for side in lowres.shape[2:])
+    return F.pad(lowres, (0, right, 0, down), mode="replicate") if down or right else lowres
 
 
 def guidance_weights(each: Sequence[ResolvedSampling], device: torch.device) -> Tensor | None:

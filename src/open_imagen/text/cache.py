@@ -172,6 +172,11 @@ class OnDemand:
     def num_tokens(self, caption: str) -> int:
         return self._here().num_tokens(caption)
 
+    def places(self, caption: str, start: int, end: int) -> tuple[int, int]:
+        """The first token of these characters of a caption, and the first one after them."""
+        found: tuple[int, int] = self._here().places(caption, start, end)  # type: ignore[attr-defined]
+        return found
+
     def release(self) -> None:
         """Give its memory back; the next call loads it again."""
         self._encoder = None
