@@ -60,7 +60,7 @@ def edit(
         None, "--from", metavar="FILE", help="Repeat the edit that made this file."
     ),
     model: str = Model,
-    adapters: list[Path] = Adapters,
+    adapters: list[str] = Adapters,
     undistilled: bool = Undistilled,
     out: Path = typer.Option(None, "--out", "-o", metavar="PATH", help="A folder or a .png file."),
     seed: int = typer.Option(None, "--seed", help="Of the first image; the next have the next."),
@@ -190,7 +190,7 @@ def upscale(
     image: Path = typer.Argument(..., metavar="IMAGE", help="The image to enlarge."),
     prompt: str = typer.Option(..., "--prompt", "-p", metavar="T", help="What it shows."),
     model: str = Model,
-    adapters: list[Path] = Adapters,
+    adapters: list[str] = Adapters,
     undistilled: bool = Undistilled,
     out: Path = typer.Option(None, "--out", "-o", metavar="PATH", help="A folder or a .png file."),
     seed: int = typer.Option(0, "--seed", help="Of the noise."),

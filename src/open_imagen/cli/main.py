@@ -15,8 +15,11 @@ from open_imagen.cli import (
     evaluate,
     evaluate_shapes,
     evaluate_things,
+    export,
     generate,
     imports,
+    init,
+    join,
     models,
     plan,
     rate,
@@ -65,7 +68,11 @@ app.command("edit")(edit.edit)
 app.command("upscale")(edit.upscale)
 app.command("show")(generate.show)
 app.command("models")(models.models)
+app.command("init")(init.init)
 app.command("train")(train.train)
+app.command("join")(join.join)
+app.command("export")(export.export)
+app.command("push")(export.push)
 app.command("embed")(embed.embed)
 app.command("ema")(ema.ema)
 app.command("plan")(plan.plan)

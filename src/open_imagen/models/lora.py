@@ -171,8 +171,8 @@ def frozen_of(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield name.replace(f"{_WEIGHT}original", ".weight"), tensor
 
 
-class Merged:
-    """Weights one by one, with what an adapter changes added.
+class LowRankChange:
+    """What an adapter changes of the weights of a network.
 
     Raises:
         CheckpointError: the adapter is of another network; the message lists what does not fit.
@@ -180,14 +180,22 @@ class Merged:
 
     def __init__(
         self,
-        weights: Iterable[tuple[str, Tensor]],
-        shapes: Mapping[str, tuple[int, ...]],
         adapter: Mapping[str, Tensor],
+        shapes: Mapping[str, tuple[int, ...]],
         scale: float,
+        weight: float = 1.0,
     ) -> None:
-        self.weights, self.scale = weights, scale
+        """
+        Args:
+            shapes: of the network's weights.
+            scale: alpha / rank.
+            weight: how much of the change is wanted.
+        """
+        self.adapter, self.scale, self.weight = adapter, scale, weight
         self.pairs: dict[str, tuple[Tensor, Tensor]] = {}
+        """A and B of each weight that has a low-rank change, by its name."""
         self.whole: dict[str, Tensor] = {}
+        """Weights that were saved whole."""
         wrong = []
         for name, a in adapter.items():
             layer, _, part = name.partition(".lora_")
@@ -207,10 +215,44 @@ class Merged:
             told = ", ".join(wrong[:5]) or "it has no lora_A and lora_B"
             raise CheckpointError(f"The adapter is not one of this network: {told}.")
 
+    @property
+    def names(self) -> set[str]:
+        """The weights that it changes."""
+        return {*self.pairs, *self.whole}
+
+    def equals(self, other: "LowRankChange") -> bool:
+        """Whether it is the same adapter, used in the same way."""
+        own, theirs = (self.scale, self.weight), (other.scale, other.weight)
+        return self.adapter is other.adapter and own == theirs
+
+    def __call__(self, name: str, tensor: Tensor) -> Tensor:
+        """A weight with what it changes, in float32; itself where it changes nothing."""
+        if name in self.whole:
+            whole = self.whole[name].to(tensor.device, torch.float32)
+            tensor = whole if self.weight == 1 else tensor.float().lerp(whole, self.weight)
+        if name in self.pairs:
+            a, b = (part.to(tensor.device, torch.float32) for part in self.pairs[name])
+            tensor = tensor.float() + change(a, b, self.scale * self.weight)
+        return tensor
+
+
+class Merged:
+    """Weights one by one, with what adapters change.
+
+    They are read anew whenever they are iterated over.
+    """
+
+    def __init__(
+        self, weights: Iterable[tuple[str, Tensor]], changes: Iterable[LowRankChange]
+    ) -> None:
+        self.weights, self.changes = weights, list(changes)
+
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         for name, tensor in self.weights:
-            tensor = self.whole.get(name, tensor)
-            if name in self.pairs:
-                a, b = (part.to(tensor.device, torch.float32) for part in self.pairs[name])
-                tensor = tensor.float() + change(a, b, self.scale)
-            yield name, tensor
+            yield name, self.merged(name, tensor)
+
+    def merged(self, name: str, tensor: Tensor) -> Tensor:
+        """One weight with what the adapters change."""
+        for one in self.changes:
+            tensor = one(name, tensor)
+        return tensor
