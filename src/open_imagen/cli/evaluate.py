@@ -317,7 +317,8 @@ def _scorer(
 def _measure(names: list[str], images: Path, scorer: "Scorer", out: Path, as_json: bool) -> None:
     """Measure, print, and keep the record."""
     from open_imagen.evaluation.image_set import open_images
-    from open_imagen.evaluation.metrics.scores import digest, parse_measure
+    from open_imagen.evaluation.metrics.records import digest
+    from open_imagen.evaluation.metrics.scores import parse_measure
     from open_imagen.storage import write_json
 
     measures = [parse_measure(name) for name in names]

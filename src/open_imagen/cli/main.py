@@ -12,6 +12,7 @@ from open_imagen.cli import (
     ema,
     embed,
     evaluate,
+    evaluate_judges,
     evaluate_shapes,
     evaluate_things,
     generate,
@@ -59,6 +60,8 @@ app.add_typer(data.app, name="data")
 app.add_typer(imports.app, name="import")
 evaluate.app.command("shapes")(evaluate_shapes.shapes)
 evaluate.app.command("super-resolution")(evaluate_shapes.super_resolution)
+evaluate.app.command("judge")(evaluate_judges.judge)
+evaluate.app.command("judge-accuracy")(evaluate_judges.judge_accuracy)
 evaluate.app.command("things")(evaluate_things.things)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(rate.app, name="rate")

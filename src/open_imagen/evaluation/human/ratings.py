@@ -12,17 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from open_imagen.evaluation.intervals import Interval
+
 Array = NDArray[np.float64]
 DRAWS = 2000
 """Of the bootstrap."""
-
-
-class Interval(NamedTuple):
-    """A value and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ import numpy as np
 from open_imagen.errors import ConfigError, DataError
 from open_imagen.evaluation.html_page import page
 from open_imagen.evaluation.human.ratings import (
-    Interval,
     Votes,
     bradley_terry,
     krippendorff_alpha,
@@ -24,6 +23,7 @@ from open_imagen.evaluation.human.ratings import (
 )
 from open_imagen.evaluation.human.study import CAPTION_POINTS, QUESTIONS, Study, right_answer
 from open_imagen.evaluation.human.votes import Store, Vote
+from open_imagen.evaluation.intervals import Interval
 from open_imagen.storage import write_text
 
 TIE = "tie"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from open_imagen.errors import DataError
 from open_imagen.evaluation.image_set import ImageSet, read_image
+from open_imagen.evaluation.judges.atoms import AtomScore
 from open_imagen.evaluation.metrics.distances import Score, mean_score, scored
 from open_imagen.evaluation.progress import Progress
 from open_imagen.registry import Registry
@@ -30,6 +31,15 @@ class Verdict(NamedTuple):
     right: bool
     reconstruction_rmse: float | None = None
     """Difference to an exact drawing of what is detected, 0 to 255; None: there is no drawing."""
+    score: float | None = None
+    """Of judges that give more than right or wrong."""
+    atoms: tuple[AtomScore, ...] = ()
+    """Of judges that ask questions: what each was worth."""
+
+    @property
+    def value(self) -> float:
+        """The score; of judges without one, 1 for right and 0 for wrong."""
+        return float(self.right) if self.score is None else self.score
 
 
 class Judge(Protocol):

@@ -8,6 +8,7 @@ from open_imagen.evaluation.suites.prompts import Prompt, Suite
 from open_imagen.evaluation.suites.suite import SUITES
 from open_imagen.worlds.shapes.captions import BACKGROUND_TEMPLATES, OPENINGS, caption, named
 from open_imagen.worlds.shapes.checker import Detections
+from open_imagen.worlds.shapes.questions import LARGE, questions
 from open_imagen.worlds.shapes.scenes import (
     BACKGROUNDS,
     COLOR_SYNONYMS,
@@ -48,8 +49,6 @@ TEXT_RENDERING = {"text_rendering": SHOWN, "unseen_text_rendering": UNSEEN}
 SEED_NAMES = {"text_rendering": "signs", "unseen_text_rendering": "unseen_signs"}
 """Names that the random generators of some categories are seeded with: another name would draw
 other prompts."""
-LARGE = 0.18
-"""Half heights above this share of the side are large; a lone object named small is below."""
 
 
 RELATION_NAMES = {
@@ -191,5 +190,6 @@ def metadata_of(prompt: str, scene: Scene, category: str) -> dict[str, Any]:
         "prompt": prompt,
         "judge": WORLD,
         "scene": truth,
+        "atoms": questions(scene),
     }
     return {**row, "exclude": exclude} if exclude else row

@@ -1,0 +1,87 @@
+"""95 % intervals of means over prompts, and of paired differences between two systems."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+RESAMPLES = 2000
+SEED = 0
+
+
+class Interval(NamedTuple):
+    """A value and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def cluster_interval(values: ArrayLike, clusters: Sequence[object]) -> Interval:
+    """The mean over clusters of their means, with a bootstrap over clusters.
+
+    Images of one prompt resemble each other, so prompts are drawn, not images.
+    """
+    means = _cluster_means(np.asarray(values, np.float64), clusters)
+    return _bootstrap(means)
+
+
+def pooled_interval(values: ArrayLike, clusters: Sequence[object]) -> Interval:
+    """The plain mean of all values, with a bootstrap over clusters of unequal sizes."""
+    every = np.asarray(values, np.float64)
+    rows = _numbered(clusters)
+    sums, counts = np.bincount(rows, every), np.bincount(rows)
+    number = len(counts)
+    rng = np.random.default_rng(SEED)
+    weights = rng.multinomial(number, np.full(number, 1 / number), RESAMPLES)
+    low, high = np.percentile((weights @ sums) / (weights @ counts), [2.5, 97.5])
+    return Interval(float(every.mean()), float(low), float(high))
+
+
+def paired_difference(first: ArrayLike, second: ArrayLike, clusters: Sequence[object]) -> Interval:
+    """The mean of second - first, which are of the same prompts in the same order."""
+    difference = np.asarray(second, np.float64) - np.asarray(first, np.float64)
+    return cluster_interval(difference, clusters)
+
+
+def stratified_interval(
+    values: ArrayLike, clusters: Sequence[object], strata: Sequence[object]
+) -> Interval:
+    """The mean over strata of their means; prompts are drawn within each stratum."""
+    every = np.asarray(values, np.float64)
+    rng = np.random.default_rng(SEED)
+    centre, drawn = [], []
+    for stratum in dict.fromkeys(strata):
+        rows = [k for k, one in enumerate(strata) if one == stratum]
+        means = _cluster_means(every[rows], [clusters[k] for k in rows])
+        centre.append(means.mean())
+        drawn.append(_resampled_means(means, rng))
+    low, high = np.percentile(np.mean(drawn, axis=0), [2.5, 97.5])
+    return Interval(float(np.mean(centre)), float(low), float(high))
+
+
+def _cluster_means(values: NDArray[np.float64], clusters: Sequence[object]) -> NDArray[np.float64]:
+    rows = _numbered(clusters)
+    return np.asarray(np.bincount(rows, values) / np.bincount(rows), np.float64)
+
+
+def _numbered(labels: Sequence[object]) -> NDArray[np.int64]:
+    numbers: dict[object, int] = {}
+    return np.array([numbers.setdefault(one, len(numbers)) for one in labels], np.int64)
+
+
+def _bootstrap(means: NDArray[np.float64]) -> Interval:
+    drawn = _resampled_means(means, np.random.default_rng(SEED))
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Interval(float(means.mean()), float(low), float(high))
+
+
+def _resampled_means(means: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Means of resampled clusters, spread by sqrt(n / (n - 1)) as an unbiased variance has it."""
+    count = len(means)
+    weights = rng.multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    drawn = weights @ means / count
+    if count > 1:
+        drawn = means.mean() + (drawn - means.mean()) * np.sqrt(count / (count - 1))
+    return np.asarray(drawn, np.float64)
