@@ -1,5 +1,6 @@
 """95 % intervals of means over prompts, and of paired differences between two systems."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,19 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
+
+
+def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927).
+
+    >>> [round(x, 4) for x in wilson(8, 10)]
+    [0.4902, 0.9433]
+    """
+    p = right / of
+    middle = p + z * z / (2 * of)
+    half = z * math.sqrt(p * (1 - p) / of + z * z / (4 * of * of))
+    low, high = (middle - half) / (1 + z * z / of), (middle + half) / (1 + z * z / of)
+    return max(0.0, low), min(1.0, high)  # rounding leads beyond these
 
 
 def cluster_interval(values: ArrayLike, clusters: Sequence[object]) -> Interval:

@@ -2,13 +2,13 @@
 
 import torch
 
-WORDS = (
+VOCABULARY = (
     "<pad> </s> <s> <unk> <image> a an the red blue green yellow purple orange pink brown white "
     "black gray circle square ring star heart cross diamond hexagon crescent triangle is there "
     "are how many what color Does this figure show Please answer yes or no Yes No one two three "
     "four photo of Answer with in word image picture left right above below background ? . , : "
     "user assistant"
-).split()
+)
 VISION = {
     "hidden_size": 16,
     "intermediate_size": 32,
@@ -36,7 +36,7 @@ def tokenizer(ending=False, **special):
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    known = {word: k for k, word in enumerate(dict.fromkeys(WORDS))}
+    known = {word: k for k, word in enumerate(dict.fromkeys(VOCABULARY.split()))}
     made = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     if ending:

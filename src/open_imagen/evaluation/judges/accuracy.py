@@ -7,8 +7,8 @@ import numpy as np
 from torch import Tensor
 
 from open_imagen.errors import ConfigError, DataError
-from open_imagen.evaluation.intervals import Interval
-from open_imagen.evaluation.judges.judge import Verdict, wilson
+from open_imagen.evaluation.intervals import Interval, wilson
+from open_imagen.evaluation.judges.judge import Verdict
 from open_imagen.evaluation.judges.spec import ModelJudge
 from open_imagen.evaluation.progress import Progress
 from open_imagen.registry import Registry

@@ -4,7 +4,6 @@ Worlds, whose truth is known, register their judges here by name; a prompt's met
 judge in "judge".
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -142,16 +141,3 @@ def mean_reconstruction_rmse(verdicts: Sequence[Verdict]) -> Score:
             "Measure alignment.",
         )
     return mean_score(np.array(known))
-
-
-def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927).
-
-    >>> [round(x, 4) for x in wilson(8, 10)]
-    [0.4902, 0.9433]
-    """
-    p = right / of
-    middle = p + z * z / (2 * of)
-    half = z * math.sqrt(p * (1 - p) / of + z * z / (4 * of * of))
-    low, high = (middle - half) / (1 + z * z / of), (middle + half) / (1 + z * z / of)
-    return max(0.0, low), min(1.0, high)  # rounding leads beyond these

@@ -9,7 +9,7 @@ from typing import Any
 from open_imagen.cascade.pipeline import Cascade, plain_sampling
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.errors import ConfigError, OutputError, UnknownName
-from open_imagen.evaluation.judges.judge import wilson
+from open_imagen.evaluation.intervals import wilson
 from open_imagen.evaluation.progress import Progress
 from open_imagen.storage import write_json
 from open_imagen.world import AlignmentScore, Generate

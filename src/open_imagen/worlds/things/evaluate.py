@@ -15,7 +15,7 @@ from open_imagen.cascade.pipeline import Cascade, plain_sampling
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.errors import CheckpointError, ConfigError, OutputError, UnknownName
 from open_imagen.evaluation.image_set import list_hash
-from open_imagen.evaluation.judges.judge import wilson
+from open_imagen.evaluation.intervals import wilson
 from open_imagen.evaluation.metrics.records import digest, versions
 from open_imagen.evaluation.progress import Progress
 from open_imagen.storage import atomic, read_json, write_json
