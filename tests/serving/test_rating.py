@@ -169,6 +169,7 @@ def test_raters_at_the_same_time_and_a_report_equal_to_a_hand_count(store, tmp_p
     assert "http" not in page.replace("http-equiv", "")
 
 
+@pytest.mark.filterwarnings("ignore:Only one rater")
 def test_raters_who_fail_controls_are_left_out_and_counted(store):
     def careless(seen, question, state):
         return "left"
@@ -187,6 +188,7 @@ def test_raters_who_fail_controls_are_left_out_and_counted(store):
         report(store, 2.0)
 
 
+@pytest.mark.filterwarnings("ignore:Only one rater")
 def test_the_coco_report_scores_captions_0_50_100(runs, tmp_path):
     store = Store(create(tmp_path / "coco", [runs["alpha"]], "coco", runs["beta"]))
     with served(make_app(store)) as url:

@@ -39,7 +39,7 @@ def serve(
         None,
         "--raters",
         metavar="N",
-        help="For each part of a new study; the paper's without (25; coco: 73 and 51); 0: no limit.",
+        help="For each part of a new study; the paper's without (25; coco 73, 51); 0: no limit.",
     ),
     parts_per_rater: int = typer.Option(
         None,

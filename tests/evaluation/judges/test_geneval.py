@@ -196,7 +196,18 @@ def test_clip_colors_equal_a_direct_computation(tmp_path):
         CLIPModel.from_pretrained(folder).eval(),
         CLIPProcessor.from_pretrained(folder),
     )
-    names = ["red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white"]
+    names = [
+        "red",
+        "orange",
+        "yellow",
+        "green",
+        "blue",
+        "purple",
+        "pink",
+        "brown",
+        "black",
+        "white",
+    ]
     expected = []
     for box in boxes:
         crop = image.crop(tuple(int(v) for v in box.box))

@@ -121,10 +121,9 @@ class Table:
 
     def log_probabilities(self, images, question, answer):
         known = self.answers[question.split(" ")[0]]
-        if isinstance(known, dict):
-            p = known[answer]
-        else:
-            p = known if answer == "Yes" else 0.9 - known
+        if not isinstance(known, dict):
+            known = {"Yes": known, "No": 0.9 - known}
+        p = known[answer]
         return [torch.tensor(p, dtype=torch.float64).log()] * len(images)
 
 

@@ -283,9 +283,9 @@ def write_report(found: dict[str, Any], out: Path) -> None:
             f"{html.escape(', '.join(short))}.</p>"
         )
     for name, question in found["questions"].items():
-        parts.append(f"<h2>{html.escape(_wording(name))}</h2>")
+        parts.append(f"<h2>{html.escape(wording(name))}</h2>")
         for pair in question.get("pairs", {}).values():
-            parts.append(_pair(pair))
+            parts.append(pair_bars(pair))
         if "strengths" in question:
             parts.append("<h3>Bradley-Terry strengths</h3>" + _scales(question["strengths"], None))
         if "systems" in question:
@@ -306,7 +306,8 @@ def _systems(found: dict[str, Any]) -> str:
     return html.escape(" against ".join(found["systems"]))
 
 
-def _wording(name: str) -> str:
+def wording(name: str) -> str:
+    """The text of a question, by its id."""
     for questions in QUESTIONS.values():
         for question in questions:
             if question.id == name:
@@ -314,7 +315,8 @@ def _wording(name: str) -> str:
     return name
 
 
-def _pair(pair: dict[str, Any]) -> str:
+def pair_bars(pair: dict[str, Any]) -> str:
+    """Shares of two systems as bars, in all and by category."""
     a, b = (html.escape(name) for name in pair["systems"])
     lines = [
         f'<p><span class="key a"></span>{a}<span class="key tie"></span>indifferent'
