@@ -243,7 +243,7 @@ def _world(
         verdicts = judge_images(images, progress)
         rights[name] = [100.0 * verdict.right for verdict in verdicts]
         tags = [verdict.tag for verdict in verdicts]
-        interval = cluster_interval(rights[name], prompt_numbers(images))
+        interval = cluster_interval(rights[name], prompt_numbers(images), 100.0)
         overall[name] = interval._asdict()
     prompts = prompt_numbers(next(iter(systems.values())))
     table = category_table("Alignment, by the judge of the world", rights, tags, prompts)
@@ -256,7 +256,7 @@ def category_table(
     tags: Sequence[str],
     prompts: Sequence[object],
 ) -> CategoryTable:
-    """Means by tag of each system, and paired differences to the first."""
+    """Percent by tag of each system, and paired differences to the first."""
     rows: dict[str, dict[str, Interval]] = {}
     paired: dict[str, dict[str, Interval]] = {}
     first, *others = values
@@ -264,9 +264,11 @@ def category_table(
         chosen = [k for k, one in enumerate(tags) if one == tag]
         clusters = [prompts[k] for k in chosen]
         some = {name: [column[k] for k in chosen] for name, column in values.items()}
-        rows[tag] = {name: cluster_interval(column, clusters) for name, column in some.items()}
+        rows[tag] = {
+            name: cluster_interval(column, clusters, 100.0) for name, column in some.items()
+        }
         paired[tag] = {
-            name: paired_difference(some[first], some[name], clusters) for name in others
+            name: paired_difference(some[first], some[name], clusters, 100.0) for name in others
         }
     return CategoryTable(title, rows, paired)
 

@@ -159,7 +159,7 @@ def _short(value: float) -> str:
 def _chart(table: CategoryTable, colors: Mapping[str, str]) -> str:
     """A row for each category, a dot with its interval for each system."""
     every = [one for row in table.rows.values() for one in row.values()]
-    percent = all(-1e-9 <= one.low and one.high <= 100 + 1e-9 for one in every)
+    percent = all(one.low >= -1e-9 and one.high <= 100 + 1e-9 for one in every)
     low = 0.0 if percent else min(one.low for one in every)
     high = 100.0 if percent else max(one.high for one in every)
     span = (high - low) or 1.0

@@ -32,12 +32,22 @@ def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, low), min(1.0, high)  # rounding leads beyond these
 
 
-def cluster_interval(values: ArrayLike, clusters: Sequence[object]) -> Interval:
+def cluster_interval(
+    values: ArrayLike, clusters: Sequence[object], scale: float | None = None
+) -> Interval:
     """The mean over clusters of their means, with a bootstrap over clusters.
 
     Images of one prompt resemble each other, so prompts are drawn, not images.
+
+    Args:
+        scale: values are shares between 0 and this; if all are the same, Wilson's interval for
+            as many clusters says what is still unknown.
     """
     means = _cluster_means(np.asarray(values, np.float64), clusters)
+    if scale is not None and np.ptp(means) == 0:
+        value = float(means[0])
+        low, high = wilson(round(value / scale * len(means)), len(means))
+        return Interval(value, min(low * scale, value), max(high * scale, value))
     return _bootstrap(means)
 
 
@@ -53,10 +63,21 @@ def pooled_interval(values: ArrayLike, clusters: Sequence[object]) -> Interval:
     return Interval(float(every.mean()), float(low), float(high))
 
 
-def paired_difference(first: ArrayLike, second: ArrayLike, clusters: Sequence[object]) -> Interval:
-    """The mean of second - first, which are of the same prompts in the same order."""
+def paired_difference(
+    first: ArrayLike, second: ArrayLike, clusters: Sequence[object], scale: float | None = None
+) -> Interval:
+    """The mean of second - first, which are of the same prompts in the same order.
+
+    Args:
+        scale: values are shares between 0 and this; where no pair differs, the interval holds as
+            many differing pairs as Wilson's allows.
+    """
     difference = np.asarray(second, np.float64) - np.asarray(first, np.float64)
-    return cluster_interval(difference, clusters)
+    found = cluster_interval(difference, clusters)
+    if scale is not None and not difference.any():
+        unseen = scale * wilson(0, len(set(clusters)))[1]
+        return Interval(0.0, -unseen, unseen)
+    return found
 
 
 def stratified_interval(

@@ -91,36 +91,42 @@ def summarize(
 ) -> dict[str, Any]:
     """The headline with its interval, by the prompts' tags, and by what atoms ask about."""
     scale = 100.0 if aggregation.percent else 1.0
+    bound = 100.0 if aggregation.percent else None
     values = [scale * verdict.value for verdict in verdicts]
     tags = [verdict.tag for verdict in verdicts]
     if aggregation.mean_over_tags:
         headline = stratified_interval(values, prompts, tags)
     else:
-        headline = cluster_interval(values, prompts)
+        headline = cluster_interval(values, prompts, bound)
     found: dict[str, Any] = {
         **headline._asdict(),
         "error": (headline.high - headline.low) / 3.92,
         "categories": {
-            tag: _of(values, prompts, [k for k, one in enumerate(tags) if one == tag])
+            tag: _of(values, prompts, [k for k, one in enumerate(tags) if one == tag], bound)
             for tag in dict.fromkeys(tags)
         },
     }
     if aggregation.percent:
         rights = [100.0 * verdict.right for verdict in verdicts]
-        found["all_right"] = cluster_interval(rights, prompts)._asdict()
+        found["all_right"] = cluster_interval(rights, prompts, bound)._asdict()
     if any(verdict.atoms for verdict in verdicts):
         found["atoms"] = _atom_categories(aggregation, verdicts, prompts)
         found["by_number_of_atoms"] = {
-            str(n): _of(values, prompts, [k for k, v in enumerate(verdicts) if len(v.atoms) == n])
+            str(n): _of(
+                values, prompts, [k for k, v in enumerate(verdicts) if len(v.atoms) == n], bound
+            )
             for n in sorted({len(verdict.atoms) for verdict in verdicts})
         }
     return found
 
 
 def _of(
-    values: Sequence[float], prompts: Sequence[object], rows: Sequence[int]
+    values: Sequence[float],
+    prompts: Sequence[object],
+    rows: Sequence[int],
+    scale: float | None,
 ) -> dict[str, float]:
-    interval = cluster_interval([values[k] for k in rows], [prompts[k] for k in rows])
+    interval = cluster_interval([values[k] for k in rows], [prompts[k] for k in rows], scale)
     return {**interval._asdict(), "of": len(rows)}
 
 

@@ -23,9 +23,9 @@ def open_suite(name: str, count: int | None = None, seed: int = 1) -> Suite:
     Args:
         name: of a suite, as in "probes"; of a world, perhaps with categories, as in
             "WORLD:position,counting"; or a file: .jsonl with "prompt" and perhaps "category" in
-            each line, .csv with the columns Prompt and Category, COCO's captions_*.json, DPG-Bench's
-            CSV, TIFA's questions in .json, GenEval 2's .jsonl, or text with a prompt on each
-            line.
+            each line, .csv with the columns Prompt and Category, COCO's captions_*.json, the
+            questions of DPG-Bench (.csv), TIFA (.json) or GenEval 2 (.jsonl), or text with a
+            prompt on each line.
         count: prompts per category; of COCO's captions altogether. None: all, and of a world as
             many as it chooses.
         seed: of prompts that are drawn: a world's, and COCO's captions.
