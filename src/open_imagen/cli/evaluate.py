@@ -339,6 +339,8 @@ def _measure(names: list[str], images: Path, scorer: "Scorer", out: Path, as_jso
         return
     for record, kept in zip(records, files, strict=True):
         print(f"{_shown(record)}   {record['images']['count']} pictures   {kept}")
+        if "stands_beside" in record:
+            print(f"    may stand beside {record['stands_beside']}")
         for tag, share in record.get("details", {}).get("tags", {}).items():
             print(f"    {tag:14} {share:6.1f}")
 
