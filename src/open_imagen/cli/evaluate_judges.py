@@ -131,6 +131,67 @@ def judge_accuracy(
         print(f"question: {category:14} {_share(one)} right of {one['of']}")
 
 
+def paraphrases(
+    run: Path = typer.Argument(
+        ..., metavar="RUN", help="Of evaluate prompts --suite WORLD:paraphrases."
+    ),
+    record: Path = typer.Option(
+        None,
+        "--record",
+        metavar="FILE",
+        help="Scores of another judge, from evaluate judge; the world's own without.",
+    ),
+    as_json: bool = Json,
+) -> None:
+    """How much is lost in other words: the drop of each wording against plain prompts, paired."""
+    from open_imagen.evaluation.image_set import open_images
+    from open_imagen.evaluation.suites.paraphrases import drops, judged_rows
+    from open_imagen.worlds.suites import judge_images
+
+    images = open_images(run)
+    if images.metadata is None:
+        raise DataError(f"{run} is not a run.", "Make one with: imagen evaluate prompts")
+    judged_rows(images.metadata, [0.0] * len(images))  # refused before anything is judged
+    if record is None:
+        with counting("judging") as progress:
+            scores = [verdict.value for verdict in judge_images(images, progress)]
+    else:
+        scores = _scores(record, images.digest)
+    found = drops(judged_rows(images.metadata, scores))
+    if as_json:
+        table = {
+            name: {
+                "share": one.share._asdict(),
+                "plain": one.plain._asdict(),
+                "drop": one.drop._asdict(),
+                "pairs": one.pairs,
+            }
+            for name, one in found.items()
+        }
+        print(json.dumps(table))
+        return
+    print(f"{'wording':16} right  plain  drop in points [95 %]   scenes")
+    for name, one in found.items():
+        print(
+            f"{name:16} {one.share.value:5.1f}  {one.plain.value:5.1f}  {one.drop.value:+5.1f} "
+            f"[{one.drop.low:+.1f}, {one.drop.high:+.1f}]   {one.pairs}"
+        )
+
+
+def _scores(file: Path, digest: str) -> list[float]:
+    """The scores of a judge's record on these images, 0 to 1."""
+    from open_imagen.storage import read_json
+
+    record = read_json(file)
+    if not isinstance(record, dict) or "per_image" not in record:
+        raise DataError(f"{file} is not a record of evaluate judge.")
+    if record["images"]["sha256"] != digest:
+        raise DataError(
+            f"{file} is of other images than these.", "Judge this run with imagen evaluate judge."
+        )
+    return [float(one["score"]) for one in record["per_image"]]
+
+
 def _spec(
     name: str,
     weights: Path | None,

@@ -49,7 +49,8 @@ td, th { white-space: nowrap; } td small { opacity: .7; } td.best { font-weight:
 .gallery .pictures img { flex: 1 1 4.5rem; min-width: 0; }
 img.pixels { image-rendering: pixelated; }
 @media (max-width: 40rem) { body { padding: 1rem; } .chart { grid-template-columns: 1fr; }
-  .chart > span { text-align: left; } h1 { font-size: 1.3rem; } }
+  .chart > span { text-align: left; } td, th { padding: .3rem .4rem; font-size: .85rem; }
+  .scroll td:first-child, .scroll th:first-child { min-width: 6rem; max-width: 7.5rem; } h1 { font-size: 1.3rem; } }
 """
 
 
@@ -148,10 +149,12 @@ def _bounds(one: Mapping[str, Any]) -> str:
 def _short(value: float) -> str:
     """Three or four digits, whatever the scale.
 
-    >>> _short(43.2109), _short(0.012345), _short(1234.5)
-    ('43.2', '0.0123', '1234')
+    >>> _short(43.2109), _short(0.012345), _short(1234.5), _short(0)
+    ('43.2', '0.0123', '1234', '0')
     """
     size = abs(value)
+    if not size:
+        return "0"
     digits = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 4
     return f"{value:.{digits}f}"
 

@@ -48,7 +48,10 @@ def cluster_interval(
         value = float(means[0])
         low, high = wilson(round(value / scale * len(means)), len(means))
         return Interval(value, min(low * scale, value), max(high * scale, value))
-    return _bootstrap(means)
+    found = _bootstrap(means)
+    if scale is None:
+        return found
+    return Interval(found.value, max(found.low, 0.0), min(found.high, scale))
 
 
 def pooled_interval(values: ArrayLike, clusters: Sequence[object]) -> Interval:
@@ -69,15 +72,21 @@ def paired_difference(
     """The mean of second - first, which are of the same prompts in the same order.
 
     Args:
-        scale: values are shares between 0 and this; where no pair differs, the interval holds as
-            many differing pairs as Wilson's allows.
+        scale: values are shares between 0 and this; where all pairs differ alike (or none does),
+            Wilson's interval for as many pairs says what is still unknown.
     """
     difference = np.asarray(second, np.float64) - np.asarray(first, np.float64)
-    found = cluster_interval(difference, clusters)
-    if scale is not None and not difference.any():
-        unseen = scale * wilson(0, len(set(clusters)))[1]
-        return Interval(0.0, -unseen, unseen)
-    return found
+    means = _cluster_means(difference, clusters)
+    found = _bootstrap(means)
+    if scale is None:
+        return found
+    if np.ptp(means) == 0:
+        size = abs(found.value)
+        low, high = (scale * v for v in wilson(round(size / scale * len(means)), len(means)))
+        low, high = (-high, high) if not size else (min(low, size), max(high, size))
+        bounds = (low, high) if found.value >= 0 else (-high, -low)
+        return Interval(found.value, *bounds)
+    return Interval(found.value, max(found.low, -scale), min(found.high, scale))
 
 
 def stratified_interval(
