@@ -41,16 +41,18 @@ td, th { white-space: nowrap; } td small { opacity: .7; } td.best { font-weight:
 .mark b { position: absolute; top: .12rem; width: .55rem; height: .55rem; margin-left: -.28rem;
   border-radius: 50%; }
 .axis { display: flex; justify-content: space-between; font-size: .75rem; opacity: .7; }
-.gallery { display: grid; grid-template-columns: repeat(var(--n), minmax(0, 1fr)); gap: .75rem; }
+.gallery { display: grid; grid-template-columns: repeat(var(--n), minmax(0, 1fr)); gap: .75rem;
+  align-items: end; }
 .gallery > div > small { display: flex; align-items: center; overflow-wrap: anywhere;
   line-height: 1.2; margin-bottom: .25rem; }
 .gallery .pictures { display: flex; flex-wrap: wrap; gap: .3rem; }
-.gallery img { width: 100%; max-width: 14rem; border-radius: 6px; display: block; }
+.gallery img { width: 100%; height: auto; max-width: 14rem; border-radius: 6px; display: block; }
 .gallery .pictures img { flex: 1 1 4.5rem; min-width: 0; }
 img.pixels { image-rendering: pixelated; }
 @media (max-width: 40rem) { body { padding: 1rem; } .chart { grid-template-columns: 1fr; }
   .chart > span { text-align: left; } td, th { padding: .3rem .4rem; font-size: .85rem; }
-  .scroll td:first-child, .scroll th:first-child { min-width: 6rem; max-width: 7.5rem; } h1 { font-size: 1.3rem; } }
+  .scroll td:first-child, .scroll th:first-child { min-width: 6rem; max-width: 7.5rem; }
+  h1 { font-size: 1.3rem; } }
 """
 
 

@@ -87,7 +87,8 @@ def _device_name(system: dict[str, Any]) -> str:
         return "endpoint"
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'' if threads == 1 else 's'}"
 
 
 class Timing(NamedTuple):
