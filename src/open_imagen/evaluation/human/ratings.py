@@ -94,7 +94,7 @@ def _half_width(residuals: Array, prompts: NDArray[np.int64], raters: NDArray[np
     added = (HABIT_WEIGHT * assumed + (r - 1) * habit) / weight * share_of_raters
     variance = of_prompts + added
     freedom = variance**2 / (of_prompts**2 / max(p - 1, 1) + added**2 / weight)
-    return student_quantile(freedom) * variance**0.5
+    return student_quantile(freedom) * math.sqrt(variance)
 
 
 def student_quantile(freedom: float) -> float:
