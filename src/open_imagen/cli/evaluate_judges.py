@@ -62,7 +62,7 @@ def judge(
 
     from open_imagen.evaluation.image_set import open_images
     from open_imagen.evaluation.judges.measure import measure_judge
-    from open_imagen.evaluation.judges.spec import open_judge
+    from open_imagen.evaluation.judges.models import open_judge
     from open_imagen.evaluation.metrics.records import digest
     from open_imagen.storage import write_json
 
@@ -108,7 +108,7 @@ def judge_accuracy(
     spec = _spec(name, weights, rule, colors, (threshold, counting_threshold, nms), device)
 
     from open_imagen.evaluation.judges.accuracy import measure_accuracy
-    from open_imagen.evaluation.judges.spec import open_judge
+    from open_imagen.evaluation.judges.models import open_judge
     from open_imagen.storage import write_json
     from open_imagen.worlds.suites import EXACT_SCENES
 

@@ -58,7 +58,9 @@ def load_processor(folder: Path) -> Any:
 
     try:
         with _quiet():
-            return AutoProcessor.from_pretrained(folder, local_files_only=True)
+            return AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+                folder, local_files_only=True
+            )
     except Exception as error:  # see above
         raise CheckpointError(
             f"{folder} has no processor for images and text: {_first_line(error)}",
@@ -73,13 +75,13 @@ def _quiet() -> Iterator[None]:
     from transformers.utils import logging
 
     level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         logging.set_verbosity(level)
-        logging.enable_progress_bar()
+        logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def weights_hash(folder: Path) -> str:

@@ -22,7 +22,8 @@ from open_imagen.evaluation.image_set import open_images
 from open_imagen.evaluation.judges.accuracy import EXACT_SCENES, measure_accuracy
 from open_imagen.evaluation.judges.judge import Verdict
 from open_imagen.evaluation.judges.measure import measure_judge
-from open_imagen.evaluation.judges.spec import Aggregation, JudgeSpec, open_judge
+from open_imagen.evaluation.judges.models import open_judge
+from open_imagen.evaluation.judges.spec import Aggregation, JudgeSpec
 from open_imagen.evaluation.metrics.vision import open_vision
 from open_imagen.worlds.shapes.exact import exact_scenes
 from open_imagen.worlds.shapes.judge import ShapesJudge

@@ -1,6 +1,5 @@
-"""Judges by name and path: which model, which rule, which thresholds."""
+"""What a judge is made from, and the contract that judges by models meet."""
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from open_imagen.errors import ConfigError, MissingDependency
+from open_imagen.errors import ConfigError
 from open_imagen.evaluation.judges.judge import Verdict
 from open_imagen.registry import Registry
 
@@ -88,33 +87,3 @@ class ModelJudge(Protocol):
 
 
 MODEL_JUDGES: Registry[Callable[[JudgeSpec], ModelJudge]] = Registry("judge")
-PLUG_IN = "python:"
-"""Before "module:function", of a judge that other code brings."""
-
-
-def open_judge(spec: JudgeSpec) -> ModelJudge:
-    """A judge by name, or "python:module:function" of other code.
-
-    Raises:
-        UnknownName: there is no such judge.
-        MissingDependency: other code cannot be imported.
-        OpenImagenError: its weights cannot be read.
-    """
-    import open_imagen.evaluation.judges.models  # noqa: F401  (registers the judges)
-
-    if not spec.name.startswith(PLUG_IN):
-        return MODEL_JUDGES[spec.name](spec)
-    module, _, function = spec.name.removeprefix(PLUG_IN).partition(":")
-    if not function:
-        raise ConfigError(f"--judge {spec.name} names no function.", "Write python:module:function")
-    try:
-        made: ModelJudge = getattr(importlib.import_module(module), function)(spec)
-    except (ImportError, AttributeError) as error:
-        raise MissingDependency(
-            f"The judge {spec.name} cannot be imported: {error}.",
-            "Install its package, or put its folder into PYTHONPATH.",
-        ) from error
-    for name in ("label", "identity", "aggregation"):
-        if not hasattr(made, name):
-            raise ConfigError(f"The judge {spec.name} has no {name}: it is not a ModelJudge.")
-    return made
