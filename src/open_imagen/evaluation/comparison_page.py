@@ -25,7 +25,7 @@ LARGEST = 224
 STYLE = """
 .scroll { overflow-x: auto; margin: .5rem 0 1rem; }
 .scroll td:first-child, .scroll th:first-child { position: sticky; left: 0; background: Canvas;
-  min-width: 8rem; max-width: 18rem; white-space: normal; }
+  min-width: 8rem; max-width: 18rem; white-space: normal; overflow-wrap: anywhere; }
 td, th { white-space: nowrap; } td small { opacity: .7; } td.best { font-weight: 700; }
 .dot { display: inline-block; width: .7rem; height: .7rem; border-radius: 50%; flex: none;
   margin-right: .35rem; }
