@@ -13,7 +13,7 @@ RETIRED = {
     "ConvInParts": "SplitBfloat16Conv2d",
     "learn_in_tiles": "TrainableWinogradConv2d",
     "Recording": "CapturedCall",
-    "one_at_a_time": "sequential_offload",
+    "one_at_a_time": "offload",
     "ReadText": "CachedText",
     "told_steps": "uses_timesteps",
     "stirred": "sde_step",
@@ -37,6 +37,7 @@ RETIRED = {
     "Wanted": "GenerationRequest, ExpectedScene",
     "text_denoiser_least": "text_denoiser_threshold",
     "ExpertsConfig": "expert denoisers, which were removed",
+    "open_imagen.serving": "open_imagen.server",
 }
 """Identifier, setting or flag -> what stands in its place."""
 MIGRATION = {"src/open_imagen/training/migration.py", "tests/training/test_migration.py"}

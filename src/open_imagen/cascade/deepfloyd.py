@@ -19,7 +19,8 @@ from torch import Tensor
 
 from open_imagen.cascade.augmentation import Augmentation
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.cascade.stage import Stage, StageConfig, check_shapes
+from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.cascade.weights import check_shapes
 from open_imagen.config import plain
 from open_imagen.diffusion.schedules import Schedule
 from open_imagen.errors import CheckpointError, MissingDependency, OutputError
@@ -82,7 +83,7 @@ STEPS = BETAS | {
     "steps_offset": (0,),
 }
 SCHEDULER_FILE = "scheduler_config.json"
-SPACINGS = {"leading": "leading", "linspace": "linspace", "trailing": "even"}
+SPACINGS = {"leading": "leading", "linspace": "linspace", "trailing": "trailing"}
 """Of steps: diffusers' name, and ours."""
 LICENCE = """These are weights of DeepFloyd IF, not ours and not under our licence: the DeepFloyd IF
 License Agreement restricts what you may do with them and with what they make. Read it in the
