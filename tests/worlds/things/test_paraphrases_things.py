@@ -2,7 +2,7 @@
 
 import pytest
 
-from open_imagen.cascade.pipeline import Cascade
+from open_imagen.cascade.cascade import Cascade
 from open_imagen.errors import ConfigError
 from open_imagen.evaluation.suites.paraphrases import PLAIN, WORDINGS
 from open_imagen.worlds.things.catalog import Catalog
