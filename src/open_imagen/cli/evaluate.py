@@ -319,7 +319,8 @@ def _scorer(
 def _measure(names: list[str], images: Path, scorer: "Scorer", out: Path, as_json: bool) -> None:
     """Measure, print, and keep the record."""
     from open_imagen.evaluation.image_set import open_images
-    from open_imagen.evaluation.metrics.scores import digest, parse_measure
+    from open_imagen.evaluation.metrics.records import digest
+    from open_imagen.evaluation.metrics.scores import parse_measure
     from open_imagen.storage import write_json
 
     measures = [parse_measure(name) for name in names]
@@ -340,6 +341,8 @@ def _measure(names: list[str], images: Path, scorer: "Scorer", out: Path, as_jso
         return
     for record, kept in zip(records, files, strict=True):
         print(f"{_shown(record)}   {record['images']['count']} pictures   {kept}")
+        if "stands_beside" in record:
+            print(f"    may stand beside {record['stands_beside']}")
         for tag, share in record.get("details", {}).get("tags", {}).items():
             print(f"    {tag:14} {share:6.1f}")
 

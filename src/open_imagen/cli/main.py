@@ -13,6 +13,8 @@ from open_imagen.cli import (
     ema,
     embed,
     evaluate,
+    evaluate_judges,
+    evaluate_report,
     evaluate_shapes,
     evaluate_things,
     export,
@@ -82,6 +84,10 @@ app.add_typer(data.app, name="data")
 app.add_typer(imports.app, name="import")
 evaluate.app.command("shapes")(evaluate_shapes.shapes)
 evaluate.app.command("super-resolution")(evaluate_shapes.super_resolution)
+evaluate.app.command("judge")(evaluate_judges.judge)
+evaluate.app.command("judge-accuracy")(evaluate_judges.judge_accuracy)
+evaluate.app.command("paraphrases")(evaluate_judges.paraphrases)
+evaluate.app.command("report")(evaluate_report.report)
 evaluate.app.command("things")(evaluate_things.things)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(rate.app, name="rate")

@@ -98,7 +98,7 @@ def _blind(secret: str, trial: Trial) -> str:
 def _next(store: Store, rater: Rater, requested: str | None = None) -> dict[str, Any]:
     """The trial that a rater sees now, or the end."""
     study, done = store.study, store.done(rater)
-    order = study.order(rater.id, rater.parts)
+    order = store.order(rater)
     open_trials = [trial for trial in order if trial.id not in done]
     progress = {"done": len(order) - len(open_trials), "total": len(order)}
     if not open_trials:
