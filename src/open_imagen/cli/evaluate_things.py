@@ -17,6 +17,7 @@ from open_imagen.cli.generate import (
     Stages,
     Steps,
     Thresholding,
+    Undistilled,
     Weight,
 )
 from open_imagen.cli.measuring import BatchSize, counting
@@ -57,6 +58,7 @@ def things(
     sampler: str = Sampler,
     threshold: str = Thresholding,
     noise_level: str = NoiseLevel,
+    undistilled: bool = Undistilled,
     out: Path = typer.Option(
         None, "--out", help="Keep images and judgements there; run again to go on after a stop."
     ),
@@ -66,7 +68,7 @@ def things(
     as_json: bool = Json,
 ) -> None:
     """Score a model on real things: names, colors, styles, numbers, places, signs, transparency."""
-    given = read_settings(steps, guidance, sampler, threshold, noise_level)
+    given = read_settings(steps, guidance, sampler, threshold, noise_level, undistilled)
 
     from open_imagen.cascade.pipeline import load
     from open_imagen.worlds.things.atlas import Atlas

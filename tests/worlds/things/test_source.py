@@ -80,6 +80,22 @@ def test_shapes_come_in_their_share():
     assert 180 < alone < 300  # with a few signs
 
 
+def test_a_close_up_fills_the_image():
+    settings = {"shapes": 0.0, "rich": 1.0, "close_up": 1.0}
+    scenes = [things(**settings).example(k) for k in range(300)]
+    seen = 0
+    for scene, _, layout in scenes:
+        [first, *others] = layout.objects
+        if len(scene.items) > 1 or scene.count > 1 or scene.items[0].size or first.sprite < 0:
+            continue
+        assert not others
+        assert (first.x, first.y, first.radius) == (0.5, 0.5, 0.46)
+        seen += 1
+    assert seen > 80
+    usual = [things(shapes=0.0).example(k)[2].objects[0].radius for k in range(50)]
+    assert len(set(usual)) > 40
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -87,6 +103,7 @@ def test_shapes_come_in_their_share():
         {"crop": 30},
         {"lowres": 40},
         {"shapes": 1.5},
+        {"close_up": -0.1},
         {"mixture": {"single": -1.0}},
         {"shares": {"color": 2.0}},
         {"styles": ["flat", "clay"]},

@@ -61,6 +61,8 @@ class ThingsConfig:
     """Share of the examples that are scenes of the shapes world."""
     others: float = 0.2
     """Share of smileys, hearts and people among the things."""
+    close_up: float = 0.0
+    """Share of the scenes of one unsized thing in which it fills the image, at its centre."""
     rich: float = 0.5
     """Share of the captions that say everything; the others are short."""
     things: tuple[str, ...] = ()
@@ -91,7 +93,7 @@ class ThingsConfig:
                 f"data.crop = {self.crop} must be a multiple of data.size / data.lowres = "
                 f"{self.size // self.lowres}."
             )
-        for name in ("crop_at_edges", "shapes", "others", "rich"):
+        for name in ("crop_at_edges", "shapes", "others", "rich", "close_up"):
             if not 0 <= (share := getattr(self, name)) <= 1:
                 raise ConfigError(f"data.{name} = {share} is a share: between 0 and 1.")
         for style in self.styles:
@@ -195,13 +197,20 @@ class Things:
         if rng.random() < self.config.shapes:
             return self._of_shapes(rng)
         full = draw_scene(rng, self.catalog, self.config.mixture, self.config.shares)
-        layout = draw_layout(full, rng, self.catalog)
+        layout = draw_layout(full, rng, self.catalog, self._is_close_up(full, rng))
         ground = draw_ground(rng, self._near(layout), self.config.shares)
         full = replace(full, ground=ground)
         layout = layout._replace(ground=place_ground(ground, rng))
         rich = rng.random() < self.config.rich
         scene = full if rich else shortened(full, rng)
         return scene, caption(scene, layout, rng, self.catalog, rich), layout
+
+    def _is_close_up(self, scene: Scene, rng: random.Random) -> bool:
+        """Whether its one thing fills the image."""
+        [first, *others] = scene.items
+        if not self.config.close_up or others or scene.count > 1 or first.size or first.thing < 0:
+            return False
+        return rng.random() < self.config.close_up
 
     def _near(self, layout: Layout) -> set[str]:
         """The colors that some object would vanish on."""
