@@ -2,8 +2,8 @@
 
     python scripts/things_card.py MODEL --atlas DIR [--suite report.json] [--out DIR]
 
-MODEL is a model folder, a shipped model, or a run folder (its newest checkpoint). Samples are made once:
-with the same model and settings, only the text is written again.
+MODEL is a model folder, a shipped model, or a run folder (its newest checkpoint). Samples are made
+once: with the same model and settings, only the text is written again.
 """
 
 import argparse

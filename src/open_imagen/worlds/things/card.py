@@ -1,4 +1,4 @@
-"""The model card of a model of this world: what was measured, as Markdown. Nothing in it is by hand."""
+"""The model card of a model of this world: what was measured, as Markdown; nothing by hand."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,7 +50,8 @@ def card(facts: CardFacts) -> str:
         *_suite(facts),
         *_drawbench(facts),
         *_limits(facts),
-        "## Licence\n\nThe weights: Apache-2.0. Images may be copies of the art they were learned from, which "
+        "## Licence\n\nThe weights: Apache-2.0. Images may be copies of the art they were learned "
+        "from, which "
         "is under the licences above.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -70,12 +71,15 @@ def _about(facts: CardFacts) -> list[str]:
     last = header["stages"][-1]
     return [
         f"# Model card: {header['name']}",
-        f"A cascade of diffusion models in pixel space that draws {len(things):,} things as emoji art "
+        f"A cascade of diffusion models in pixel space that draws {len(things):,} things as emoji "
+        "art "
         f"draws them ({main:,} animals, foods, places, activities and objects; smileys, hearts and "
-        "people): with a color, a number, a place, a style, a ground or a word on a sign. Images have "
+        "people): with a color, a number, a place, a style, a ground or a word on a sign. Images "
+        "have "
         "an alpha channel.",
         "```python\nimport open_imagen as oi\n\n"
-        f'oi.load("{header["name"]}").generate(["a red apple to the left of a cat"]).save("out")\n```',
+        f'made = oi.load("{header["name"]}").generate(["a red apple to the left of a cat"])\n'
+        'made.save("out")\n```',
         f"Stages: {', '.join(header['stages'])}; the last is {last}. Text encoder: "
         f"{header['encoder']}, frozen, not in this folder.",
     ]
@@ -128,7 +132,8 @@ def _art(facts: CardFacts) -> list[str]:
         )
     return [
         "## Art",
-        f"{len(facts.atlas.sprites):,} sprites, composed into scenes whose truth is known; no photographs.",
+        f"{len(facts.atlas.sprites):,} sprites, composed into scenes whose truth is known; no "
+        "photographs.",
         "\n".join(lines),
         "Texts of these licences and what was left out: THIRD_PARTY_ART.md of the project.",
     ]
@@ -150,15 +155,21 @@ def _likeness(facts: CardFacts) -> list[str]:
     diverse, art = record["diversity"], record["art_diversity"]
     return [
         "## Likeness to the art",
-        f"The first {len(samples)} prompts of things by label (seed {config['seed']}), one image each, "
+        f"The first {len(samples)} prompts of things by label (seed {config['seed']}), one image "
+        "each, "
         "none chosen, each beside its nearest sprite.",
         f"![Samples and their nearest sprites]({SHEET})",
-        "Distance: the objects of an image are cut out of their ground, scaled so that the longer side "
-        "fills a square, and compared with every sprite, as it is and mirrored: the root mean square "
-        f"of the difference of premultiplied RGBA (0 to 1) at {SIDE}x{SIDE} pixels. Share of near-copies:",
+        "Distance: the objects of an image are cut out of their ground, scaled so that the longer "
+        "side "
+        "fills a square, and compared with every sprite, as it is and mirrored: the root mean "
+        "square "
+        f"of the difference of premultiplied RGBA (0 to 1) at {SIDE}x{SIDE} pixels. Share of "
+        "near-copies:",
         "\n".join(lines),
-        f"Diversity over {config['seeds']} seeds of {config['diverse_prompts']} of these prompts: two images "
-        f"of a prompt are {diverse['distance']:.3f} apart on average ({diverse['sprites']:.1f} different "
+        f"Diversity over {config['seeds']} seeds of {config['diverse_prompts']} of these prompts: "
+        "two images "
+        f"of a prompt are {diverse['distance']:.3f} apart on average ({diverse['sprites']:.1f} "
+        "different "
         f"nearest sprites), two sprites of the same things {art['distance']:.3f} "
         f"({art['sprites']:.1f} sprites)."
         + (
@@ -230,7 +241,8 @@ def _drawbench(facts: CardFacts) -> list[str]:
         lines.append(f"| {name} | {of} | {' | '.join(cells)} |")
     return [
         "## DrawBench",
-        "Prompts of DrawBench's categories whose things the model knows, by the judge; right, and the "
+        "Prompts of DrawBench's categories whose things the model knows, by the judge; right, and "
+        "the "
         "95 % interval. `nearest-sprite` shows the sprite whose label is nearest to the prompt.",
         "\n".join(lines),
     ]
@@ -238,12 +250,15 @@ def _drawbench(facts: CardFacts) -> list[str]:
 
 def _limits(facts: CardFacts) -> list[str]:
     limits = [
-        f"It knows {len(facts.atlas.things):,} things. Of anything else it draws something that the text "
+        f"It knows {len(facts.atlas.things):,} things. Of anything else it draws something that "
+        "the text "
         "encoder takes for near, or nothing; a hint names the nearest words that it knows.",
-        "It reads English. Prompts in Chinese are translated by rules, names in other languages by a "
+        "It reads English. Prompts in Chinese are translated by rules, names in other languages by "
+        "a "
         "glossary; what was read is said.",
         "It draws emoji art, no photographs, and may reproduce sprites closely (above).",
-        "People are drawn in the styles, genders and skin tones of the art; where a prompt names none, "
+        "People are drawn in the styles, genders and skin tones of the art; where a prompt names "
+        "none, "
         "the shares are those of the art and may be amplified.",
     ]
     incomplete = [

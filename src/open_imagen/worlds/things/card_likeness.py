@@ -1,4 +1,4 @@
-"""What a model card says of likeness: samples beside their nearest sprites, and what to compare with."""
+"""What a model card says of likeness: samples beside their nearest sprites, and references."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
