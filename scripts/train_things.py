@@ -41,7 +41,7 @@ from open_imagen.worlds.things.judge import Judge
 from open_imagen.worlds.things.judge_network import load_classifier, packaged_judge
 from open_imagen.worlds.things.palette import Palette
 from open_imagen.worlds.things.scenes import COLORS
-from open_imagen.worlds.things.suite import Suite
+from open_imagen.worlds.things.suite import CATEGORIES, Suite
 
 ROOT = Path(__file__).parents[1]
 MODEL = "things"
@@ -117,12 +117,13 @@ def make_art(job: Job) -> bool:
 
 
 def make_start(job: Job) -> bool:
-    """The weights that the parts begin with: a model of RGB images, given an alpha channel."""
+    """The weights that the parts begin with: an undistilled model, given alpha if it has none."""
     for name, model in (("base-start", job.options.start_base), ("sr-start", job.options.start_sr)):
         if (job.runs / name / "cascade.json").is_file():
             continue
         old = load(model, device="cpu")
-        stages = [add_alpha(stage, LETTERS) for stage in old.stages.values()]
+        stages = [variants.own for variants in old.variants.values()]
+        stages = [stage if stage.channels == 4 else add_alpha(stage, LETTERS) for stage in stages]
         Cascade(name, old.encoder_name, stages, device="cpu", trained=old.trained).save(
             job.runs / name
         )
@@ -187,8 +188,13 @@ def evaluate(job: Job) -> bool:
     options = job.options
     atlas = Atlas.open(options.atlas)
     catalog = Catalog(atlas.things, atlas.sprites, colors=tuple(COLORS), held_out=True)
-    config = ThingsEvaluation(count=2 if options.fast else options.count)
-    prompts = suite_prompts(Suite(catalog, Palette(atlas, (64, 256)).near), config)
+    suite = Suite(catalog, Palette(atlas, (64, 256)).near)
+    config = ThingsEvaluation(
+        count=2 if options.fast else options.count,
+        # A small atlas lacks some.
+        categories=tuple(name for name in CATEGORIES if suite.prompts(name, 1)),
+    )
+    prompts = suite_prompts(suite, config)
     eye = Judge(load_classifier(options.judge or packaged_judge()))
     system = CascadeSystem(load(options.out, job.device))
     evaluate_system(system, prompts, eye, config, job.runs / "suite")

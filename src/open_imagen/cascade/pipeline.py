@@ -30,7 +30,7 @@ from open_imagen.cascade.folder import (
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.cascade.variants import variants_of
-from open_imagen.config import plain
+from open_imagen.config import DEFAULT_MODEL, plain
 from open_imagen.devices import free_memory, pick_device
 from open_imagen.errors import CheckpointError, ConfigError, OpenImagenWarning, UnknownName
 from open_imagen.text.cache import OnDemand, Remembered
@@ -597,7 +597,7 @@ class Cascade:
 
 
 def load(
-    model: str | Path = "scenes",
+    model: str | Path = DEFAULT_MODEL,
     device: str = "auto",
     sequential_offload: bool | None = None,
     adapters: Sequence[str | Path] = (),

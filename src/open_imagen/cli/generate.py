@@ -19,6 +19,7 @@ from open_imagen.cli.options import (
     read_size,
     sampling,
 )
+from open_imagen.config import DEFAULT_MODEL
 from open_imagen.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ Background = typer.Option(
     metavar="transparent|#rrggbb",
     help="Behind what a model with alpha leaves transparent; white by default.",
 )
-Model = typer.Option("scenes", "--model", "-m", help="A shipped model, a folder, or hf:org/name.")
+Model = typer.Option(
+    DEFAULT_MODEL, "--model", "-m", help="A shipped model, a folder, or hf:org/name."
+)
 Adapters = typer.Option(
     [], "--adapter", metavar="DIR", help="A low-rank adapter to add; may be given again."
 )
@@ -108,7 +111,7 @@ def generate(
         record = _record_to_repeat(repeat, sentences)
         sentences = [record["prompt"]]
         negative = str(negative or record.get("negative") or "")
-        model = str(record["model"]) if model == "scenes" else model
+        model = str(record["model"]) if model == DEFAULT_MODEL else model
         given = _over_record(given, record)
         size = size or str(record.get("size", ""))
         precision = precision or record.get("precision", "fp32")

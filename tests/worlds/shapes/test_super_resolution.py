@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from open_imagen.cascade.pipeline import Cascade
 from open_imagen.errors import ConfigError
 from open_imagen.worlds.shapes.render import render
 from open_imagen.worlds.shapes.scenes import Kind, Layout, Placed
@@ -14,6 +15,7 @@ from open_imagen.worlds.shapes.super_resolution import (
     edge_width,
     evaluate_super_resolution,
 )
+from standins import WordEncoder, make_stages
 
 
 def ramp(width, side=256):
@@ -69,3 +71,11 @@ def test_every_stage_above_the_base_is_measured(cascade):
     assert row["largest_color_shift"] >= row["color_shift"]["value"]
     with pytest.raises(ConfigError, match="have no super-resolution"):
         evaluate_super_resolution(cascade, SuperResolutionEvaluation(count=1, stages=1))
+
+
+def test_images_with_alpha_are_measured_on_white():
+    stages = make_stages(image_channels=4)
+    rgba = Cascade("rgba", "minilm-l6", stages, "cpu", text=WordEncoder())
+    config = SuperResolutionEvaluation(count=2, categories=("single",))
+    report = evaluate_super_resolution(rgba, config)
+    assert list(report["stages"]) == ["sr256"]
