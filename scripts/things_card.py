@@ -17,6 +17,7 @@ import torch
 
 from open_imagen.cascade.folder import locate, read_header
 from open_imagen.cascade.pipeline import Cascade, load
+from open_imagen.config import plain
 from open_imagen.errors import ConfigError, OpenImagenError
 from open_imagen.storage import atomic, read_json, write_json, write_text
 from open_imagen.training.checkpoint_model import export_checkpoint, is_run
@@ -73,6 +74,7 @@ def write_card(options: argparse.Namespace, scratch: Path) -> Path:
             name: sum(p.numel() for p in stage.parameters())
             for name, stage in cascade.stages.items()
         },
+        adapters=_adapters(cascade),
         atlas=atlas,
         likeness=_likeness(options, out, cascade, atlas),
         suite=read_json(options.suite) if options.suite else None,
@@ -81,6 +83,21 @@ def write_card(options: argparse.Namespace, scratch: Path) -> Path:
     )
     write_text(out / "README.md", card(facts))
     return out / "README.md"
+
+
+def _adapters(cascade: Cascade) -> dict[str, list[dict[str, Any]]]:
+    """The named adapters of each stage."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, variants in cascade.variants.items():
+        for adapter in variants.adapters.values():
+            row = {
+                "name": adapter.name,
+                "parameters": sum(tensor.numel() for tensor in adapter.tensors.values()),
+                "trained": adapter.trained or {},
+                "sampling": plain(adapter.sampling) if adapter.sampling else {},
+            }
+            found.setdefault(name, []).append(row)
+    return found
 
 
 def _likeness(

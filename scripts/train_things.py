@@ -24,6 +24,7 @@ from slices import RECIPES, train
 from things_card import main as write_card
 
 from open_imagen import join
+from open_imagen.cascade.folder import read_header
 from open_imagen.cascade.pipeline import Cascade, load
 from open_imagen.cli.things import make_atlas
 from open_imagen.config import read_toml
@@ -179,6 +180,12 @@ def write_model(job: Job) -> bool:
         return True
     names = (list(STUDENT)[-1], *SUPER_RESOLUTION)
     cascade = join(MODEL, [job.runs / name / "model" for name in names], "cpu", default_stages=2)
+    if "base" in cascade.trained:
+        headers = [read_header(job.runs / name / "model")["trained"]["base"] for name in BASE]
+        cascade.trained["base"]["parts"] = [
+            {"recipe": name, "images": one["images"], "hours": one["hours"]}
+            for name, one in zip(BASE, headers, strict=True)
+        ]
     cascade.save(out, torch.float16)
     return True
 

@@ -1,7 +1,7 @@
 """The model card of a model of this world: what was measured, as Markdown; nothing by hand."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from open_imagen.worlds.things.atlas import Atlas
@@ -23,6 +23,7 @@ class CardFacts:
     Attributes:
         header: cascade.json.
         parameters: of each stage.
+        adapters: named ones by stage: name, parameters, trained, sampling.
         atlas: the art.
         likeness: of `card_likeness.measure_likeness`.
         suite: report.json of `imagen evaluate things`.
@@ -37,6 +38,7 @@ class CardFacts:
     suite: Mapping[str, Any] | None = None
     labels: Mapping[str, Any] | None = None
     drawbench: Sequence[Mapping[str, Any]] = ()
+    adapters: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 def card(facts: CardFacts) -> str:
@@ -68,7 +70,6 @@ def _front_matter() -> str:
 def _about(facts: CardFacts) -> list[str]:
     header, things = facts.header, facts.atlas.things
     main = sum(thing.group in MAIN_GROUPS for thing in things)
-    last = header["stages"][-1]
     return [
         f"# Model card: {header['name']}",
         f"A cascade of diffusion models in pixel space that draws {len(things):,} things as emoji "
@@ -80,7 +81,7 @@ def _about(facts: CardFacts) -> list[str]:
         "```python\nimport open_imagen as oi\n\n"
         f'made = oi.load("{header["name"]}").generate(["a red apple to the left of a cat"])\n'
         'made.save("out")\n```',
-        f"Stages: {', '.join(header['stages'])}; the last is {last}. Text encoder: "
+        f"Stages: {', '.join(header['stages'])}. Text encoder: "
         f"{header['encoder']}, frozen, not in this folder.",
     ]
 
@@ -93,13 +94,27 @@ def _stages(facts: CardFacts) -> list[str]:
     for name in facts.header["stages"]:
         trained = facts.header.get("trained", {}).get(name, {})
         sampling = facts.header["defaults"].get(name, {})
-        how = f"{sampling.get('steps')} steps, {sampling.get('sampler')}"
-        how += f", guidance {sampling.get('guidance', 1.0):g}"
-        lines.append(
-            f"| {name} | {facts.parameters[name]:,} | {_learned(trained)} | "
-            f"{_examples(trained)} | {trained.get('hours', '?')} | {how} |"
-        )
-    return ["## Stages", "\n".join(lines)]
+        lines.append(_stage_row(name, facts.parameters[name], trained, sampling))
+        for adapter in facts.adapters.get(name, ()):
+            title = f"{name}, adapter {adapter['name']}"
+            lines.append(
+                _stage_row(title, adapter["parameters"], adapter["trained"], adapter["sampling"])
+            )
+    parts = ["## Stages", "\n".join(lines)]
+    if facts.adapters:
+        parts.append("Adapters are used by default; `--undistilled` samples the stage without.")
+    return parts
+
+
+def _stage_row(
+    title: str, parameters: int, trained: Mapping[str, Any], sampling: Mapping[str, Any]
+) -> str:
+    how = f"{sampling.get('steps')} steps, {sampling.get('sampler')}"
+    how += f", guidance {sampling.get('guidance', 1.0):g}"
+    runs = trained.get("parts", [trained])
+    hours = sum(run.get("hours", 0.0) for run in runs)
+    examples = " + ".join(_examples(run) for run in runs)
+    return f"| {title} | {parameters:,} | {_learned(trained)} | {examples} | {hours:.2f} | {how} |"
 
 
 def _learned(trained: Mapping[str, Any]) -> str:
@@ -108,10 +123,24 @@ def _learned(trained: Mapping[str, Any]) -> str:
     if data.get("crop"):
         text += f", crops of {data['crop']}"
     if distill := trained.get("distill"):
-        text += f"; distilled with guidance {distill['guidance']:g} from {distill['teacher']}"
-    if init := trained.get("init"):
-        text += f"; from the weights of {init}"
+        text += (
+            f"; distilled with guidance {distill['guidance']:g} from {run_of(distill['teacher'])}"
+        )
+    elif init := trained.get("init"):
+        text += f"; from the weights of {run_of(init)}"
+    if "sigma_rel" in trained:
+        text += f"; average of relative length {trained['sigma_rel']}"
     return text
+
+
+def run_of(model: str) -> str:
+    """The name of a run or model by the path of its folder.
+
+    >>> run_of("runs/things-base/model")
+    'things-base'
+    """
+    parts = [part for part in model.split("/") if part not in ("model", "adapter", "")]
+    return parts[-1] if parts else model
 
 
 def _examples(trained: Mapping[str, Any]) -> str:
@@ -173,7 +202,7 @@ def _likeness(facts: CardFacts) -> list[str]:
         f"nearest sprites), two sprites of the same things {art['distance']:.3f} "
         f"({art['sprites']:.1f} sprites)."
         + (
-            f" {record['nothing_shown']} samples show nothing on their ground."
+            f" {record['nothing_shown']} of the samples show nothing on their ground."
             if record["nothing_shown"]
             else ""
         ),
