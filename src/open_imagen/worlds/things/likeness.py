@@ -153,4 +153,4 @@ def diversity(images: Sequence[Tensor], likeness: Likeness) -> Diversity:
         distances += [float(rms((objects[a] - objects[b])[None])) for a, b in pairs]
         nearest = likeness.nearest(group)
         numbers.append(len({one.sprite for one in nearest if one.sprite >= 0}))
-    return Diversity(float(np.mean(distances or [0.0])), float(np.mean(numbers or [0.0])))
+    return Diversity(float(np.mean(distances or [0.0])), float(np.mean(numbers or [0])))
