@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 
+from open_imagen.cascade.cascade import Cascade
+from open_imagen.cascade.io import load
 from open_imagen.cascade.noise import TrainingNoise
-from open_imagen.cascade.pipeline import Cascade, load
 from open_imagen.errors import CheckpointError, OpenImagenError
 from open_imagen.storage import read_json, write_json
 from open_imagen.text.letters import with_letters
@@ -116,7 +117,7 @@ def _publish(model: Path, out: Path) -> None:
 
 
 def _score(model: Path, recipe: Recipe, choice: Choice) -> float:
-    cascade = load(model, choice.device)
+    cascade = load(model, device=choice.device)
     if choice.by == "loss":
         source = open_source({**recipe.data, "seed": SEED}, choice.device)
         return held_out_loss(cascade, source, choice.count)

@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
+from open_imagen.cascade.cascade import Cascade
 from open_imagen.cascade.folder import locate, read_header
-from open_imagen.cascade.pipeline import Cascade, load
+from open_imagen.cascade.io import load
 from open_imagen.config import plain
 from open_imagen.errors import ConfigError, OpenImagenError
 from open_imagen.storage import atomic, read_json, write_json, write_text
@@ -67,7 +68,7 @@ def write_card(options: argparse.Namespace, scratch: Path) -> Path:
     else:
         model = locate(options.model)
     out = out or model
-    cascade, atlas = load(model, options.device), Atlas.open(options.atlas)
+    cascade, atlas = load(model, device=options.device), Atlas.open(options.atlas)
     facts = CardFacts(
         header=read_header(model),
         parameters={

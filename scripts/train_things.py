@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,8 +24,8 @@ from slices import RECIPES, train
 from things_card import main as write_card
 
 from open_imagen import join
-from open_imagen.cascade.folder import read_header
-from open_imagen.cascade.pipeline import Cascade, load
+from open_imagen.cascade.folder import read_header, write_folder
+from open_imagen.cascade.io import load
 from open_imagen.cli.things import make_atlas
 from open_imagen.config import read_toml
 from open_imagen.devices import pick_device
@@ -125,9 +125,8 @@ def make_start(job: Job) -> bool:
         old = load(model, device="cpu")
         stages = [variants.own for variants in old.variants.values()]
         stages = [stage if stage.channels == 4 else add_alpha(stage, LETTERS) for stage in stages]
-        Cascade(name, old.encoder_name, stages, device="cpu", trained=old.trained).save(
-            job.runs / name
-        )
+        config = replace(old.config, name=name, default_stages=None)
+        write_folder(job.runs / name, config, stages, torch.float32)
     return True
 
 
@@ -179,10 +178,10 @@ def write_model(job: Job) -> bool:
     if (out / "cascade.json").is_file():
         return True
     names = (list(STUDENT)[-1], *SUPER_RESOLUTION)
-    cascade = join(MODEL, [job.runs / name / "model" for name in names], "cpu", default_stages=2)
-    if "base" in cascade.trained:
+    cascade = join(MODEL, [job.runs / name / "model" for name in names], 2, device="cpu")
+    if "base" in cascade.config.trained:
         headers = [read_header(job.runs / name / "model")["trained"]["base"] for name in BASE]
-        cascade.trained["base"]["parts"] = [
+        cascade.config.trained["base"]["parts"] = [
             {"recipe": name, "images": one["images"], "hours": one["hours"]}
             for name, one in zip(BASE, headers, strict=True)
         ]
@@ -203,7 +202,7 @@ def evaluate(job: Job) -> bool:
     )
     prompts = suite_prompts(suite, config)
     eye = Judge(load_classifier(options.judge or packaged_judge()))
-    system = CascadeSystem(load(options.out, job.device))
+    system = CascadeSystem(load(options.out, device=job.device))
     evaluate_system(system, prompts, eye, config, job.runs / "suite")
     return True
 

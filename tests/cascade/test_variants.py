@@ -6,12 +6,12 @@ import pytest
 import torch
 
 import open_imagen as oi
-from open_imagen.cascade.folder import Adapter, read_header, write_folder
-from open_imagen.cascade.pipeline import Cascade, join, load
+from open_imagen.cascade.folder import Adapter, CascadeConfig, read_header, write_folder
+from open_imagen.cascade.io import join, load
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.errors import CheckpointError, UnknownName
 from open_imagen.storage import load_tensors, read_json, write_json
-from standins import WordEncoder, make_stages
+from standins import WordEncoder, make_cascade, make_stages
 
 STUDENT = Sampling(steps=2, guidance=3.0, sampler="ddim", threshold="static")
 
@@ -40,7 +40,8 @@ def student(rank=2):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("variants") / "model"
-    write_folder(place, "both", "minilm-l6", make_stages(), torch.float32, adapters=[student()[0]])
+    config = CascadeConfig(name="both", encoder="minilm-l6")
+    write_folder(place, config, make_stages(), torch.float32, [student()[0]])
     return place
 
 
@@ -71,7 +72,7 @@ def test_the_default_is_the_base_with_its_adapter_merged(folder):
 
 
 def test_the_undistilled_model_draws_what_it_drew(folder):
-    plain = Cascade("plain", "minilm-l6", make_stages(), device="cpu", text=WordEncoder())
+    plain = make_cascade(name="plain")
     wanted = plain.generate("a b", seed=3, stages=1)
     cascade = opened(folder)
     few = cascade.generate("a b", seed=3, stages=1)
@@ -140,12 +141,17 @@ def test_the_hash_names_the_adapter_too(folder, tmp_path):
 
 
 def test_offloaded_variants_draw_the_same(folder):
-    kept, offloaded = opened(folder), opened(folder, sequential_offload=True)
+    kept, offloaded = opened(folder), opened(folder, offload=True)
     for adapter in (None, "none"):
         settings = {"base": Sampling(adapter=adapter)}
         one, other = (c.generate("a b", settings=settings, stages=1) for c in (kept, offloaded))
         assert torch.equal(one.stages["base"], other.stages["base"])
-    assert all(p.is_meta for one in offloaded._all_stages() for p in one.parameters())
+    assert all(
+        p.is_meta
+        for v in offloaded.variants.values()
+        for one in v.stages.values()
+        for p in one.parameters()
+    )
 
 
 def test_a_style_adapter_is_added_to_both(folder, tmp_path):

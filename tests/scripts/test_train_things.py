@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from open_imagen.cascade.pipeline import load
+from open_imagen.cascade.io import load
 from open_imagen.storage import read_json
 from things_judging import write_atlas, write_judge
 
@@ -23,7 +23,7 @@ def test_all_of_it_in_miniature(tmp_path, capsys, recwarn):
     assert train_things.main(words) == 0, capsys.readouterr().err
     cascade = load(out, "cpu")
     assert list(cascade.stages) == ["base", "sr256", "sr1024"]
-    assert cascade.world_name == "things"
+    assert cascade.config.world == "things"
     assert cascade.stage("base").config.sampling.steps == 8
     assert cascade.stage("base", "none").config.sampling.steps == 30
     assert (cascade.default_stages, cascade.has_alpha) == (2, True)

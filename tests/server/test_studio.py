@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from open_imagen.cascade.pipeline import Cascade, load
+from open_imagen.cascade.io import load
 from open_imagen.errors import OutputError
 from open_imagen.server.gallery import Gallery
 from server.browser import chromium
-from standins import WordEncoder, make_stages
+from standins import make_cascade, make_stages
 
 EVIL = '<img src=x onerror="document.title=1"> a red circle'
 
@@ -49,7 +49,7 @@ def done(page, number):
 
 @pytest.mark.slow
 def test_the_studio_by_mouse(serve, shots):
-    url, _ = serve(cascades={"scenes": load("scenes", "cpu")})
+    url, _ = serve(cascades={"scenes": load("scenes", device="cpu")})
     with chromium() as browser:
         context = browser.new_context(viewport={"width": 1600, "height": 1000})
         page, errors = context.new_page(), []
@@ -139,7 +139,7 @@ def test_the_studio_by_mouse(serve, shots):
 @pytest.mark.slow
 def test_the_studio_by_keyboard_on_a_phone_in_the_dark_with_a_key(serve, shots):
     key = "a-key-of-the-right-length"
-    url, _ = serve(cascades={"scenes": load("scenes", "cpu")}, keys=[key])
+    url, _ = serve(cascades={"scenes": load("scenes", device="cpu")}, keys=[key])
     with chromium() as browser:
         context = browser.new_context(
             viewport={"width": 390, "height": 844}, color_scheme="dark", has_touch=True
@@ -192,7 +192,7 @@ def test_the_studio_shows_what_is_not_kept_and_what_is_not_removed(
 ):
     folder = tmp_path / "gallery-0" / "pictures"
     folder.mkdir(parents=True)
-    url, service = serve(cascades={"scenes": load("scenes", "cpu")})
+    url, service = serve(cascades={"scenes": load("scenes", device="cpu")})
     made = httpx.post(
         f"{url}/v1/images/generations", json={"prompt": "a red ring", "stages": 1}, timeout=60
     ).json()["data"][0]
@@ -246,7 +246,7 @@ def test_the_studio_shows_what_is_not_kept_and_what_is_not_removed(
 
 @pytest.mark.slow
 def test_it_says_what_a_prompt_was_read_as_and_what_is_not_known(serve, shots):
-    tiny = Cascade("tiny", "minilm-l6", make_stages(), "cpu", text=WordEncoder(), world="things")
+    tiny = make_cascade(make_stages(), world="things")
     url, _ = serve(cascades={"tiny": tiny})
     with chromium() as browser:
         page = browser.new_context().new_page()

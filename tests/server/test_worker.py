@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from open_imagen.cascade.pipeline import StageRequest
+from open_imagen.cascade.requests import StageRequest
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.server.worker import (
     Expired,
@@ -75,7 +75,7 @@ def test_what_may_differ_in_a_batch_differs_and_what_may_not_does_not(tiny):
     """One batch of pictures with other guidance, noise level and negative words, and each alone."""
     base, sr = tiny.stages.values()
     settings = tiny.complete_settings([base, sr], None)
-    weights = [Sampling(guidance=w).over(settings["base"]).complete() for w in (2.0, 5.0, 9.0)]
+    weights = [Sampling(guidance=w).over(settings["base"]).resolve() for w in (2.0, 5.0, 9.0)]
     orders = [
         StageRequest("a red ring", 1, weights[0]),
         StageRequest("a blue star, not small at all", 2, weights[1], "green"),
@@ -86,7 +86,7 @@ def test_what_may_differ_in_a_batch_differs_and_what_may_not_does_not(tiny):
         alone = tiny.draw(base, [order])[0]
         assert (together[k].int() - alone.int()).abs().max() <= 1
     assert (together[0].int() - together[1].int()).abs().max() > 20
-    levels = [Sampling(noise_level=a).over(settings["sr256"]).complete() for a in (0.0, 0.3)]
+    levels = [Sampling(noise_level=a).over(settings["sr256"]).resolve() for a in (0.0, 0.3)]
     orders = [
         StageRequest("a", 4, level, below=picture)
         for level, picture in zip(levels, together, strict=False)
@@ -97,15 +97,15 @@ def test_what_may_differ_in_a_batch_differs_and_what_may_not_does_not(tiny):
 
 
 def test_settings_share_a_batch_only_where_the_sampler_allows():
-    base = Sampling(guidance=3.0)
-    assert base.together == Sampling(guidance=7.0, noise_level=0.4).together
+    base = Sampling(guidance=3.0).resolve()
+    assert base.together == Sampling(guidance=7.0, noise_level=0.4).resolve().together
     for other in (
         Sampling(guidance=1.0),
         Sampling(guidance=3.0, steps=9),
         Sampling(guidance=3.0, sampler="ddim"),
         Sampling(guidance=3.0, threshold="static"),
     ):
-        assert base.together != other.together
+        assert base.together != other.resolve().together
 
 
 def test_a_picture_is_what_generate_makes_of_it(tiny, worker):

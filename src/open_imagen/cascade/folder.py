@@ -3,8 +3,8 @@
 import fnmatch
 import hashlib
 import importlib.resources
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from open_imagen.cascade import deepfloyd
 from open_imagen.cascade.sampling import Sampling, parse_sampling
-from open_imagen.cascade.stage import Stage, StageConfig, check_shapes
+from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.cascade.weights import check_shapes
 from open_imagen.config import parse, plain
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
 from open_imagen.storage import (
@@ -26,6 +27,33 @@ from open_imagen.storage import (
 
 FORMAT = 1
 """Of cascade.json. Folders of a newer format are refused, older ones are read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CascadeConfig:
+    """What a cascade is besides its stages; written to cascade.json."""
+
+    name: str
+    """The model's name."""
+    encoder: str
+    """The text encoder's name in the table of encoders."""
+    default_stages: int | None = None
+    """How many stages run where nobody says; all if None."""
+    world: str = ""
+    """The name of the world whose prompts it knows, if it has one."""
+    trained: Mapping[str, Any] = field(default_factory=dict)
+    """Per stage, what it has learned from."""
+
+    @classmethod
+    def of(cls, header: Mapping[str, Any]) -> "CascadeConfig":
+        """From a cascade.json that `read_header` has checked."""
+        return cls(
+            name=header["name"],
+            encoder=header["encoder"],
+            default_stages=header.get("default_stages"),
+            world=header.get("world", ""),
+            trained=header.get("trained") or {},
+        )
 
 
 def shipped() -> dict[str, Path]:
@@ -175,46 +203,41 @@ def load_into(
 
 def write_folder(
     folder: Path,
-    name: str,
-    encoder: str,
+    config: CascadeConfig,
     stages: Sequence[Stage],
     dtype: torch.dtype,
-    trained: dict[str, Any] | None = None,
-    default_stages: int | None = None,
-    world: str = "",
     adapters: Sequence["Adapter"] = (),
 ) -> None:
     """Write a model folder; cascade.json comes last, so that a broken write is no model.
 
+    Weights are written as they were read, whatever the stages compute in.
+
     Args:
         adapters: named ones; the first of a stage is its default.
-        trained: per stage, what it has learned from.
-        default_stages: how many stages run where nobody says; all if None.
-        world: the name of the world whose prompts it knows.
     """
     for stage in stages:
         place = folder / stage.config.name
         values = plain(stage.config)
         del values["sampling"]
         values["network"] = stage.saved_network
-        weights = {key: tensor.to(dtype) for key, tensor in stage.network.named_parameters()}
+        weights = {key: tensor.to(dtype) for key, tensor in stage.weights()}
         save_tensors(place / "model.safetensors", weights)
         write_json(place / "config.json", values)
     header = {
         "format": FORMAT,
-        "name": name,
-        "encoder": encoder,
+        "name": config.name,
+        "encoder": config.encoder,
         "stages": [stage.config.name for stage in stages],
         "defaults": {
             stage.config.name: plain(replace(stage.config.sampling, adapter=None))
             for stage in stages
         },
-        "trained": trained or {},
+        "trained": dict(config.trained),
     }
-    if default_stages is not None:
-        header["default_stages"] = default_stages
-    if world:
-        header["world"] = world
+    if config.default_stages is not None:
+        header["default_stages"] = config.default_stages
+    if config.world:
+        header["world"] = config.world
     named: dict[str, list[str]] = {}
     for adapter in adapters:
         tensors = {key: tensor.to(dtype) for key, tensor in adapter.tensors.items()}

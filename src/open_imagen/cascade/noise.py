@@ -83,7 +83,8 @@ class TrainingNoise(NamedTuple):
         """
         start = splitmix64(seed) / 2**64
         high, low = example_keys(index, shape[0], seed, device)
-        times = torch.tensor([(start + k * GOLDEN) % 1 for k in range(index, index + shape[0])])
+        indices = range(index, index + shape[0])
+        times = torch.tensor([(start + k * GOLDEN) % 1 for k in indices], dtype=torch.float32)
         drop, level, blur, warp = uniform(hash_counters(high, low, SCALARS, 4)).unbind(1)
         times, nothing = sent(times, device), torch.empty(0, device=device)
 

@@ -56,6 +56,11 @@ class StageVariants:
             raise UnknownName(f"adapter of stage {self.own.config.name}", adapter, self.stages)
         return self.stages[adapter]
 
+    def offload(self) -> None:
+        """Give the memory of all their weights back."""
+        for stage in self.stages.values():
+            stage.offload()
+
 
 def with_adapter(stage: Stage, adapter: Adapter) -> Stage:
     """Another stage, on "meta": the weights of this one with what an adapter changes.
@@ -67,7 +72,7 @@ def with_adapter(stage: Stage, adapter: Adapter) -> Stage:
     config = replace(stage.config, sampling=sampling, distilled_guidance=adapter.distilled_guidance)
     with torch.device("meta"):
         adapted = Stage(config)
-    adapted.with_lazy_weights(stage.lazy_weights)
+    adapted.with_lazy_weights(stage.weights())
     adapted.merge(adapter.tensors, adapter.scale)
     return adapted
 

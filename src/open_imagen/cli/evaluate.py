@@ -78,7 +78,7 @@ def steps(
     as_json: bool = Json,
 ) -> None:
     """Find the few steps whose pictures come closest to those of many."""
-    from open_imagen.cascade.pipeline import load
+    from open_imagen.cascade.io import load
     from open_imagen.evaluation.sweeps.timestep_search import TimestepSearch, search_timesteps
     from open_imagen.worlds.suites import open_suite
 
@@ -91,7 +91,7 @@ def steps(
         batch_size=batch_size,
     )
     chosen = [prompt.text for prompt in open_suite(suite, count, suite_seed).prompts]
-    cascade = load(model, device, fast=fast, precision=precision or "fp32")
+    cascade = load(model, device=device, fast=fast, dtype=precision or "fp32")
     with counting("evaluations") as progress:
         report = search_timesteps(cascade, chosen, config, progress)
     if as_json:

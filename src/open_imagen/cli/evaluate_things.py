@@ -70,7 +70,7 @@ def things(
     """Score a model on real things: names, colors, styles, numbers, places, signs, transparency."""
     given = read_settings(steps, guidance, sampler, threshold, noise_level, undistilled)
 
-    from open_imagen.cascade.pipeline import load
+    from open_imagen.cascade.io import load
     from open_imagen.worlds.things.atlas import Atlas
     from open_imagen.worlds.things.catalog import Catalog
     from open_imagen.worlds.things.evaluate import (
@@ -108,7 +108,7 @@ def things(
     else:
         prompts = suite_prompts(Suite(catalog, Palette(art, (64, 256)).near), config)
     system: System
-    cascade = load(model, device, fast=fast, precision=precision or "fp32")
+    cascade = load(model, device=device, fast=fast, dtype=precision or "fp32")
     if baseline:
         from open_imagen.worlds.things.baseline import NearestSprite
 

@@ -9,6 +9,7 @@ import typer
 
 from open_imagen.cli import (
     data,
+    edit,
     ema,
     embed,
     evaluate,
@@ -60,7 +61,8 @@ def options(
 
 
 app.command("generate")(generate.generate)
-app.command("upscale")(generate.upscale)
+app.command("edit")(edit.edit)
+app.command("upscale")(edit.upscale)
 app.command("show")(generate.show)
 app.command("models")(models.models)
 app.command("train")(train.train)

@@ -64,7 +64,8 @@ def serve(
         raise MissingDependency(
             f"Serving needs a web server ({error}).", 'Run: pip install "open-imagen[serve]"'
         ) from error
-    from open_imagen.cascade.pipeline import Cascade, load
+    from open_imagen.cascade.cascade import Cascade
+    from open_imagen.cascade.io import load
     from open_imagen.server.auth import read_keys
     from open_imagen.server.gallery import Gallery
     from open_imagen.server.sockets import listen
@@ -92,7 +93,7 @@ def serve(
         cascades: dict[str, Cascade] = {}
         for name in models:
             cascades[name if name not in cascades else f"{name}-{len(cascades)}"] = load(
-                name, device, fast=fast, precision=precision or "fp32"
+                name, device=device, fast=fast, dtype=precision or "fp32"
             )
         for cascade in cascades.values():
             cascade.text(["warm"])  # the first caller shall not wait for the language model

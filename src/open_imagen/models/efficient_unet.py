@@ -13,22 +13,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.models.attention import TextAttention, number_attentions
 from open_imagen.models.layers import (
     LevelEmbedding,
     NormAct,
-    PooledText,
     ResBlock,
-    TextAttention,
+    ResBlockConfig,
     augment_embedding,
     check_image_channels,
     conv3x3,
     cropped,
-    letter_tokens,
-    number_attentions,
     resampled,
     zeroed,
 )
 from open_imagen.models.registry import NETWORKS, PRESETS, Preset
+from open_imagen.models.text_layers import PooledText, letter_tokens
 from open_imagen.types import CachedText, LowRes, TextEmbedding
 
 ATTENTION = ("both", "none", "text")
@@ -176,14 +175,14 @@ class Blocks(nn.Module):
     def __init__(self, config: EfficientUNetConfig, level: int) -> None:
         super().__init__()
         width = config.channels[level]
+        shared = ResBlockConfig(
+            embedding=config.embedding,
+            dropout=config.dropout,
+            norm=config.norm,
+            conv_shortcut=config.conv_shortcut,
+        )
         self.blocks = nn.ModuleList(
-            ResBlock(
-                *(width, width, config.embedding),
-                dropout=config.dropout,
-                norm=config.norm,
-                conv_shortcut=config.conv_shortcut,
-            )
-            for _ in range(config.blocks[level])
+            ResBlock(width, width, shared) for _ in range(config.blocks[level])
         )
         kind, inner = config.attention[level], width * config.attention_multiplier
         self.attention = (

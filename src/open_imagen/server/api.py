@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
-from open_imagen.cascade.pipeline import Cascade
+from open_imagen.cascade.cascade import Cascade
 from open_imagen.cascade.records import FORMATS
 from open_imagen.server.auth import ANYONE
 from open_imagen.server.errors import Refusal, show_errors

@@ -8,8 +8,8 @@ from typing import Any
 
 from PIL import Image
 
-from open_imagen.cascade.pipeline import Cascade
-from open_imagen.cascade.sampling import Sampling, parse_sampling
+from open_imagen.cascade.cascade import Cascade
+from open_imagen.cascade.sampling import ResolvedSampling, parse_sampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.data.images import SkippedExample, decode
 from open_imagen.errors import ConfigError
@@ -28,7 +28,7 @@ class GenerationRequest:
     cascade: Cascade
     pictures: list[Picture]
     stages: list[Stage]
-    settings: dict[str, Sampling]
+    settings: dict[str, ResolvedSampling]
     size: tuple[int, int] | None
     start: Any = None
     background: str | None = None
@@ -52,7 +52,7 @@ def background_of(cascade: Cascade, body: Ask) -> str | None:
     raise Refusal(400, message, "background", "invalid_value")
 
 
-def _settings(cascade: Cascade, body: Ask, stages: list[Stage]) -> dict[str, Sampling]:
+def _settings(cascade: Cascade, body: Ask, stages: list[Stage]) -> dict[str, ResolvedSampling]:
     names = [stage.config.name for stage in stages]
     try:
         plain = body.by_stage(names)

@@ -19,8 +19,10 @@ from PIL import Image
 from torch import Tensor
 
 from open_imagen.cascade.alpha import parse_background, to_image
-from open_imagen.cascade.pipeline import Cascade, StageRequest, to_uint8
-from open_imagen.cascade.sampling import Sampling
+from open_imagen.cascade.cascade import Cascade
+from open_imagen.cascade.images import to_uint8
+from open_imagen.cascade.requests import ImageRequest, StageRequest
+from open_imagen.cascade.sampling import ResolvedSampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.errors import ConfigError, OpenImagenError
 
@@ -92,7 +94,7 @@ class Job:
     model: str
     pictures: Sequence[Picture]
     stages: Sequence[Stage]
-    settings: Mapping[str, Sampling]
+    settings: Mapping[str, ResolvedSampling]
     """Of each stage, nothing left open."""
     heard: Callable[[Event], None]
     deadline: float
@@ -339,11 +341,9 @@ class Worker:
         image = to_image(picture, parse_background(job.background))
         wanted = job.pictures[task.index]
         record = self.cascades[job.model].record(
-            wanted.prompt,
-            wanted.negative,
-            wanted.seed,
-            image.size,
+            ImageRequest(wanted.prompt, wanted.seed, wanted.negative),
             job.settings,
+            image.size,
             "generate" if job.start is None else "upscale",
             job.background,
         )

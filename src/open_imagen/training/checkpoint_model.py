@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from torch.distributed.checkpoint.state_dict_loader import load
 
-from open_imagen.cascade.folder import write_folder
+from open_imagen.cascade.folder import CascadeConfig, write_folder
 from open_imagen.cascade.stage import Stage, StageConfig
 from open_imagen.config import parse
 from open_imagen.errors import CheckpointError, ConfigError
@@ -66,15 +66,13 @@ def export_checkpoint(run: Path, out: Path) -> int:
         "hours": round(state["seconds"] / 3600, 2),
         "data": settings["data"],
     }
-    write_folder(
-        out,
-        settings["name"],
-        settings["encoder"],
-        [stage],
-        torch.float32,
-        {config.name: trained},
+    cascade = CascadeConfig(
+        name=settings["name"],
+        encoder=settings["encoder"],
         world=kind if is_world(kind) else "",
+        trained={config.name: trained},
     )
+    write_folder(out, cascade, [stage], torch.float32)
     return images_seen
 
 

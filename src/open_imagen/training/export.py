@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from open_imagen.cascade.folder import (
     Adapter,
+    CascadeConfig,
     locate,
     read_header,
     read_named,
@@ -71,16 +72,13 @@ def _write_beside_base(recipe: Recipe, adapter: Adapter) -> None:
     header = read_header(folder)
     stage = read_named(folder, header, recipe.stage.name)
     stage.load_weights(torch.device("cpu"))
-    write_folder(
-        recipe.folder / "model",
-        recipe.name,
-        recipe.encoder,
-        [stage],
-        torch.float32,
-        {adapter.stage: header.get("trained", {}).get(adapter.stage, {})},
+    config = CascadeConfig(
+        name=recipe.name,
+        encoder=recipe.encoder,
         world=header.get("world", ""),
-        adapters=[adapter],
+        trained={adapter.stage: header.get("trained", {}).get(adapter.stage, {})},
     )
+    write_folder(recipe.folder / "model", config, [stage], torch.float32, [adapter])
 
 
 def describe_training(
@@ -130,4 +128,5 @@ def write_model(
     stages = {recipe.stage.name: trained}
     kind = str(recipe.data.get("kind", ""))
     world = kind if is_world(kind) else ""
-    write_folder(folder, recipe.name, recipe.encoder, [stage], torch.float32, stages, world=world)
+    config = CascadeConfig(name=recipe.name, encoder=recipe.encoder, world=world, trained=stages)
+    write_folder(folder, config, [stage], torch.float32)

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from open_imagen.cascade.pipeline import Cascade
 from open_imagen.errors import ConfigError
 from open_imagen.worlds.shapes.render import render
 from open_imagen.worlds.shapes.scenes import Kind, Layout, Placed
@@ -15,7 +14,7 @@ from open_imagen.worlds.shapes.super_resolution import (
     edge_width,
     evaluate_super_resolution,
 )
-from standins import WordEncoder, make_stages
+from standins import make_cascade, make_stages
 
 
 def ramp(width, side=256):
@@ -74,8 +73,7 @@ def test_every_stage_above_the_base_is_measured(cascade):
 
 
 def test_images_with_alpha_are_measured_on_white():
-    stages = make_stages(image_channels=4)
-    rgba = Cascade("rgba", "minilm-l6", stages, "cpu", text=WordEncoder())
+    rgba = make_cascade(make_stages(image_channels=4))
     config = SuperResolutionEvaluation(count=2, categories=("single",))
     report = evaluate_super_resolution(rgba, config)
     assert list(report["stages"]) == ["sr256"]

@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from open_imagen.cascade.alpha import premultiplied, straight
-from open_imagen.cascade.pipeline import Cascade, plain_sampling
+from open_imagen.cascade.cascade import Cascade
+from open_imagen.cascade.metadata import plain_sampling
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.errors import CheckpointError, ConfigError, OutputError, UnknownName
 from open_imagen.evaluation.image_set import list_hash
