@@ -114,7 +114,8 @@ def write_sheets(
 def _sheet(paths: Sequence[Path], first: int) -> Image.Image:
     """Numbered images on a checkered ground, which shows transparency."""
     height = SIDE + 22
-    sheet = Image.new("RGB", (ACROSS * (SIDE + 8), DOWN * height), "white")
+    lines = -(-len(paths) // ACROSS)
+    sheet = Image.new("RGB", (ACROSS * (SIDE + 8), lines * height), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
     for k, path in enumerate(paths):
         left, top = k % ACROSS * (SIDE + 8), k // ACROSS * height
@@ -273,7 +274,7 @@ FORM = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Labels of 
 <style>
 body {{ font: 15px system-ui; margin: 1rem }} img {{ max-width: 100%; display: block }}
 section {{ margin-bottom: 2rem }} label {{ display: inline-block; width: 19%; margin: 2px 0 }}
-input {{ width: 75% }} button {{ position: fixed; right: 1rem; top: 1rem; padding: .5rem 1rem }}
+input {{ width: 75% }} button {{ position: fixed; right: 1rem; bottom: 1rem; padding: .5rem 1rem }}
 </style>
 <h1>What do you see?</h1>
 <p>Things: a name, several with commas, "3 dog" for three; other names that would do after "/".
