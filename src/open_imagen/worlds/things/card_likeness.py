@@ -73,7 +73,7 @@ def measure_likeness(
     repeated = [text for text in few for _ in range(config.seeds)]
     again = range(first + 500_000, first + 500_000 + len(repeated))
     several = _drawn(system, repeated, again, "diversity", told)
-    spread = diversity(list(several.split(config.seeds)), likeness)
+    spread = diversity(list(torch.split(several, config.seeds)), likeness)
     record = {
         "system": system.facts,
         "config": asdict(config),
@@ -179,7 +179,7 @@ def _diversity_of_art(atlas: Atlas, prompts: Sequence[Prompt]) -> Diversity:
         numbers.append(len(own))
         pairs = [(a, b) for a in range(len(own)) for b in range(a)]
         distances += [float(rms((small[a] - small[b])[None])) for a, b in pairs]
-    return Diversity(float(np.mean(distances or [0.0])), float(np.mean(numbers or [0.0])))
+    return Diversity(float(np.mean(distances or [0.0])), float(np.mean(numbers or [0])))
 
 
 def draw_sheet(rows: Sequence[dict[str, Any]], images: Tensor, atlas: Atlas) -> Image.Image:
