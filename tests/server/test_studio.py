@@ -14,6 +14,7 @@ from open_imagen.cascade.io import load
 from open_imagen.errors import OutputError
 from open_imagen.server.gallery import Gallery
 from server.browser import chromium
+from standins import make_cascade, make_stages
 
 EVIL = '<img src=x onerror="document.title=1"> a red circle'
 
@@ -241,3 +242,26 @@ def test_the_studio_shows_what_is_not_kept_and_what_is_not_removed(
         page.get_by_role("button", name="Delete").click()
         expect(page.locator(".tile")).to_have_count(1)
     assert errors == []
+
+
+@pytest.mark.slow
+def test_it_says_what_a_prompt_was_read_as_and_what_is_not_known(serve, shots):
+    tiny = make_cascade(make_stages(), world="things")
+    url, _ = serve(cascades={"tiny": tiny})
+    with chromium() as browser:
+        page = browser.new_context().new_page()
+        page.goto(url)
+        page.locator("#size").select_option(index=0)
+        page.locator("#count").select_option("1")
+        reading = page.locator("#reading")
+        for prompt, said in (
+            ("a zeppelin", "The model knows nothing in 'a zeppelin': nearest known words: "),
+            ("\u4e24\u53ea\u732b", "Read as: two cats"),
+        ):
+            page.locator("#prompt").fill(prompt)
+            make(page, 1)
+            expect(reading).to_contain_text(said)
+        page.screenshot(path=shots / "studio-reading.png")
+        page.locator("#prompt").fill("a cat")
+        make(page, 1)
+        expect(reading).to_be_hidden()

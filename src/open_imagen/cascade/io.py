@@ -15,10 +15,11 @@ from open_imagen.cascade.folder import (
     read_stages,
 )
 from open_imagen.cascade.runtime import RuntimeConfig, RuntimeOptions
+from open_imagen.config import DEFAULT_MODEL
 
 
 def load(
-    model: str | Path = "scenes",
+    model: str | Path = DEFAULT_MODEL,
     *,
     adapters: Adapters = (),
     **runtime: Unpack[RuntimeOptions],

@@ -27,12 +27,12 @@ from open_imagen.cli.generate import (
 )
 from open_imagen.cli.options import check, per_stage, read_extension, read_settings, sampling
 from open_imagen.cli.results import (
-    DEFAULT_MODEL,
     Place,
     finish,
     progress_bar,
     warn_of_other_model,
 )
+from open_imagen.config import DEFAULT_MODEL
 from open_imagen.errors import ConfigError
 
 

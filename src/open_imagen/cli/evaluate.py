@@ -34,6 +34,7 @@ from open_imagen.cli.measuring import (
     read_weights,
 )
 from open_imagen.cli.options import check, read_settings, sampling
+from open_imagen.config import DEFAULT_MODEL
 from open_imagen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def steps(
 @app.command()
 def prompts(
     system: str = typer.Argument(
-        "scenes",
+        DEFAULT_MODEL,
         metavar="SYSTEM",
         help="A model; folder:PATH; diffusers:PATH?argument=value; openai:URL?model=NAME.",
     ),

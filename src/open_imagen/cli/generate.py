@@ -17,13 +17,13 @@ from open_imagen.cli.options import (
     sampling,
 )
 from open_imagen.cli.results import (
-    DEFAULT_MODEL,
     Place,
     finish,
     progress_bar,
     warn_of_other_model,
 )
 from open_imagen.cli.vary import run_vary
+from open_imagen.config import DEFAULT_MODEL
 from open_imagen.errors import ConfigError
 
 Stages = typer.Option(

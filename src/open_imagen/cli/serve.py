@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from open_imagen.cli.generate import Device, Fast, Precision
+from open_imagen.config import DEFAULT_MODEL
 from open_imagen.errors import ConfigError, MissingDependency
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 def serve(
     models: list[str] = typer.Option(
-        ["scenes"], "--model", "-m", help="A shipped model, a folder, or hf:org/name; may repeat."
+        [DEFAULT_MODEL],
+        "--model",
+        "-m",
+        help="A shipped model, a folder, or hf:org/name; may repeat.",
     ),
     host: str = typer.Option("127.0.0.1", "--host", help="Address to listen on."),
     port: int = typer.Option(8000, "--port", help="Port to listen on; 0 for a free one."),

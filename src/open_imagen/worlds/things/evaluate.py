@@ -35,7 +35,7 @@ SAME_AS = {
     "Positional": "place",
     "Text": "shown_words",
 }
-"""Categories of DrawBench, and those of ours whose exact drawings tell how good the judge is there."""
+"""Categories of DrawBench, and those of ours whose exact drawings tell how good the judge is."""
 
 
 @dataclass(frozen=True, kw_only=True)
