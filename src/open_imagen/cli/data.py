@@ -70,16 +70,20 @@ def check(
     ),
     size: int = typer.Option(64, "--size", help="The side that training will use."),
     caption: str = typer.Option(
-        "txt", "--caption", help='Of tar files: the member with the caption, or "json:KEY".'
+        "",
+        "--caption",
+        help='Of tar files: the member with the caption, or "json:KEY" (default txt); of metadata: '
+        "the column (default text).",
     ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Read every picture and caption and report what training would meet."""
-    folder = Path(data)
-    if data.endswith(".tar") or "://" in data or any(folder.glob("*.tar")):
-        _check_shards(data, size, caption, as_json)
+    folder = Path(data).expanduser()
+    is_tar = data.endswith((".tar", ".tar.gz", ".tgz", ".tar.zst")) or "://" in data or "::" in data
+    if is_tar or any(folder.glob("*.tar")):
+        _check_shards(data, size, caption or "txt", as_json)
     else:
-        _check_folder(folder, size, as_json)
+        _check_folder(folder, size, caption or "text", as_json)
 
 
 class Tally:
@@ -111,24 +115,24 @@ class Tally:
 
 def _check_shards(data: str, size: int, caption: str, as_json: bool) -> None:
     from open_imagen.data.images import SkippedExample, decode
-    from open_imagen.data.shards import expand, read_example
-    from open_imagen.data.tar import Reader, scan
+    from open_imagen.data.shard_names import expand
+    from open_imagen.data.shards import index_of, open_reader, read_example
     from open_imagen.errors import DataError
 
     tally = Tally(size)
     names = expand(data)
     for name in names:
-        reader = Reader(name)
-        shard = scan(reader)
+        reader = open_reader(name)
+        shard = index_of(reader)
         tally.skipped["truncated tar"] += not shard.whole
         for example in shard.examples:
             try:
-                text, image = read_example(reader, example, caption)
-                tally.add(decode(image), text)
+                sample = read_example(reader, example, (caption,))
+                tally.add(decode(sample.data), next(filter(None, sample.captions)))
             except SkippedExample as error:
                 tally.skipped[error.reason] += 1
         if not as_json:
-            print(f"{name}: {len(shard.examples):,} examples", file=sys.stderr)
+            print(f"{reader.name}: {len(shard.examples):,} examples", file=sys.stderr)
     _report({"shards": len(names), **tally.report()}, as_json)
     if not tally.usable:
         raise DataError(f"There is no usable example in {data}.")
@@ -142,12 +146,12 @@ def _report(report: dict[str, Any], as_json: bool) -> None:
         print(f"{key.replace('_', ' '):20} {value}")
 
 
-def _check_folder(data: Path, size: int, as_json: bool) -> None:
-    from open_imagen.data.folder import scan
+def _check_folder(data: Path, size: int, column: str, as_json: bool) -> None:
+    from open_imagen.data.folder_scan import Layout, scan
     from open_imagen.data.images import SkippedExample, decode, read_file
     from open_imagen.errors import DataError
 
-    found, tally, left_out = scan(data), Tally(size), []
+    found, tally, left_out = scan(data, Layout(columns=(column,))), Tally(size), []
     for entry in found.entries:
         try:
             tally.add(decode(read_file(entry.image)), entry.caption)
@@ -158,10 +162,13 @@ def _check_folder(data: Path, size: int, as_json: bool) -> None:
         "images": len(found.images),
         "without_caption": len(found.without_caption),
         "wrong_caption": len(found.problems),
+        "not_in_metadata": len(found.unlisted),
+        "formats_not_read": dict(found.other_formats),
         **tally.report(),
     }
     _report(report, as_json)
-    for problem in [*(one.message for one in found.problems[:NAMED]), *left_out[:NAMED]]:
+    messages = (one.message for one in found.problems[:NAMED])
+    for problem in [*messages, *left_out[:NAMED], *(f"Left out: {n}" for n in found.notes())]:
         print(problem, file=sys.stderr)
     if found.problems:
         raise DataError(

@@ -73,7 +73,7 @@ class Folder(Tolerant):
         if config.caption:
             bare = [*found.without_caption, *found.unlisted]
             entries = sorted([*entries, *(Entry(path, (config.caption,)) for path in bare)])
-            found.without_caption, found.unlisted = [], []
+            found.without_caption, found.unlisted, found.num_empty = [], [], 0
         self._check(found, len(entries))
         for note in found.notes():
             message = f"data.path = {config.path!r}: left out are {note}."
@@ -84,7 +84,8 @@ class Folder(Tolerant):
     def _check(self, found: Found, usable: int) -> None:
         """Count what cannot be used, and refuse the folder if it is too much."""
         bad = Counter(problem.reason for problem in found.problems)
-        bad["no caption"] += len(found.without_caption)
+        bad["empty caption"] += found.num_empty
+        bad["no caption"] += len(found.without_caption) - found.num_empty
         self.count_at_start(+bad)
         total = bad.total()
         if total > self.config.max_bad * (usable + total):

@@ -175,7 +175,7 @@ def _members(reader: Reader, piece: int = 1 << 16) -> Iterator[tuple[str, int, i
             yield longer or name, offset, size
             longer = ""
         place = offset + (size + BLOCK - 1) // BLOCK * BLOCK
-    if place != reader.size and place > 0:
+    if place != reader.size:
         raise _Truncated
 
 
