@@ -16,7 +16,7 @@ from open_imagen.training import Trainer, read_recipe
 from open_imagen.training.callbacks import Log
 from standins import WordEncoder
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 
 
 def odd_examples(number, num_bad):

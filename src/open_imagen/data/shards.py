@@ -57,6 +57,7 @@ class ShardsConfig(TolerantConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.refuse_buckets()
         if self.window < 0:
             raise ConfigError(f"data.window = {self.window} must be at least 0.")
         if not self.caption or not self.path:
