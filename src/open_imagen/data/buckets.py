@@ -13,7 +13,6 @@ from typing import NamedTuple
 from open_imagen.data.order import permutation
 from open_imagen.errors import ConfigError
 
-
 LEAST_FILLED = 0.7
 """Share of size x size pixels that a bucket's images have at least."""
 
