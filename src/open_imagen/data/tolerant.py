@@ -29,7 +29,7 @@ from open_imagen.types import Batch
 
 ATTEMPTS = 100
 """Examples tried in place of a skipped one before the data are given up."""
-MAX_ATTEMPTS = 100_000
+MAX_ATTEMPTS = 10_000
 """The same for examples that settings leave out, which may be nearly all."""
 ENOUGH = 200
 """Examples after which the share of skipped ones is checked."""
@@ -250,12 +250,14 @@ class Tolerant:
 
     def _check_known(self, columns: Mapping[str, Any]) -> None:
         """Whether `where` reads columns that examples have; the first may lack some."""
-        if self.where and self._filter_checks < ENOUGH:
-            with self._lock:
-                self._filter_checks += 1
-                self._known_columns |= columns.keys() | {"width", "height"}
-            if self._filter_checks == ENOUGH:
-                self.where.check_columns(self._known_columns, self.path)
+        if self.where is None or self._filter_checks >= ENOUGH:
+            return
+        with self._lock:
+            self._filter_checks += 1
+            self._known_columns |= columns.keys() | {"width", "height"}
+            is_enough = self._filter_checks == ENOUGH
+        if is_enough:
+            self.where.check_columns(self._known_columns, self.path)
 
 
 def check_squares(size: int, crop: int, lowres: int) -> None:
