@@ -16,7 +16,7 @@ LAYERS = [
     {"backends"},
     {"cascade"},
     {"training", "evaluation"},
-    {"serving", "planning", "worlds"},
+    {"server", "planning", "worlds"},
     {"cli"},
 ]
 LAYER = {package: layer for layer, packages in enumerate(LAYERS) for package in packages}

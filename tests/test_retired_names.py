@@ -37,6 +37,7 @@ RETIRED = {
     "Wanted": "GenerationRequest, ExpectedScene",
     "text_denoiser_least": "text_denoiser_threshold",
     "ExpertsConfig": "expert denoisers, which were removed",
+    "open_imagen.serving": "open_imagen.server",
 }
 """Identifier, setting or flag -> what stands in its place."""
 MIGRATION = {"src/open_imagen/training/migration.py", "tests/training/test_migration.py"}

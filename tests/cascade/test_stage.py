@@ -341,7 +341,7 @@ def test_a_models_own_timesteps_hold_until_other_steps_are_asked_for():
     own = Sampling(timesteps=(900, 500, 100), sampler="ddim")
     schedule = Schedule()
     assert len(Sampling(guidance=3.0).over(own).complete().levels(schedule)) == 4
-    for asked in (Sampling(steps=9), Sampling(spacing="late", steps=9)):
+    for asked in (Sampling(steps=9), Sampling(spacing="power", steps=9)):
         settings = asked.over(own).complete()
         assert len(settings.levels(schedule)) == 10
         assert settings.sampler == "ddim"

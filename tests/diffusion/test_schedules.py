@@ -42,7 +42,7 @@ def test_the_discrete_cosine_is_diffusers_own():
 
 
 @pytest.mark.parametrize("steps", [1, 7, 27, 100, 1000])
-@pytest.mark.parametrize("ours, theirs", [("leading", "leading"), ("even", "trailing")])
+@pytest.mark.parametrize("ours, theirs", [("leading", "leading"), ("trailing", "trailing")])
 def test_whole_steps_are_spaced_as_in_diffusers(steps, ours, theirs):
     scheduler = DDPMScheduler(1000, timestep_spacing=theirs, beta_schedule="squaredcos_cap_v2")
     scheduler.set_timesteps(steps)
@@ -63,8 +63,8 @@ def test_chosen_steps_are_taken_as_they_are():
 @pytest.mark.parametrize(
     "spacing, times",
     [
-        ("even", [1, 0.75, 0.5, 0.25]),
-        ("late", [1 - (k / 4) ** 0.8 for k in range(4)]),
+        ("trailing", [1, 0.75, 0.5, 0.25]),
+        ("power", [1 - (k / 4) ** 0.8 for k in range(4)]),
         ("leading", [0.75, 0.5, 0.25, 0]),
         ("linspace", [1, 2 / 3, 1 / 3, 0]),
     ],
@@ -75,10 +75,10 @@ def test_times_are_spaced_by_name(spacing, times):
 
 
 def test_late_whole_steps_do_not_come_twice():
-    assert DISCRETE.step_of(torch.tensor(DISCRETE.levels(4, "late")[:-1])).tolist() == [
+    assert DISCRETE.step_of(torch.tensor(DISCRETE.levels(4, "power")[:-1])).tolist() == [
         *(999, 669, 425, 205)
     ]
-    assert DISCRETE.levels(900, "late") == sorted(set(DISCRETE.levels(900, "late")))
+    assert DISCRETE.levels(900, "power") == sorted(set(DISCRETE.levels(900, "power")))
 
 
 SHAPES = [
@@ -141,7 +141,7 @@ def test_a_start_that_leaves_no_noise_is_a_single_level():
 
 def test_whole_steps_come_once_where_there_are_fewer_than_asked_for():
     latest = round(DISCRETE.time(2.0) * 999)
-    for spacing in ("even", "late", "leading", "linspace"):
+    for spacing in ("trailing", "power", "leading", "linspace"):
         steps = DISCRETE.step_of(torch.tensor(DISCRETE.levels(900, spacing, 2.0)[:-1])).tolist()
         assert steps == sorted(set(steps), reverse=True)
         assert steps[0] == latest

@@ -82,7 +82,7 @@ STEPS = BETAS | {
     "steps_offset": (0,),
 }
 SCHEDULER_FILE = "scheduler_config.json"
-SPACINGS = {"leading": "leading", "linspace": "linspace", "trailing": "even"}
+SPACINGS = {"leading": "leading", "linspace": "linspace", "trailing": "trailing"}
 """Of steps: diffusers' name, and ours."""
 LICENCE = """These are weights of DeepFloyd IF, not ours and not under our licence: the DeepFloyd IF
 License Agreement restricts what you may do with them and with what they make. Read it in the

@@ -1,5 +1,6 @@
 """A cascade: sentences -> 64 -> 256 -> 1024. generate(), upscale(), save(), load()."""
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,17 +16,20 @@ from torch import Tensor
 from open_imagen.cascade import deepfloyd
 from open_imagen.cascade.alpha import parse_background, to_image
 from open_imagen.cascade.folder import (
+    Adapter,
     adapted_hash,
     fingerprint,
     locate,
     merge,
     read_adapter,
+    read_adapters,
     read_header,
     read_stages,
     write_folder,
 )
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.variants import variants_of
 from open_imagen.config import plain
 from open_imagen.devices import free_memory, pick_device
 from open_imagen.errors import CheckpointError, ConfigError, OpenImagenWarning, UnknownName
@@ -89,6 +93,7 @@ class Cascade:
         precision: str = "fp32",
         default_stages: int | None = None,
         world: str = "",
+        adapters: Sequence[Adapter] = (),
     ) -> None:
         """
         Args:
@@ -103,9 +108,10 @@ class Cascade:
                 has it, and pictures a little different.
             default_stages: how many stages run where nobody says; all if None.
             world: the name of the world whose prompts it knows, if it has one.
+            adapters: named ones; the first of a stage is used where nobody says which.
 
         Raises:
-            CheckpointError: the stages do not follow each other, or are fewer than the default.
+            CheckpointError: an adapter does not fit; the stages do not follow each other, or are fewer than the default.
             MissingDependency: ``fast`` on a CPU, without a C++ compiler.
             UnknownName: no such precision.
         """
@@ -133,11 +139,14 @@ class Cascade:
         self.name, self.encoder_name, self.model_hash = name, encoder, model_hash
         self.trained = trained or {}
         self.device = pick_device(device)
-        self.stages = {stage.config.name: stage for stage in stages}
+        self.variants = variants_of(stages, adapters)
+        """Each stage with and without its named adapters: ``variants["base"].own`` is the stage
+        without any."""
+        self.stages = {name: one.default for name, one in self.variants.items()}
         self.has_alpha = any(stage.channels == 4 for stage in stages)
         """Whether its images have an alpha channel."""
         self.precision = precision
-        for stage in stages:
+        for stage in self._all_stages():
             stage.fast, stage.dtype = fast, PRECISIONS[precision]
         self.encoder_folder = encoder_folder
         self._own_encoder = None
@@ -154,8 +163,22 @@ class Cascade:
             self._too_large() if sequential_offload is None else sequential_offload
         )
         if not self.sequential_offload:
-            for stage in stages:
+            for stage in self.stages.values():
                 stage.load_weights(self.device)
+
+    def _all_stages(self) -> list[Stage]:
+        """All stages, with every adapter and without."""
+        return [stage for one in self.variants.values() for stage in one.stages.values()]
+
+    def stage(self, name: str, adapter: str | None = None) -> Stage:
+        """A stage with one of its named adapters; "none": without; None: the model's default.
+
+        Raises:
+            UnknownName: there is no such stage or adapter.
+        """
+        if name not in self.variants:
+            raise UnknownName("stage", name, self.variants)
+        return self.variants[name].get(adapter)
 
     @property
     def world(self) -> World | None:
@@ -358,9 +381,7 @@ class Cascade:
             if name not in self.stages:
                 raise UnknownName("stage", name, self.stages)
         complete = {
-            stage.config.name: given.get(stage.config.name, Sampling())
-            .over(stage.config.sampling)
-            .complete()
+            stage.config.name: self._complete(stage, given.get(stage.config.name, Sampling()))
             for stage in chosen
         }
         for stage in chosen:
@@ -379,6 +400,11 @@ class Cascade:
                 "Leave it out, or set a guidance above 1.",
             )
         return complete
+
+    def _complete(self, stage: Stage, given: Sampling) -> Sampling:
+        """Settings over the defaults of the stage with the adapter that they ask for."""
+        defaults = self.stage(stage.config.name, given.adapter).config.sampling
+        return dataclasses.replace(given, adapter=defaults.adapter).over(defaults).complete()
 
     def _run(
         self,
@@ -420,7 +446,8 @@ class Cascade:
                 for rows in _chunks(len(captions), batch_size)
             ]
             if self.sequential_offload:
-                stage.offload()
+                for variant in self.variants[stage.config.name].stages.values():
+                    variant.offload()
             below = torch.cat(parts)
             pictures[stage.config.name] = below
 
@@ -482,7 +509,7 @@ class Cascade:
         if negative or any(stage.config.unconditional == "empty" for stage in chosen):
             captions.append(negative or "")
         if self.sequential_offload and not self.text.knows(captions):
-            for stage in self.stages.values():
+            for stage in self._all_stages():
                 stage.offload()
         self._check_width(self.text(captions), chosen)
         if self.sequential_offload and self._own_encoder is not None:
@@ -498,6 +525,7 @@ class Cascade:
 
         Pictures may differ in whatever `Sampling.together` leaves out; all have the same size.
         """
+        stage = self.stage(stage.config.name, orders[0].settings.adapter)
         negatives = [one.negative for one in orders if one.negative]
         self.prepare([*(one.prompt for one in orders), *negatives], None, [stage])
         stage.load_weights(self.device)
@@ -552,7 +580,7 @@ class Cascade:
         Args:
             dtype: of the stored weights; float16 halves them.
         """
-        stages = list(self.stages.values())
+        stages = [variants.own for variants in self.variants.values()]
         for stage in stages:
             stage.load_weights(self.device)
         write_folder(
@@ -564,6 +592,7 @@ class Cascade:
             self.trained,
             self.default_stages,
             self.world_name,
+            [one for variants in self.variants.values() for one in variants.adapters.values()],
         )
 
 
@@ -593,7 +622,8 @@ def load(
     header = read_header(folder)
     stages = read_stages(folder, header)
     changes = [read_adapter(Path(one)) for one in adapters]
-    merge(stages, changes)
+    merge(stages, [one for one in changes if not one.name])
+    named = [one for one in changes if one.name] + read_adapters(folder, header)
     return Cascade(
         header["name"],
         header["encoder"],
@@ -607,6 +637,7 @@ def load(
         precision=precision,
         default_stages=header.get("default_stages"),
         world=header.get("world", ""),
+        adapters=named,
     )
 
 
@@ -626,7 +657,7 @@ def published(
     found = deepfloyd.read(Path(folder))
     deepfloyd.show_licence()
     changes = [read_adapter(Path(one)) for one in adapters]
-    merge(found.stages, changes)
+    merge(found.stages, [one for one in changes if not one.name])
     return Cascade(
         Path(folder).resolve().name,
         found.encoder,
@@ -637,6 +668,7 @@ def published(
         sequential_offload=sequential_offload,
         fast=fast,
         precision=precision,
+        adapters=[one for one in changes if one.name],
     )
 
 
@@ -674,6 +706,11 @@ def join(
         trained=trained,
         default_stages=default_stages,
         world=next((header["world"] for header in headers if header.get("world")), ""),
+        adapters=[
+            one
+            for folder, header in zip(folders, headers, strict=True)
+            for one in read_adapters(locate(folder), header)
+        ],
     )
 
 
@@ -725,12 +762,14 @@ def check_prompts(prompts: Sequence[str]) -> list[str]:
 
 
 def plain_sampling(settings: Sampling) -> dict[str, Any]:
-    """Settings for a record; infinities, which JSON lacks, are left to the defaults."""
+    """Settings for a record; infinities, which JSON lacks, are left to the defaults, and so is the
+    adapter of a stage that has none."""
     values: dict[str, Any] = plain(settings)
     return {
         key: value
         for key, value in values.items()
         if not (isinstance(value, float) and abs(value) == float("inf"))
+        and not (key == "adapter" and not value)
     }
 
 

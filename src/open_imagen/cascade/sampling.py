@@ -66,6 +66,10 @@ class Sampling:
     """Of a super-resolution stage: give surfaces back the colours that they have in the picture
     that it enlarges. The sigma of a Gaussian in its pixels; 0 is off (see colors.py)."""
 
+    adapter: str | None = None
+    """Of a stage with named adapters (cascade/variants.py): which is used; "none": its own weights.
+    What else is not set is then taken from that adapter's defaults."""
+
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
             raise ConfigError(f"steps = {self.steps} must be at least 1.", "Try 50.")
@@ -160,7 +164,7 @@ FALLBACK: dict[str, Any] = {
     "gamma": GAMMA,
     "churn": CHURN,
     "sde_from_logsnr": math.inf,
-    "spacing": "even",
+    "spacing": "trailing",
     "logsnr_start": -math.inf,
     "timesteps": (),
     "threshold": "dynamic",
@@ -168,6 +172,7 @@ FALLBACK: dict[str, Any] = {
     "threshold_cap": math.inf,
     "noise_level": 0.1,
     "color_correction": 0.0,
+    "adapter": "",
 }
 
 

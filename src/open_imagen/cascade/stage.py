@@ -128,15 +128,20 @@ class Stage(nn.Module):
         self._weights = weights
         return self.eval().requires_grad_(False)
 
+    @property
+    def lazy_weights(self) -> Iterable[tuple[str, Tensor]]:
+        """The weights that `load_weights` reads."""
+        assert self._weights is not None, "only a stage that can read its weights again"
+        return self._weights
+
     def merge(self, adapter: Mapping[str, Tensor], scale: float) -> None:
         """Wake with what a low-rank adapter changes, from now on.
 
         Raises:
             CheckpointError: the adapter is of another network.
         """
-        assert self._weights is not None, "only a stage that can read its weights again"
         shapes = {name: tuple(tensor.shape) for name, tensor in self.network.named_parameters()}
-        self._weights = Merged(self._weights, shapes, adapter, scale)
+        self._weights = Merged(self.lazy_weights, shapes, adapter, scale)
 
     def load_weights(self, device: torch.device) -> None:
         """Have the weights, in `dtype`, on this device, ready to sample.
@@ -184,7 +189,8 @@ class Stage(nn.Module):
         if lowres is not None:
             condition = self.condition_drawn(lowres, noise, (images.shape[2], images.shape[3]))
         text = text.dropped(noise.drop)
-        prediction = self.network(z, self.time_condition(logsnr), text, condition).float()
+        told = {"augment_labels": noise.augment_labels} if len(noise.augment_labels) else {}
+        prediction = self.network(z, self.time_condition(logsnr), text, condition, **told).float()
         prediction = prediction[:, : self.channels]
         x, eps = images, noise.eps
         if truth is not None:

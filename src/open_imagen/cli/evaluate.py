@@ -17,6 +17,7 @@ from open_imagen.cli.generate import (
     Stages,
     Steps,
     Thresholding,
+    Undistilled,
     Weight,
 )
 from open_imagen.cli.measuring import (
@@ -123,6 +124,7 @@ def prompts(
     sampler: str = Sampler,
     threshold: str = Thresholding,
     noise_level: str = NoiseLevel,
+    undistilled: bool = Undistilled,
     out: Path = typer.Option(..., "--out", "-o", metavar="DIR", help="The run's folder."),
     device: str = Device,
     fast: bool = Fast,
@@ -133,7 +135,7 @@ def prompts(
 
     The folder has GenEval's layout, and a page to browse: index.html.
     """
-    given = read_settings(steps, guidance, sampler, threshold, noise_level)
+    given = read_settings(steps, guidance, sampler, threshold, noise_level, undistilled)
 
     from open_imagen.distributed import process_device, process_group, world
     from open_imagen.evaluation.suites.contact_sheet import write_contact_sheet

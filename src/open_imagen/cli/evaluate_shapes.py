@@ -16,6 +16,7 @@ from open_imagen.cli.generate import (
     Stages,
     Steps,
     Thresholding,
+    Undistilled,
     Weight,
 )
 from open_imagen.cli.measuring import counting
@@ -35,6 +36,7 @@ def shapes(
     sampler: str = Sampler,
     threshold: str = Thresholding,
     noise_level: str = NoiseLevel,
+    undistilled: bool = Undistilled,
     out: Path = typer.Option(
         None, "--out", help="Keep verdicts there; run again to go on after a stop."
     ),
@@ -44,7 +46,7 @@ def shapes(
     as_json: bool = Json,
 ) -> None:
     """Score a model on the shapes world, judged by its checker."""
-    given = read_settings(steps, guidance, sampler, threshold, noise_level)
+    given = read_settings(steps, guidance, sampler, threshold, noise_level, undistilled)
 
     from open_imagen.cascade.pipeline import load
     from open_imagen.worlds.shapes.evaluate import ShapesEvaluation, evaluate_shapes

@@ -51,6 +51,11 @@ Model = typer.Option("scenes", "--model", "-m", help="A shipped model, a folder,
 Adapters = typer.Option(
     [], "--adapter", metavar="DIR", help="A low-rank adapter to add; may be given again."
 )
+Undistilled = typer.Option(
+    False,
+    "--undistilled",
+    help="Use stages without their named adapters: the slower model that a few-step one is of.",
+)
 Device = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1 ...")
 Fast = typer.Option(
     False, "--fast", help="Compute as fast as this device can; a CPU needs g++ once."
@@ -71,6 +76,7 @@ def generate(
     ),
     model: str = Model,
     adapters: list[Path] = Adapters,
+    undistilled: bool = Undistilled,
     out: Path = typer.Option(
         None, "--out", "-o", metavar="PATH", help="A folder, or a .png file for one picture."
     ),
@@ -95,7 +101,7 @@ def generate(
 ) -> None:
     """Make pictures of sentences."""
     started = time.monotonic()
-    given = read_settings(steps, guidance, sampler, threshold, noise_level)
+    given = read_settings(steps, guidance, sampler, threshold, noise_level, undistilled)
     sentences = list(prompts or []) + (read_prompts(prompt_file) if prompt_file else [])
     record: dict[str, Any] = {}
     if repeat is not None:
@@ -146,6 +152,7 @@ def upscale(
     prompt: str = typer.Option(..., "--prompt", "-p", metavar="T", help="What it shows."),
     model: str = Model,
     adapters: list[Path] = Adapters,
+    undistilled: bool = Undistilled,
     out: Path = typer.Option(None, "--out", "-o", metavar="PATH", help="A folder or a .png file."),
     seed: int = typer.Option(0, "--seed", help="Of the noise."),
     negative: str = typer.Option(None, "--negative", metavar="T", help="What to lead away from."),
@@ -162,7 +169,7 @@ def upscale(
 ) -> None:
     """Enlarge a picture with the super-resolution stages of a model."""
     started = time.monotonic()
-    given = read_settings(steps, guidance, sampler, threshold, noise_level)
+    given = read_settings(steps, guidance, sampler, threshold, noise_level, undistilled)
     if not prompt.strip():
         raise ConfigError("The prompt is empty.", "Say what the picture shows.")
 

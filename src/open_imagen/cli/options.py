@@ -46,6 +46,7 @@ def read_settings(
     sampler: str | None,
     threshold: str | None,
     noise_level: str | None,
+    undistilled: bool = False,
 ) -> dict[str, PerStage]:
     """The sampling options of a command, by setting; an option that was not given is empty."""
     return {
@@ -54,6 +55,7 @@ def read_settings(
         "sampler": per_stage(sampler, "--sampler", str),
         "threshold": per_stage(threshold, "--threshold", str),
         "noise_level": per_stage(noise_level, "--noise-level", float),
+        "adapter": {"": "none"} if undistilled else {},
     }
 
 

@@ -40,12 +40,12 @@ def serve(
     """
     from open_imagen.evaluation.human.study import FILE, create, open_study
     from open_imagen.evaluation.human.votes import Store
-    from open_imagen.serving.listening import listen
+    from open_imagen.server.sockets import listen
 
     try:
         import uvicorn
 
-        from open_imagen.serving.rating_app import make_app
+        from open_imagen.server.rating_app import make_app
     except ImportError as error:
         raise MissingDependency(
             f"The rating page needs a web server ({error}).",

@@ -14,7 +14,7 @@ from open_imagen.cli.generate import Device, Fast, Precision
 from open_imagen.errors import ConfigError, MissingDependency
 
 if TYPE_CHECKING:
-    from open_imagen.serving.service import Filter
+    from open_imagen.server.service import Filter
 
 
 def serve(
@@ -52,19 +52,19 @@ def serve(
     SIGTERM and Ctrl+C finish what is running and then end.
     """
     try:
-        from open_imagen.serving.api import make_app
-        from open_imagen.serving.operation import Counters, JsonLines
-        from open_imagen.serving.server import serve as run
-        from open_imagen.serving.service import Service
+        from open_imagen.server.api import make_app
+        from open_imagen.server.middleware import Counters, JsonLines
+        from open_imagen.server.run import serve as run
+        from open_imagen.server.service import Service
     except ImportError as error:
         raise MissingDependency(
             f"Serving needs a web server ({error}).", 'Run: pip install "open-imagen[serve]"'
         ) from error
     from open_imagen.cascade.pipeline import Cascade, load
-    from open_imagen.serving.access import read_keys
-    from open_imagen.serving.gallery import Gallery
-    from open_imagen.serving.listening import listen
-    from open_imagen.serving.worker import Worker
+    from open_imagen.server.auth import read_keys
+    from open_imagen.server.gallery import Gallery
+    from open_imagen.server.sockets import listen
+    from open_imagen.server.worker import Worker
 
     if deadline <= 0 or keep < 1 or most_pixels < 64 * 64 or batch_size < 1 or queue_size < 1:
         raise ConfigError(

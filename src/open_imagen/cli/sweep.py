@@ -17,6 +17,7 @@ from open_imagen.cli.generate import (
     Stages,
     Steps,
     Thresholding,
+    Undistilled,
     Weight,
 )
 from open_imagen.cli.measuring import (
@@ -66,6 +67,7 @@ def sweep(
     sampler: str = Sampler,
     threshold: str = Thresholding,
     noise_level: str = NoiseLevel,
+    undistilled: bool = Undistilled,
     reference: Path = ReferenceOption,
     weights: list[str] = Weights,
     protocol: str = ProtocolOption,
@@ -82,7 +84,7 @@ def sweep(
 
     Run the same command again to go on after a stop; under torchrun processes share the work.
     """
-    given = read_settings(steps, guidance, sampler, threshold, noise_level)
+    given = read_settings(steps, guidance, sampler, threshold, noise_level, undistilled)
 
     from open_imagen.cascade.pipeline import load
     from open_imagen.distributed import process_device, process_group, world

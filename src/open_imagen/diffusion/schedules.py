@@ -21,9 +21,9 @@ CURVES: Registry[Curve] = Registry("schedule")
 DISCRETE = ("discrete_cosine",)
 
 
-SPACINGS = ("even", "late", "leading", "linspace", "logsnr")
-LATE = 0.8
-"""Power of `late`: below 1, less of few steps goes where there is little but noise."""
+SPACINGS = ("trailing", "power", "leading", "linspace", "logsnr")
+RHO = 0.8
+"""Exponent of `power` spacing: below 1, fewer steps are spent on the noisiest levels."""
 STEPS = 1000
 """Of discrete schedules."""
 
@@ -76,7 +76,7 @@ class Schedule:
     def levels(
         self,
         steps: int,
-        spacing: str = "even",
+        spacing: str = "trailing",
         logsnr_start: float = -math.inf,
         chosen: Sequence[int] = (),
     ) -> list[float]:
@@ -89,10 +89,10 @@ class Schedule:
         than asked for. So may there be where ``logsnr_start`` leaves a single level.
 
         Args:
-            spacing: of the others. even: times from 1 down to 1 / steps (appendix A; "trailing" to
-                others); late: 1 - (k / steps)^0.8, closer together towards the picture, for few
-                steps; leading: from 1 - 1 / steps to 0; linspace: from 1 to 0; logsnr: even in
-                log-SNR. On a discrete schedule times are whole steps.
+            spacing: trailing: times from 1 down to 1 / steps (appendix A); power:
+                1 - (k / steps)^rho with rho = 0.8, denser towards the clean image, for few steps;
+                leading: from 1 - 1 / steps to 0; linspace: from 1 to 0; logsnr: even in log-SNR.
+                On a discrete schedule times are whole steps.
             logsnr_start: begin no noisier than this (the lambda clip of DPM-Solver).
             chosen: these of the 1,000 steps and no others, in place of ``steps`` and ``spacing``.
 
@@ -198,10 +198,10 @@ def _fractions(steps: int, spacing: str) -> Tensor:
     """Times from late to early, of a continuous schedule."""
     if spacing == "linspace":
         return torch.linspace(1, 0, steps, dtype=torch.float64)
-    if spacing == "late":
-        return 1 - (torch.arange(steps, dtype=torch.float64) / steps) ** LATE
+    if spacing == "power":
+        return 1 - (torch.arange(steps, dtype=torch.float64) / steps) ** RHO
     ends = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
-    return ends[:-1] if spacing == "even" else ends[1:]
+    return ends[:-1] if spacing == "trailing" else ends[1:]
 
 
 def _whole_steps(steps: int, spacing: str, total: int) -> Tensor:
@@ -212,7 +212,7 @@ def _whole_steps(steps: int, spacing: str, total: int) -> Tensor:
         return torch.arange(steps, dtype=torch.float64).flip(0) * (total // steps)
     if spacing == "linspace":
         return torch.linspace(total - 1, 0, steps, dtype=torch.float64).round()
-    if spacing == "late":
+    if spacing == "power":
         return (total * _fractions(steps, spacing)).round().clamp(min=1) - 1
     return (total - torch.arange(steps, dtype=torch.float64) * total / steps).round() - 1
 

@@ -107,6 +107,12 @@ class LevelEmbedding(nn.Module):
         return out
 
 
+def augment_embedding(labels: int, out: int) -> nn.Linear | None:
+    """The transforms of a training image, [B, labels] -> [B, out]; without any it adds nothing,
+    and at first it never does. None for networks that are not told."""
+    return zeroed(nn.Linear(labels, out, bias=False)) if labels else None
+
+
 class PooledText(nn.Module):
     """The text as one vector, added to the time embedding (section 2.5). [B, L, C] -> [B, D].
 

@@ -22,6 +22,7 @@ from open_imagen.models.layers import (
     TextAttention,
     TextDenoiser,
     TextLayer,
+    augment_embedding,
     check_image_channels,
     conv3x3,
     cropped,
@@ -99,6 +100,9 @@ class UNetConfig:
     """0 for `image_channels`; twice as many with learned variance."""
     lowres: bool = False
     """Whether it is a super-resolution network, with the low-resolution image as input."""
+    augment_labels: int = 0
+    """Width of the vector that tells how a training image was transformed (training/augment.py);
+    sampling gives none. 0 for networks that are not told."""
     dropout: float = 0.0
     """Dropout in the residual blocks."""
 
@@ -175,6 +179,7 @@ class UNet(nn.Module):
         inputs = config.image_channels * (2 if config.lowres else 1) * config.patch**2
         if config.lowres:
             self.lowres_level = level_embedding()
+        self.augment = augment_embedding(config.augment_labels, embedding)
         self.stem = conv3x3(inputs, D)
         self.positions = Positions(config.positions, D) if config.positions else None
 
@@ -228,6 +233,7 @@ class UNet(nn.Module):
         level: Tensor,
         text: TextEmbedding | CachedText,
         lowres: LowRes | None = None,
+        augment_labels: Tensor | None = None,
     ) -> Tensor:
         # Conditions. Every block wants the embedding through the activation: once is enough.
         if isinstance(text, CachedText):
@@ -238,6 +244,8 @@ class UNet(nn.Module):
         if lowres is not None:
             embedding = embedding + self.lowres_level(lowres.level)
             z = torch.cat([z, lowres.image], dim=1)
+        if self.augment is not None and augment_labels is not None:
+            embedding = embedding + self.augment(augment_labels)
         embedding = self.act(embedding)
 
         # Down.

@@ -93,7 +93,7 @@ def search_timesteps(
         ]
         return torch.cat([cascade.draw(stage, orders[rows]) for rows in parts])
 
-    many = draw(Sampling(steps=config.reference_steps, spacing="even", logsnr_start=-math.inf))
+    many = draw(Sampling(steps=config.reference_steps, spacing="trailing", logsnr_start=-math.inf))
     seen: dict[tuple[int, ...], Tensor] = {}
 
     def distance(steps: tuple[int, ...]) -> float:

@@ -1,0 +1,1 @@
+"""HTTP servers: image generation with the studio, and human rating."""

@@ -1,0 +1,174 @@
+"""The rating page over HTTP: blind trials out, votes in."""
+
+import hashlib
+import hmac
+import io
+import random
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.resources import files
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import FastAPI, Header, HTTPException
+from fastapi.responses import HTMLResponse, Response
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from open_imagen.evaluation.human.study import NOISE, QUESTIONS, Trial
+from open_imagen.evaluation.human.votes import Rater, Store
+from open_imagen.evaluation.image_set import read_image
+
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; img-src 'self' data:",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class Ballot(BaseModel):
+    """The answers to a trial's questions."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    trial: Annotated[str, Field(max_length=64)]
+    answers: Annotated[dict[str, str], Field(max_length=4)]
+    ms: Annotated[int, Field(ge=0, le=86_400_000)] = 0
+
+
+def make_app(store: Store) -> FastAPI:
+    """The page and its four calls."""
+    app = FastAPI(title="Rate pictures", docs_url=None, redoc_url=None, openapi_url=None)
+    study = store.study
+    names = {_blind(study.secret, trial): trial for trial in study.trials.values()}
+    page = files("open_imagen").joinpath("server/static/rate.html").read_text(encoding="utf-8")
+    image = _images(store)
+
+    def known(token: str) -> Rater:
+        rater = store.rater(token)
+        if rater is None:
+            raise HTTPException(401, "This page belongs to no rater. Open it anew.")
+        return rater
+
+    @app.get("/")
+    def show() -> HTMLResponse:
+        return HTMLResponse(page, headers=PAGE_HEADERS)
+
+    @app.post("/api/raters")
+    def join() -> dict[str, Any]:
+        _, token = store.join()
+        return {"token": token}
+
+    @app.get("/api/trial")
+    def trial(x_rater: Annotated[str, Header(max_length=64)]) -> dict[str, Any]:
+        return _next(store, known(x_rater))
+
+    @app.post("/api/votes")
+    def vote(ballot: Ballot, x_rater: Annotated[str, Header(max_length=64)]) -> dict[str, Any]:
+        rater = known(x_rater)
+        asked = names.get(ballot.trial)
+        if asked is None:
+            raise HTTPException(404, "There is no such trial in this study.")
+        store.cast(rater, asked, _choices(store, rater, asked, ballot.answers), ballot.ms)
+        return _next(store, rater)
+
+    @app.post("/api/undo")
+    def undo(x_rater: Annotated[str, Header(max_length=64)]) -> dict[str, Any]:
+        rater = known(x_rater)
+        last = store.undo(rater)
+        return _next(store, rater, last)
+
+    @app.get("/images/{name}.png")
+    def show_image(name: str) -> Response:
+        if name not in study.images:
+            raise HTTPException(404, "There is no such picture.")
+        headers = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
+        return Response(image(name), media_type="image/png", headers=headers)
+
+    return app
+
+
+def _blind(secret: str, trial: Trial) -> str:
+    """A name of a trial that tells nothing of its systems, or of its being a control."""
+    return hmac.new(secret.encode(), f"trial {trial.id}".encode(), hashlib.sha256).hexdigest()[:24]
+
+
+def _next(store: Store, rater: Rater, requested: str | None = None) -> dict[str, Any]:
+    """The trial that a rater sees now, or the end."""
+    study, done = store.study, store.done(rater)
+    order = study.order(rater.id, rater.parts)
+    open_trials = [trial for trial in order if trial.id not in done]
+    progress = {"done": len(order) - len(open_trials), "total": len(order)}
+    if not open_trials:
+        return {"finished": True, **progress}
+    trial = study.trials[requested] if requested in study.trials else open_trials[0]
+    part = study.parts[trial.part]
+    systems = trial.systems[::-1] if study.flipped(rater.id, trial) else trial.systems
+    images = [
+        [
+            f"/images/{study.image_id(system, trial.prompt, sample)}.png"
+            for sample in range(study.images_per_side)
+        ]
+        for system in systems
+    ]
+    return {
+        "finished": False,
+        **progress,
+        "trial": _blind(study.secret, trial),
+        "part": trial.part,
+        "part_done": sum(one.id in done for one in part),
+        "part_total": len(part),
+        "prompt": study.prompts[trial.prompt]["prompt"],
+        "show_prompt": trial.kind != "photorealism",
+        "sides": images,
+        "questions": [
+            {"id": q.id, "text": q.text, "answers": q.answers} for q in QUESTIONS[trial.kind]
+        ],
+    }
+
+
+def _choices(store: Store, rater: Rater, trial: Trial, answers: dict[str, str]) -> dict[str, str]:
+    """Answers about sides as choices of systems.
+
+    Raises:
+        HTTPException: a question is left open, or an answer is not among those offered.
+    """
+    questions = QUESTIONS[trial.kind]
+    if answers.keys() != {question.id for question in questions}:
+        raise HTTPException(422, f"Answer {', '.join(q.id for q in questions)}.")
+    flip = store.study.flipped(rater.id, trial)
+    sides = dict(
+        zip(("left", "right"), trial.systems[::-1] if flip else trial.systems, strict=False)
+    )
+    choices = {}
+    for question in questions:
+        answer = answers[question.id]
+        if answer not in question.answers:
+            raise HTTPException(
+                422, f"{question.id} has the answers {', '.join(question.answers)}."
+            )
+        choices[question.id] = sides.get(answer, answer)
+    return choices
+
+
+def _images(store: Store) -> Callable[[str], bytes]:
+    """Pictures by their blind names, without a word inside about how they were made."""
+    study = store.study
+
+    @lru_cache(maxsize=512)
+    def encoded(name: str) -> bytes:
+        system, prompt, sample = study.images[name]
+        if system == NOISE:
+            first = next(iter(study.runs))
+            size = read_image(study.image_file(first, prompt, sample)).size
+            rng = np.random.default_rng(random.Random(name).getrandbits(64))
+            pixels = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        else:
+            pixels = np.asarray(read_image(study.image_file(system, prompt, sample)))
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, format="PNG")
+        return data.getvalue()
+
+    return encoded

@@ -1,1 +1,0 @@
-"""Faces on the web: rating pictures, and serving them."""
