@@ -146,7 +146,7 @@ class Folder(Tolerant):
         kept = [(e, shape) for e, shape in zip(self.entries, found, strict=True) if shape]
         if not kept:
             raise DataError(f"No picture in {self.path} is left ({describe_counts(self.skipped)}).")
-        self.entries, self._shapes = ([*side] for side in zip(*kept, strict=True))  # type: ignore[assignment]
+        self.entries, self._shapes = ([*side] for side in zip(*kept, strict=True))
 
     def set_group(self, size: int) -> None:
         """Say how many examples a step has; those of a bucketed source are of one shape."""
