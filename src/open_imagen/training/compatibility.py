@@ -49,6 +49,9 @@ FREE = (
     "data*.workers",
     "data*.max_bad",
     "data*.max_pixels",
+    "data*.cache_gib",
+    "data*.tries",
+    "data*.timeout",
 )
 """Changed without a message: how long, where, how fast, and what is recorded on the way."""
 RECORDED = (
@@ -70,6 +73,8 @@ RECORDED = (
     "train.seed",
     "data*.examples",
     "data*.shards",
+    "data*.bucket_sizes.*",
+    "data*.shares",
 )
 """Changed with a message, and written into the model's cascade.json with when it was changed."""
 
