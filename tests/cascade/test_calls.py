@@ -296,6 +296,14 @@ def test_a_result_shows_itself_and_saves_its_records(cascade, tmp_path):
     assert "tiny (unsaved): base 64, sr256 256; cpu" in repr(cascade)
 
 
+def test_devices_and_dtypes_may_be_those_of_torch(model_folder):
+    for dtype in ("bf16", "bfloat16", torch.bfloat16):
+        runtime = oi.load(model_folder, device=torch.device("cpu"), dtype=dtype).runtime
+        assert runtime == RuntimeConfig(device="cpu", dtype="bf16")
+    with pytest.raises(UnknownName, match="no dtype called 'float16'"):
+        RuntimeConfig(dtype=torch.float16)
+
+
 def test_progress_true_is_a_bar(cascade, capsys):
     cascade.generate("a", settings=SHORT, progress=True)
     lines = capsys.readouterr().err.splitlines()

@@ -156,7 +156,7 @@ class CascadeBase:
         return sizes.choose_stages(stages, number, self.config.default_stages, self.name)
 
     def plan(
-        self, number: int | None, size: tuple[int, int] | None
+        self, number: int | None, size: int | tuple[int, int] | str | None
     ) -> tuple[list[Stage], tuple[int, int] | None]:
         """The stages to run for a number and a size, and the size of the first one's images,
         None where it is what that stage was made for. See generate.

@@ -57,7 +57,7 @@ class Cascade(EditingCascade):
             SamplingError: a network computed numbers that are not finite.
         """
         self.check_background(background)
-        chosen, first = self.plan(stages, checks.check_size(size))
+        chosen, first = self.plan(stages, size)
         checks.check_base(chosen, self.name)
         requests = checks.make_requests(
             prompts, seed, images_per_prompt, negative, prompt_weights, variations

@@ -10,6 +10,8 @@ from open_imagen.devices import free_memory, pick_device
 from open_imagen.errors import UnknownName
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+SHORT = {"float32": "fp32", "bfloat16": "bf16"}
+"""Torch's names of these, and ours."""
 
 
 class RuntimeOptions(TypedDict, total=False):
@@ -38,6 +40,10 @@ class RuntimeConfig:
     read again when they are needed. None: only if not everything fits."""
 
     def __post_init__(self) -> None:
+        # torch.device("cuda"), torch.bfloat16 and "bfloat16" are taken as well.
+        dtype = str(self.dtype).removeprefix("torch.")
+        object.__setattr__(self, "dtype", SHORT.get(dtype, dtype))
+        object.__setattr__(self, "device", str(self.device))
         if self.dtype not in DTYPES:
             raise UnknownName("dtype", self.dtype, DTYPES)
 

@@ -299,7 +299,7 @@ class Stage(nn.Module):
             own = (settings or Sampling()).over(self.config.sampling).resolve()
             settings = [own] * len(generators)
         common = settings[0]
-        assert all(one.together == common.together for one in settings), "cannot share a batch"
+        assert len({one.together for one in set(settings)}) == 1, "cannot share a batch"
         device = next(self.parameters()).device
         wanted = image_size(self.config, lowres, size)
         if lowres is not None:
