@@ -300,7 +300,7 @@ def test_devices_and_dtypes_may_be_those_of_torch(model_folder):
     for dtype in ("bf16", "bfloat16", torch.bfloat16):
         runtime = oi.load(model_folder, device=torch.device("cpu"), dtype=dtype).runtime
         assert runtime == RuntimeConfig(device="cpu", dtype="bf16")
-    with pytest.raises(UnknownName, match="no dtype called 'float16'"):
+    with pytest.raises(UnknownName, match="no precision called 'float16'"):
         RuntimeConfig(dtype=torch.float16)
 
 

@@ -88,7 +88,7 @@ def test_bfloat16_pictures_are_nearly_the_same_and_say_so(model_folder, encoder,
         assert 0 < away.mean() < 4, name  # of 255; random weights magnify what is rounded
     assert made.records[0]["precision"] == "bf16"
     assert "precision" not in wanted.records[0]
-    with pytest.raises(UnknownName, match="dtype called 'bf61'"):
+    with pytest.raises(UnknownName, match="precision called 'bf61'"):
         load(model_folder, device="cpu", dtype="bf61")
 
 

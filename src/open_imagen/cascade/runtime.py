@@ -45,7 +45,7 @@ class RuntimeConfig:
         object.__setattr__(self, "dtype", SHORT.get(dtype, dtype))
         object.__setattr__(self, "device", str(self.device))
         if self.dtype not in DTYPES:
-            raise UnknownName("dtype", self.dtype, DTYPES)
+            raise UnknownName("precision", self.dtype, DTYPES)
 
     @property
     def torch_dtype(self) -> torch.dtype:
