@@ -58,7 +58,7 @@ def theirs(folder):
 
 @pytest.fixture
 def cascade(folder):
-    return published(folder, device="cpu")
+    return oi.load(folder, device="cpu")
 
 
 def generators(*seeds):

@@ -131,7 +131,7 @@ def test_images_do_not_depend_on_their_batch(tiny):
 
 def test_a_record_repeats_an_edit(tiny):
     image, mask = noise_image(90, 80), box_mask(90, 80, 20, 20, 60, 60)
-    how = {"extend": (8, 0, 0, 0), "resample": 2, "known": "clean", "feather": 3}
+    how = {"extend": (8, 0, 0, 0), "resample": 2, "known": "clean", "feather": 3, "context": 20}
     made = tiny.edit(image, "a cat", mask=mask, seed=7, strength={"base": 0.9}, **how)
     record = made.records[0]
     assert record["made_by"] == "edit"
@@ -143,6 +143,7 @@ def test_a_record_repeats_an_edit(tiny):
         "resample": 2,
         "known": "clean",
         "feather": 3,
+        "context": 20,
     }
     options = {k: v for k, v in record["edit"].items() if k != "inputs"}
     again = tiny.edit(
@@ -187,6 +188,7 @@ def test_the_hash_is_of_the_upright_pixels(tmp_path):
         ({"resample": 0}, "resample = 0"),
         ({"known": "dirty"}, "known called 'dirty'"),
         ({"feather": -1}, "feather = -1"),
+        ({"context": -1}, "context = -1"),
         ({"extend": (1, 2, 3)}, "four numbers"),
         ({"mask": np.zeros((80, 90), bool)}, "mask is empty"),
         ({"mask": np.ones((80, 90), bool)}, "covers the whole image"),

@@ -78,7 +78,7 @@ def steps_at(image, mask):
     return np.concatenate(across).mean(), np.concatenate(nearby).mean()
 
 
-def test_the_feather_spreads_a_difference_over_its_width():
+def test_the_border_of_a_mask_is_no_step():
     # What the model makes is 20 levels lighter everywhere: without a feather, a step of 20.
     rng, steps = np.random.default_rng(1), []
     stages = make_stages()
@@ -88,10 +88,8 @@ def test_the_feather_spreads_a_difference_over_its_width():
         mask = np.zeros((256, 256), bool)
         x, y = rng.integers(30, 120, 2)
         mask[y : y + 90, x : x + 90] = True
-        natural, _ = steps_at(image, mask)
         plan = plan_edit(image, mask, stages, EditOptions())
         made = plan.starts["sr256"].image.int().add(20).clamp(0, 255).to(torch.uint8)
-        steps.append((natural, *steps_at(plan.result(made), mask)))
-    natural, across, nearby = np.mean(steps, axis=0)
-    assert across <= natural + 20 / 9
-    assert across <= 1.5 * nearby
+        steps.append(steps_at(plan.result(made), mask))
+    across, nearby = np.mean(steps, axis=0)
+    assert across <= nearby

@@ -99,7 +99,7 @@ def test_a_mask_at_the_images_edge_is_not_feathered_there():
     mask = np.zeros((20, 30), bool)
     mask[:, 20:] = True
     weight = feather(mask, 4)
-    assert weight[10].tolist() == pytest.approx([0] * 20 + [0.2, 0.4, 0.6, 0.8] + [1] * 6)
+    assert weight[10].tolist() == pytest.approx([0] * 20 + [0.104, 0.352, 0.648, 0.896] + [1] * 6)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (64, 48), (7, 5), (30, 20)])

@@ -17,12 +17,17 @@ from open_imagen.cascade.values import whole_numbers
 from open_imagen.data.original import Original
 from open_imagen.errors import ConfigError
 
-CONTEXT = 1.5
+CONTEXT = 2.0
 """A crop is at least this many times as long and wide as what it shall make anew."""
+WHOLE = 4
+"""And at least this many times the side of the last stage's images: up to there a prompt that
+describes the whole image is worth more than sharpness."""
 FEATHER = 1 / 32
 """Width of the feather inside a mask, as a share of the crop's longer side."""
 MAX_FEATHER = 24
 """In pixels; a wider one would mix in much of what was to go."""
+MIN_CROP = 16
+"""Side of a crop at least, in pixels."""
 Extension = tuple[int, int, int, int]
 """Pixels to add left, above, right and below."""
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -84,19 +89,22 @@ def check_extension(
     return left, top, right, bottom
 
 
-def crop_box(canvas: Canvas, side: int) -> Box:
+def crop_box(canvas: Canvas, side: int, context: int | None = None) -> Box:
     """The part of a canvas that is worked on: all of it without a mask, otherwise a square around
     the mask, or what of one fits into the canvas.
 
     Args:
-        side: of the largest stage's images: a mask that is smaller gets at least that much.
+        side: of the last stage's images.
+        context: pixels around the mask's box; None: see `CONTEXT` and `WHOLE`.
     """
     width, height = canvas.size
     if canvas.mask is None:
         return 0, 0, width, height
     left, top, right, bottom = bounding_box(canvas.mask)
     longest = max(right - left, bottom - top)
-    wanted = max(side, math.ceil(CONTEXT * longest))
+    wanted = max(WHOLE * side, math.ceil(CONTEXT * longest))
+    if context is not None:
+        wanted = max(longest + 2 * context, MIN_CROP)
 
     def around(low: int, high: int, limit: int) -> tuple[int, int]:
         length = min(wanted, limit)

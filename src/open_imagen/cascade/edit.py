@@ -54,6 +54,9 @@ class EditOptions:
     own inpainting has it."""
     feather: int | None = None
     """Of a mask: over how many pixels inside it the new fades in; None: 1/32 of the crop."""
+    context: int | None = None
+    """Of a mask: how many pixels around its box the model sees, and the prompt describes; None: the
+    whole image, unless it is larger than four of the model's."""
 
     def __post_init__(self) -> None:
         whole_number(self.resample, "resample")
@@ -65,6 +68,8 @@ class EditOptions:
             raise UnknownName("known", self.known, KNOWN)
         if self.feather is not None and whole_number(self.feather, "feather") < 0:
             raise ConfigError(f"feather = {self.feather} must be at least 0 pixels.")
+        if self.context is not None and whole_number(self.context, "context") < 0:
+            raise ConfigError(f"context = {self.context} must be at least 0 pixels.")
 
     def strengths(self, stages: Sequence[str], masked: bool) -> dict[str, float]:
         """The strength of each stage.
@@ -160,7 +165,7 @@ def plan_edit(
     strengths = options.strengths(names, masked=canvas.mask is not None)
     if canvas.extended and not any(strengths.values()):
         raise ConfigError("strength = 0 would leave what extend adds empty.", "Leave it out.")
-    crop = Crop(canvas, crop_box(canvas, stages[-1].config.resolution))
+    crop = Crop(canvas, crop_box(canvas, stages[-1].config.resolution, options.context))
     left, top, right, bottom = crop.box
     first = stages[0].config.resolution
     size = base_size(right - left, bottom - top, first, size_unit(stages))
@@ -188,8 +193,12 @@ def _mask_of(original: Original, mask: ImageSource | None) -> Mask | None:
 def _mask_record(options: EditOptions, canvas: Canvas) -> dict[str, Any]:
     if canvas.mask is None:
         return {"resample": options.resample} if options.resample > 1 else {}
-    feather = {} if options.feather is None else {"feather": options.feather}
-    return {"resample": options.resample, "known": options.known, **feather}
+    chosen = {"feather": options.feather, "context": options.context}
+    return {
+        "resample": options.resample,
+        "known": options.known,
+        **{name: value for name, value in chosen.items() if value is not None},
+    }
 
 
 def _start(

@@ -37,6 +37,7 @@ class EditingCascade(CascadeBase):
         resample: int = 1,
         known: str = "renoised",
         feather: int | None = None,
+        context: int | None = None,
         max_pixels: int = MAX_PIXELS,
         repeat: Mapping[str, Any] | None = None,
     ) -> GenerationOutput:
@@ -55,7 +56,7 @@ class EditingCascade(CascadeBase):
             extend: pixels to add left, above, right and below.
             stages: how many stages to run; the model's default if None.
             background: of a model with alpha: None keeps the image's own transparency.
-            resample, known, feather: of a mask; see EditOptions.
+            resample, known, feather, context: of a mask; see EditOptions.
             max_pixels: larger images are refused.
             repeat: a record; the image and mask must be those that it was made of.
 
@@ -67,7 +68,12 @@ class EditingCascade(CascadeBase):
         chosen = self.chosen(stages)
         checks.check_base(chosen, self.name)
         options = EditOptions(
-            strength=strength, extend=extend, resample=resample, known=known, feather=feather
+            strength=strength,
+            extend=extend,
+            resample=resample,
+            known=known,
+            feather=feather,
+            context=context,
         )
         plan = plan_edit(image, mask, chosen, options, max_pixels)
         if repeat is not None:

@@ -124,7 +124,8 @@ def feather(mask: Mask, width: int) -> Weights:
     distance = distance_inside(mask, 2 * (width + 1))
     deepest = float(distance.max())
     share: Weights = np.clip(distance / max(1.0, min(width + 1.0, deepest / 2)), 0, 1)
-    return share
+    # Flat at both ends: a straight rise would begin with a crease along the border.
+    return share * share * (3 - 2 * share)
 
 
 def at_size(mask: Mask, size: tuple[int, int]) -> Tensor:

@@ -1,5 +1,6 @@
 """imagen edit and imagen upscale: from images that people bring to new ones."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ from open_imagen.errors import ConfigError
 
 
 def edit(
-    image: Path = typer.Argument(..., metavar="IMAGE", help="The image to edit."),
+    image: Path = typer.Argument(
+        ..., metavar="IMAGE", help="The image to edit; - reads standard input."
+    ),
     prompt: str = typer.Option(
         None, "--prompt", "-p", metavar="T", help="What the whole result shows."
     ),
@@ -75,6 +78,12 @@ def edit(
     feather: int = typer.Option(
         None, "--feather", metavar="PX", help="With a mask: fade in over so many pixels inside it."
     ),
+    context: int = typer.Option(
+        None,
+        "--context",
+        metavar="PX",
+        help="With a mask: work on it and so many pixels around it, which PROMPT then describes.",
+    ),
     steps: str = Steps,
     guidance: str = Weight,
     guidance_kind: str = GuidanceKind,
@@ -101,6 +110,7 @@ def edit(
         "resample": resample,
         "known": known,
         "feather": feather,
+        "context": context,
     }
     record: dict[str, Any] = {}
     if repeat is not None:
@@ -125,7 +135,7 @@ def edit(
     warn_of_other_model(record, cascade, repeat)
     with progress_bar() as told:
         made = cascade.edit(
-            image,
+            source(image),
             prompt,
             mask=mask if mask in (None, "alpha") else Path(mask),
             seed=seed if seed is not None else int(record.get("seed", 0)),
@@ -140,6 +150,11 @@ def edit(
             **{name: value for name, value in options.items() if value is not None},
         )
     finish(made, place, as_json, started, grid)
+
+
+def source(image: Path) -> Path | bytes:
+    """A file, or what standard input holds for "-"."""
+    return sys.stdin.buffer.read() if str(image) == "-" else image
 
 
 def read_strength(text: str | None) -> float | dict[str, float] | None:
@@ -182,12 +197,14 @@ def edit_to_repeat(file: Path) -> dict[str, Any]:
 def recorded_options(record: dict[str, Any]) -> dict[str, Any]:
     """How an edit was made, as arguments of Cascade.edit."""
     edit = record["edit"]
-    names = ("strength", "extend", "resample", "known", "feather")
+    names = ("strength", "extend", "resample", "known", "feather", "context")
     return {name: edit[name] for name in names if name in edit}
 
 
 def upscale(
-    image: Path = typer.Argument(..., metavar="IMAGE", help="The image to enlarge."),
+    image: Path = typer.Argument(
+        ..., metavar="IMAGE", help="The image to enlarge; - reads standard input."
+    ),
     prompt: str = typer.Option(..., "--prompt", "-p", metavar="T", help="What it shows."),
     model: str = Model,
     adapters: list[str] = Adapters,
@@ -222,5 +239,5 @@ def upscale(
     cascade = load(model, adapters=adapters, device=device, fast=fast, dtype=precision or "fp32")
     with progress_bar() as told:
         settings = sampling(given, cascade.stages)
-        made = cascade.upscale(image, prompt, seed, negative, settings, told, background)
+        made = cascade.upscale(source(image), prompt, seed, negative, settings, told, background)
     finish(made, place, as_json, started, False)
