@@ -104,7 +104,7 @@ def generate(
         negative = str(negative or record.get("negative") or "")
         model = str(record["model"]) if model == "scenes" else model
         given = _over_record(given, record)
-        size = size or str(record.get("size", ""))
+        size = size or str(record.get("cropped_from") or record.get("size", ""))
         precision = precision or record.get("precision", "fp32")
         background = background or record.get("background", background)
     if not any(sentences) or not all(s.strip() for s in sentences):
