@@ -179,7 +179,7 @@ def test_a_client_that_floods_the_queue_leaves_room_for_others(tiny):
             except QueueFull as error:
                 assert error.code == "client_limit"
         assert admitted == 12  # half: as many as it leaves free
-        for k in range(6):
+        for _ in range(6):
             worker.submit(job_of(tiny, events.put, ["b"], client="modest", stages=1))
         capped = job_of(tiny, events.put, ["c"], client="capped", stages=1)
         capped.max_queued = 1

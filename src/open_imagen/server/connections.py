@@ -13,6 +13,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 log = logging.getLogger("open_imagen.server")
 RESERVED_FILES = 128
 """Descriptors that are left for the gallery, the model's weights and so on."""
+RETRY_SECONDS = 0.1
+"""Until connections are accepted again after the system had no descriptor or memory for one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +138,7 @@ class Acceptor:
             except OSError as error:  # no descriptors, no memory
                 self._report(f"connections cannot be accepted: {error.strerror}")
                 self._make_room(list(self.open))
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(RETRY_SECONDS)
                 continue
             await self._open(connection, address)
 
