@@ -409,7 +409,7 @@ def test_a_line_that_could_mean_another_key_is_refused(line, message):
 
 
 def test_a_key_that_stands_twice_is_refused():
-    with pytest.raises(ConfigError, match="Line 2.*twice"):
+    with pytest.raises(ConfigError, match=r"Line 2.*twice"):
         parse_keys([f"alice:{KEY}", f"bob:{KEY}"])
 
 

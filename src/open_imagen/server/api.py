@@ -9,7 +9,7 @@ from open_imagen.server.errors import show_errors
 from open_imagen.server.gallery_routes import gallery_router
 from open_imagen.server.guard import MIB, Guard, GuardConfig
 from open_imagen.server.image_routes import image_router
-from open_imagen.server.middleware import RequestLog
+from open_imagen.server.middleware import RequestLog, RootPath
 from open_imagen.server.monitoring import monitoring_router
 from open_imagen.server.pages import page_router
 from open_imagen.server.schema import ErrorReply
@@ -45,7 +45,6 @@ def make_app(service: Service) -> FastAPI:
         responses=ERRORS,
         docs_url=None,
         redoc_url=None,
-        root_path=service.root_path,
     )
     app.state.service = service
     show_errors(app)
@@ -66,6 +65,7 @@ def make_app(service: Service) -> FastAPI:
             expose_headers=SHOWN_HEADERS,
         )
     app.add_middleware(RequestLog, counters=service.counters)
+    app.add_middleware(RootPath, root_path=service.root_path)
     return app
 
 

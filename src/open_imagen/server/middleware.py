@@ -1,4 +1,4 @@
-"""Around every request: an id, a line in the log, counters for Prometheus."""
+"""Around every request: an id, a line in the log, counters for Prometheus, a proxy's prefix."""
 
 import logging
 import secrets
@@ -55,6 +55,17 @@ class Counters(Observer):
     def text(self) -> bytes:
         """All of it in Prometheus' format."""
         return generate_latest(self.registry)
+
+
+class RootPath:
+    """Makes the path under which a proxy shows the server known, whether it cuts it off or not."""
+
+    def __init__(self, app: App, root_path: str) -> None:
+        self.app, self.root_path = app, root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["root_path"] = self.root_path
+        await self.app(scope, receive, send)
 
 
 class RequestLog:

@@ -20,6 +20,7 @@ from open_imagen.evaluation.human.votes import Rater, Store
 from open_imagen.evaluation.image_set import read_image
 from open_imagen.server.errors import RequestError
 from open_imagen.server.guard import Guard, GuardConfig
+from open_imagen.server.middleware import RootPath
 from open_imagen.server.pages import PAGE_HEADERS, page
 
 
@@ -42,13 +43,13 @@ def make_app(
         allowed_hosts: see GuardConfig.
         root_path: the path under which a proxy shows the page.
     """
-    app = FastAPI(title="Rate pictures", docs_url=None, redoc_url=None, openapi_url=None,
-                  root_path=root_path)  # fmt: skip
+    app = FastAPI(title="Rate images", docs_url=None, redoc_url=None, openapi_url=None)
     study = store.study
     names = {_blind(study.secret, trial): trial for trial in study.trials.values()}
     html = page("rate.html", root_path)
     image = _images(store)
     app.add_middleware(Guard, config=GuardConfig(allowed_hosts=allowed_hosts), reply=_error_reply)
+    app.add_middleware(RootPath, root_path=root_path)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
