@@ -30,28 +30,28 @@ def address_of(url):
 
 def half_open(url, number):
     """Connections of three kinds: silent, in the middle of a header, in the middle of a body."""
-    starts = [b"", b"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nX-Half: ",
-              b"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\n"
-              b"Content-Length: 1000\r\nAuthorization: Bearer " + KEY.encode() + b"\r\n\r\n{"]  # fmt: skip
+    head = "POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\n"
+    body = f"Content-Length: 1000\r\nAuthorization: Bearer {KEY}\r\n\r\n{{"
+    starts = ["", f"{head}X-Half: ", head + body]
     opened = []
     for k in range(number):
         connection = socket.create_connection(address_of(url), timeout=10)
-        connection.sendall(starts[k % 3])
+        connection.sendall(starts[k % 3].encode())
         opened.append(connection)
     return opened
 
 
 def post_without_key(url, size, until, counted, repeat):
     """Send a large body with no key as fast as the server takes it; with ``repeat`` many."""
-    head = ("POST /v1/images/upscale HTTP/1.1\r\nHost: localhost\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {size}\r\n\r\n").encode()  # fmt: skip
+    head = "POST /v1/images/upscale HTTP/1.1\r\nHost: localhost\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {size}\r\n\r\n"
     block = b"[" * 65536
     while time.monotonic() < until and (repeat or not counted):
         with (
             contextlib.suppress(OSError),
             contextlib.closing(socket.create_connection(address_of(url), timeout=10)) as connection,
         ):
-            connection.sendall(head)
+            connection.sendall(head.encode())
             for _ in range(size // len(block)):
                 connection.sendall(block)
             connection.sendall(b"[" * (size % len(block)))

@@ -10,6 +10,7 @@ import torch
 
 from open_imagen.cascade.pipeline import StageRequest, load
 from open_imagen.cascade.sampling import Sampling
+from open_imagen.server.admission import Admission
 from open_imagen.server.fairness import FairShare
 from open_imagen.server.jobs import (
     DeadlineExceeded,
@@ -191,14 +192,15 @@ def test_a_client_that_floods_the_queue_leaves_room_for_others(tiny):
         worker.close(30)
 
 
-def test_the_time_to_come_again_is_measured(tiny):
-    worker = Worker({"tiny": tiny}, queue_size=10)
-    try:
-        worker._busy, worker._done = 30.0, 10.0
-        assert worker._seconds_for(4) == 12
-        assert worker._seconds_for(10_000) == 600
-    finally:
-        worker.close(10)
+def test_the_time_to_come_again_is_measured():
+    admission = Admission(10)
+    admission.seconds, admission.images = 30.0, 10.0
+    assert admission.seconds_for(4) == 12
+    assert admission.seconds_for(10_000) == 600
+    for _ in range(200):
+        admission.seconds += 1.0
+        admission.finished()
+    assert admission.seconds_for(10) == 11  # it follows what is measured now
 
 
 def test_a_client_that_has_gone_frees_its_place(tiny, worker):

@@ -95,15 +95,12 @@ def serve(
 
     if deadline <= 0 or grace < 0 or max_pixels < 64 * 64:
         raise ConfigError(
-            f"--deadline {deadline:g} must be above 0, --grace {grace:g} at least 0, --max-pixels "
-            f"{max_pixels} at least 4096."
+            "--deadline must be above 0, --grace at least 0, --max-pixels at least 4096."
         )
-    if (
-        min(keep, batch_size, queue_size, max_connections, max_queued or 1, images_per_hour or 1)
-        < 1
-    ):
+    counts = (keep, batch_size, queue_size, max_connections, max_queued, images_per_hour)
+    if any(count is not None and count < 1 for count in counts):
         raise ConfigError(
-            "--keep, --batch-size and --queue at least 1; so must be --max-queued, "
+            "--keep, --batch-size and --queue at least 1, as well as --max-queued, "
             "--images-per-hour and --max-connections."
         )
     root_path = check_root_path(root_path)

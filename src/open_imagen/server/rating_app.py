@@ -51,11 +51,7 @@ def make_app(
     app.add_middleware(Guard, config=GuardConfig(allowed_hosts=allowed_hosts), reply=_error_reply)
     app.add_middleware(RootPath, root_path=root_path)
 
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:])[:200] or "The request"
-        return JSONResponse({"detail": f"{where}: {first['msg']}."}, 422)
+    app.add_exception_handler(RequestValidationError, _invalid)
 
     def known(token: str) -> Rater:
         rater = store.rater(token)
@@ -99,6 +95,14 @@ def make_app(
         return Response(image(name), media_type="image/png", headers=headers)
 
     return app
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """What is wrong with a request, without what was sent."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:])[:200] or "The request"
+    return JSONResponse({"detail": f"{where}: {first['msg']}."}, 422)
 
 
 def _error_reply(error: RequestError) -> Response:

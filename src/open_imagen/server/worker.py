@@ -7,7 +7,6 @@ drawn with it. A batch that has run ahead of a waiting client is suspended betwe
 
 import itertools
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from torch import Tensor
 from open_imagen.cascade.alpha import parse_background, to_image
 from open_imagen.cascade.pipeline import Cascade, to_uint8
 from open_imagen.errors import ConfigError, OpenImagenError
+from open_imagen.server.admission import Admission
 from open_imagen.server.batch_run import BatchRun, Threads
 from open_imagen.server.fairness import FairShare, pick_batch
 from open_imagen.server.jobs import (
@@ -26,7 +26,6 @@ from open_imagen.server.jobs import (
     Finished,
     Job,
     Progress,
-    QueueFull,
     Task,
     WorkerStopping,
 )
@@ -41,9 +40,6 @@ QUANTUM = 1.0
 """Seconds of device time by which a client may run ahead before its batch is suspended."""
 OFFLOAD_QUANTUM = 20.0
 """The same where weights are read again at each switch."""
-FIRST_ESTIMATE = 2.0
-"""Seconds per image that are assumed before any was drawn."""
-MAX_RETRY_AFTER = 600
 
 
 class Observer:
@@ -73,7 +69,7 @@ class Worker:
             raise ConfigError(
                 f"batch size = {batch_size} and queue size = {queue_size} must be at least 1."
             )
-        self.cascades, self.batch_size, self.queue_size = cascades, batch_size, queue_size
+        self.cascades, self.batch_size = cascades, batch_size
         self.observer, self.quantum = observer or Observer(), quantum
         for cascade in cascades.values():
             cascade.text.limit = MAX_CAPTIONS
@@ -82,7 +78,7 @@ class Worker:
         self._suspended: list[BatchRun] = []
         self._running: BatchRun | None = None
         self._share, self._threads = FairShare(), Threads()
-        self._busy, self._done = FIRST_ESTIMATE, 1.0
+        self._admission = Admission(queue_size)
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
@@ -120,7 +116,7 @@ class Worker:
             if self._closing:
                 raise WorkerStopping("The server is stopping.")
             tasks = self._tasks()
-            self._admit(job, tasks)
+            self._admission.check(job, tasks)
             accounts = {task.job.account for task in tasks}
             if job.account not in accounts:
                 self._share.enter(job.account, accounts)
@@ -129,35 +125,6 @@ class Worker:
             for index in range(len(job.images)):
                 self._waiting.append(Task(job, index, next(self._numbers), lowres=lowres))
             self._changed.notify()
-
-    def _admit(self, job: Job, tasks: list[Task]) -> None:
-        """Refuse a job that would take more than its client's share of the queue.
-
-        A client may hold as many places as it leaves free (dynamic thresholds, Choudhury and Hahne
-        1998): one alone half of the queue, two a third each, so that another always gets in.
-        """
-        new, depth = len(job.images), len(tasks)
-        accounts = {task.job.account for task in tasks}
-        own = sum(task.job.account == job.account for task in tasks)
-        if depth + new > self.queue_size:
-            raise QueueFull(
-                f"{depth} images are waiting already; the server takes {self.queue_size} at once.",
-                "queue_full",
-                self._seconds_for(depth + new - self.queue_size),
-            )
-        share = (self.queue_size - depth + own) // 2 if own else self.queue_size
-        limit = min(share, job.max_queued or share)
-        if own + new > limit:
-            raise QueueFull(
-                f"{own} images of yours are waiting already; this server takes {limit} of one "
-                "client at once, and fewer while others wait.",
-                "client_limit",
-                self._seconds_for((own + new - limit) * max(1, len(accounts))),
-            )
-
-    def _seconds_for(self, images: int) -> int:
-        """Seconds until so many images are probably done."""
-        return max(1, min(MAX_RETRY_AFTER, math.ceil(images * self._busy / self._done)))
 
     def cancel(self, job: Job) -> None:
         """Forget a job whose client has gone; its images make room at once, or after the step."""
@@ -276,7 +243,7 @@ class Worker:
         """Count the device time since the last step as used, in equal parts."""
         seconds = run.lap()
         with self._changed:
-            self._busy += seconds
+            self._admission.seconds += seconds
             for task in run.tasks:
                 self._share.charge(task.job.account, seconds / len(run.tasks))
 
@@ -308,9 +275,7 @@ class Worker:
         job.unfinished -= 1
         job.ended = job.unfinished == 0
         with self._changed:
-            self._done += 1
-            if self._done > 50:  # what was measured long ago counts less
-                self._busy, self._done = self._busy / 2, self._done / 2
+            self._admission.finished()
         job.on_event(Finished(task.index, image, record))
 
     def _watch(self, run: BatchRun, cascade: Cascade) -> Callable[[int, int, Tensor], None]:
