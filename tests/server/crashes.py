@@ -6,7 +6,8 @@ Clients ask for images as fast as they are answered, and note the id and the SHA
 came with status 200 and "saved". At a random moment the server is killed by SIGKILL. Between kills
 the index is lost, damaged, or left as it is; a second server is started on the same gallery and
 must refuse. Every so often the disk is full (a small file system in memory, where one may be
-mounted). In the end every image that was noted must be listed and have the bytes that were answered.
+mounted). In the end every image that was noted must be listed and have the bytes that were
+answered.
 """
 
 import argparse
@@ -126,6 +127,7 @@ def kills(number, model, folder, clients, rng):
             for thread in threads:
                 thread.join(60)
         counts["kills"] += 1
+        print(f"kill {k + 1} of {number}: {len(noted)} images noted", file=sys.stderr, flush=True)
     with ServerProcess(*words) as server:
         faults += check(server, noted)
     return faults, counts, noted

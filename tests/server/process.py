@@ -14,7 +14,7 @@ class ServerProcess:
 
     def __init__(self, *words, environment=None):
         command = [sys.executable, "-m", "open_imagen", "serve", "--port", "0", "--device", "cpu"]
-        self.log = tempfile.TemporaryFile("w+")
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - end() closes it
         self.process = subprocess.Popen(
             [*command, *map(str, words)],
             stdout=subprocess.PIPE,

@@ -177,8 +177,8 @@ def test_killed_servers_lose_no_image_that_was_answered(model_folder):
 
 @pytest.mark.slow
 def test_half_open_connections_and_large_posts_cost_little(model_folder):
-    words = "--connections 30 --posts 2 --megabytes 4 --seconds 2 --model".split()
-    report = attacks.main([*words, str(model_folder)])
+    words = ["--connections", "30", "--posts", "2", "--megabytes", "4", "--seconds", "2"]
+    report = attacks.main([*words, "--model", str(model_folder)])
     assert report["answers"] == ["HTTP/1.1 401 Unauthorized"]
     assert report["healthz"] > 0
     assert report["memory MiB more"] < 50
