@@ -173,13 +173,13 @@ class Guard:
         return client
 
     def _check_size(self, headers: Mapping[str, str], limit: int) -> int:
-        """The size that a body is announced to have; of one in chunks, what it may have."""
-        announced = headers.get("content-length", "")
-        if not announced.isdigit():
+        """The size of a body by its header; of one in chunks, the largest that is allowed."""
+        length = headers.get("content-length", "")
+        if not length.isdigit():
             return limit if "transfer-encoding" in headers else 0
-        if len(announced) > 15 or int(announced) > limit:
+        if len(length) > 15 or int(length) > limit:
             raise _too_large(limit)
-        return int(announced)
+        return int(length)
 
     async def _read(self, receive: Receive, limit: int) -> bytes | None:
         """The whole body; None if the client has gone.
