@@ -19,8 +19,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/python scripts/demo.py
 
-# Files of tests side by side, a core each.
-PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+# Files of tests side by side, a core each. `make test T=tests/diffusion` runs a part.
+T ?=
+PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile $(T)
 
 test: install
 	$(PYTEST)

@@ -90,7 +90,7 @@ def peak(folder: Path, way: str) -> tuple[float, float]:
     assert transformers.T5EncoderModel  # loaded before the count begins
 
     def work() -> None:
-        cascade = oi.load(folder, device="cpu", sequential_offload=way != "together")
+        cascade = oi.load(folder, device="cpu", offload=way != "together")
         settings = oi.Sampling(steps=1, guidance=1.0)
         if way == "encoder":
             cascade.text(["a"])

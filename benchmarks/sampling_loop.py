@@ -104,8 +104,7 @@ def against_diffusers(
         pipelines["diffusers"].unet.save_pretrained(Path(folder) / "unet")
         pipelines["diffusers"].scheduler.save_pretrained(Path(folder) / "scheduler")
         stage = deepfloyd.read_stage(Path(folder))
-        stage.dtype = dtype
-        stage.load_weights(torch.device(device))
+        stage.load_weights(torch.device(device), dtype)
     text = text_of(batch, TEXT, length, device, dtype)
 
     def theirs(pipeline: IFPipeline) -> Tensor:
@@ -156,8 +155,7 @@ def against_imagen_pytorch(
         for called, shape in shapes.items():
             stage = Stage(StageConfig(name="base", resolution=64, network=shape)).eval()
             assert abs(size_of(stage.network) / size - 1) < 0.05, "not of equal parameters"
-            stage.dtype = dtype
-            stage.load_weights(torch.device("cpu"))
+            stage.load_weights(torch.device("cpu"), dtype)
             found = ours(stage, text, Sampling(steps=steps, guidance=WEIGHT, sampler="ddpm"))
             ways |= found if called == "ours" else {called: found["ours, fast"]}
     return ways

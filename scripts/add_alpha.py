@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from open_imagen.cascade.pipeline import Cascade, load
+from open_imagen.cascade.folder import write_folder
+from open_imagen.cascade.io import load
 from open_imagen.cascade.stage import Stage
 from open_imagen.errors import ConfigError, OpenImagenError
 
@@ -60,16 +61,8 @@ def main() -> int:
         stages = [add_alpha(stage, options.letters) for stage in model.stages.values()]
     except OpenImagenError as error:
         parser.error(str(error))
-    named = f"{model.name}-alpha"
-    changed = Cascade(
-        named,
-        model.encoder_name,
-        stages,
-        device="cpu",
-        trained=model.trained,
-        world=model.world_name,
-    )
-    changed.save(options.out)
+    config = dataclasses.replace(model.config, name=f"{model.name}-alpha", default_stages=None)
+    write_folder(options.out, config, stages, torch.float32)
     print(options.out)
     return 0
 

@@ -24,7 +24,7 @@ from reproduction_page import RESULTS, RMSE, SECTIONS, write_page
 from slices import open_trainer, train
 
 from open_imagen import Sampling, join
-from open_imagen.cascade.pipeline import load
+from open_imagen.cascade.io import load
 from open_imagen.devices import pick_device
 from open_imagen.evaluation.image_set import open_images
 from open_imagen.evaluation.judges.judge import judge_images
@@ -90,7 +90,7 @@ def main() -> int:
 def facts_of(name: str, folder: Path) -> dict[str, Any]:
     """How it was trained: recipe, size, images, hours, and the losses on the way."""
     recipe, differs = MODELS[name]
-    [stage] = load(folder / "model", "cpu").stages.values()
+    [stage] = load(folder / "model", device="cpu").stages.values()
     [facts] = read_json(folder / "model" / "cascade.json")["trained"].values()
     return {
         "recipe": recipe,
@@ -108,9 +108,11 @@ def measure(name: str, folder: Path, device: str, count: int) -> dict[str, Any]:
     shipped base's images, as the difference to exact drawings at several noise levels."""
     if MODELS[name][0] == BASE:
         config = ShapesEvaluation(count=count, categories=CATEGORIES)
-        report = evaluate_shapes(load(folder / "model", device), config, out=folder / "shapes")
+        report = evaluate_shapes(
+            load(folder / "model", device=device), config, out=folder / "shapes"
+        )
         return {"shapes": report["categories"]}
-    cascade = join(name, ["scenes-teacher", folder / "model"], device)
+    cascade = join(name, ["scenes-teacher", folder / "model"], device=device)
     suite = open_suite("shapes:single,two_objects,position", max(1, count // 6))
     sweep = Sweep(
         axes=(parse_axis(NOISE_LEVELS),),

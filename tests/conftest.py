@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from open_imagen.cascade.pipeline import Cascade
-from standins import WordEncoder, make_stages
+from standins import WordEncoder, make_cascade
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Tests run side by side, a core for each process, and for each that they start: threads that
@@ -23,14 +22,14 @@ def encoder():
 
 @pytest.fixture
 def cascade():
-    return Cascade("tiny", "minilm-l6", make_stages(), device="cpu", text=WordEncoder())
+    return make_cascade()
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory):
     """A saved model of two tiny stages; it listens to MiniLM."""
     folder = tmp_path_factory.mktemp("model") / "tiny"
-    Cascade("tiny", "minilm-l6", make_stages(), device="cpu").save(folder)
+    make_cascade().save(folder)
     return folder
 
 

@@ -77,6 +77,9 @@ class FakeAtlas:
         image[size // 2 :, size // 2 :] *= 0.5  # a half-transparent quarter
         return (image * 255).round().astype(np.uint8)
 
+    def large_numbers(self) -> frozenset[int]:
+        return frozenset(n for n, sprite in enumerate(self.sprites) if sprite.vector)
+
     def label_of(self, label: str) -> int:
         return [thing.label for thing in self.things].index(label)
 

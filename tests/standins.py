@@ -6,6 +6,9 @@ import os
 import pytest
 import torch
 
+from open_imagen.cascade.cascade import Cascade
+from open_imagen.cascade.folder import CascadeConfig
+from open_imagen.cascade.runtime import RuntimeConfig
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage, StageConfig
 from open_imagen.diffusion.losses import Objective
@@ -29,7 +32,7 @@ class WordEncoder:
             [self._token(word) for word in caption.split() or ["nothing"]] for caption in captions
         ]
         length = max(len(row) for row in rows)
-        tokens = torch.zeros(len(rows), length, self.width)
+        tokens = torch.zeros(len(rows), length, self.width, dtype=torch.float32)
         mask = torch.zeros(len(rows), length, dtype=torch.bool)
         for k, row in enumerate(rows):
             tokens[k, : len(row)], mask[k, : len(row)] = torch.stack(row), True
@@ -37,7 +40,8 @@ class WordEncoder:
 
     def _token(self, word):
         seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big")
-        return torch.randn(self.width, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(self.width, generator=generator, dtype=torch.float32)
 
 
 def make_stages(**network):
@@ -78,6 +82,21 @@ def make_stages(**network):
                 torch.nn.init.normal_(parameter, std=0.05)
         stage.eval().requires_grad_(False)
     return stages
+
+
+def make_cascade(stages=None, name="tiny", encoder="minilm-l6", text=None, runtime=None, **config):
+    """A cascade of such stages on the CPU, with a stand-in for its encoder.
+
+    Args:
+        text: the encoder; a WordEncoder if None.
+        config: further settings of CascadeConfig.
+    """
+    return Cascade(
+        CascadeConfig(name=name, encoder=encoder, **config),
+        make_stages() if stages is None else stages,
+        runtime or RuntimeConfig(device="cpu"),
+        text=text or WordEncoder(),
+    )
 
 
 class Pids:

@@ -13,7 +13,7 @@ RETIRED = {
     "ConvInParts": "SplitBfloat16Conv2d",
     "learn_in_tiles": "TrainableWinogradConv2d",
     "Recording": "CapturedCall",
-    "one_at_a_time": "sequential_offload",
+    "one_at_a_time": "offload",
     "ReadText": "CachedText",
     "told_steps": "uses_timesteps",
     "stirred": "sde_step",

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from open_imagen.cascade.folder import locate, read_header, shipped
-from open_imagen.cascade.pipeline import load
+from open_imagen.cascade.io import load
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.worlds.shapes.checker import detect
 from open_imagen.worlds.shapes.suite import make_items

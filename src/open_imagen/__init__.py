@@ -12,20 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from open_imagen import networks
-    from open_imagen.cascade.pipeline import Cascade, GenerationOutput, join, load
+    from open_imagen.cascade.cascade import Cascade
+    from open_imagen.cascade.io import join, load
+    from open_imagen.cascade.output import GenerationOutput
+    from open_imagen.cascade.runtime import RuntimeConfig
     from open_imagen.cascade.sampling import Sampling
-    from open_imagen.errors import OpenImagenError, OpenImagenWarning
+    from open_imagen.errors import OpenImagenError, OpenImagenWarning, StopSampling
     from open_imagen.version import __version__
 
 _HOMES = {
-    "Cascade": "open_imagen.cascade.pipeline",
-    "GenerationOutput": "open_imagen.cascade.pipeline",
+    "Cascade": "open_imagen.cascade.cascade",
+    "GenerationOutput": "open_imagen.cascade.output",
     "OpenImagenError": "open_imagen.errors",
     "OpenImagenWarning": "open_imagen.errors",
+    "RuntimeConfig": "open_imagen.cascade.runtime",
     "Sampling": "open_imagen.cascade.sampling",
+    "StopSampling": "open_imagen.errors",
     "__version__": "open_imagen.version",
-    "join": "open_imagen.cascade.pipeline",
-    "load": "open_imagen.cascade.pipeline",
+    "join": "open_imagen.cascade.io",
+    "load": "open_imagen.cascade.io",
 }
 
 __all__ = [
@@ -33,7 +38,9 @@ __all__ = [
     "GenerationOutput",
     "OpenImagenError",
     "OpenImagenWarning",
+    "RuntimeConfig",
     "Sampling",
+    "StopSampling",
     "__version__",
     "join",
     "load",

@@ -1,6 +1,7 @@
 """Which device to compute on, its free memory, and whether it has bfloat16 arithmetic."""
 
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -44,8 +45,16 @@ def free_memory(device: torch.device) -> int:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         [available] = [line for line in lines if line.startswith("MemAvailable:")]
         return 1024 * int(available.split()[1])
-    except (OSError, ValueError):  # not Linux: all that is built in
+    except (OSError, ValueError):  # not Linux
+        return installed_memory()
+
+
+def installed_memory() -> int:
+    """Bytes of memory that are built in; where the system does not say, as Windows, no limit."""
+    try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return sys.maxsize
 
 
 def has_bf16(device: torch.device) -> bool:

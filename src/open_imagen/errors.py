@@ -6,6 +6,8 @@ OpenImagenError
 |-- DataError            a picture or a dataset cannot be read as described
 |-- CheckpointError      weights or a checkpoint are missing, damaged, or made for another model
 |-- OutputError          a result cannot be written where it was asked for
+|-- SamplingError        an image cannot be sampled
+|   `-- StopSampling     raised by a progress callback, to stop
 |-- TrainingError        a training run cannot go on
 `-- MissingDependency    an optional package or file is needed for this
 
@@ -48,6 +50,17 @@ class CheckpointError(OpenImagenError):
 
 class OutputError(OpenImagenError, OSError):
     """A result cannot be written where it was asked for."""
+
+
+class SamplingError(OpenImagenError):
+    """An image cannot be sampled."""
+
+
+class StopSampling(SamplingError):
+    """A progress callback raises it to stop; it reaches whoever called `generate`."""
+
+    def __init__(self, message: str = "Sampling was stopped.", hint: str = "") -> None:
+        super().__init__(message, hint)
 
 
 class TrainingError(OpenImagenError):

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ class TensorFile:
             raise _damaged(self.path, f"{name} has numbers of kind {entry['dtype']}")
         tensor = torch.empty(entry["shape"], dtype=kind)
         begin, _ = entry["data_offsets"]
-        with self.path.open("rb", buffering=0) as file:
+        with self._open() as file:
             file.seek(self._start + begin)
             into: Any = memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
             while into:
@@ -183,8 +184,20 @@ class TensorFile:
                 into = into[count:]
         return tensor
 
+    def _open(self) -> FileIO:
+        try:
+            return self.path.open("rb", buffering=0)
+        except OSError as error:
+            raise CheckpointError(
+                f"The weights {self.path} cannot be read any more: {error.strerror}."
+            ) from error
+
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         return ((name, self.read(name)) for name in self._entries)
+
+    def __reduce__(self) -> tuple[type["TensorFile"], tuple[Path]]:
+        """For pickle: the file is opened and checked again, by its absolute path."""
+        return TensorFile, (self.path.resolve(),)
 
 
 def _damaged(path: Path, why: object) -> CheckpointError:

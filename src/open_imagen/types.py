@@ -166,6 +166,7 @@ class Network(Protocol):
         logsnr: Tensor,
         text: TextEmbedding | CachedText,
         lowres: LowRes | None = None,
+        augment_labels: Tensor | None = None,
     ) -> Tensor: ...
 
     def encode_text(self, text: TextEmbedding) -> CachedText: ...

@@ -6,11 +6,11 @@ import torch
 from PIL import Image
 
 from open_imagen.cascade.alpha import over, parse_background, premultiplied, straight, to_image
-from open_imagen.cascade.pipeline import Cascade, load
+from open_imagen.cascade.io import load
 from open_imagen.cascade.records import open_image, read_record, save_png
 from open_imagen.cascade.stage import Stage, StageConfig
 from open_imagen.errors import CheckpointError, ConfigError
-from standins import WordEncoder, make_stages
+from standins import make_cascade, make_stages
 
 WRONG_CHANNELS = [{"image_channels": 5}, {"image_channels": 4, "out_channels": 6}]
 HALF_RED = torch.tensor([128, 0, 0, 128], dtype=torch.uint8)[:, None, None]
@@ -19,7 +19,7 @@ HALF_RED = torch.tensor([128, 0, 0, 128], dtype=torch.uint8)[:, None, None]
 @pytest.fixture(scope="module")
 def with_alpha():
     stages = make_stages(image_channels=4)
-    return Cascade("tiny", "minilm-l6", stages, device="cpu", text=WordEncoder())
+    return make_cascade(stages)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_model_without_alpha_refuses_backgrounds(cascade):
 def test_stages_with_and_without_alpha_cannot_be_joined():
     stages = [make_stages()[0], make_stages(image_channels=4)[1]]
     with pytest.raises(CheckpointError, match="sr256 has images of 4 channels, base of 3"):
-        Cascade("tiny", "minilm-l6", stages, device="cpu", text=WordEncoder())
+        make_cascade(stages)
 
 
 @pytest.mark.parametrize("channels", WRONG_CHANNELS)

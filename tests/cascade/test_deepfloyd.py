@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 import open_imagen as oi
 from open_imagen.cascade import deepfloyd
-from open_imagen.cascade.pipeline import published
+from open_imagen.cascade.io import load, published
 from open_imagen.cli import imports
 from open_imagen.errors import CheckpointError
 from open_imagen.text import encoders
@@ -192,7 +192,7 @@ PROMPTS = ["a red circle above a blue square", "A blue Circle  "]
 
 def test_text_is_read_as_diffusers_reads_it(pipelines, folder, tiny_encoder):
     wanted, empty = pipelines[0].encode_prompt(PROMPTS, device="cpu", clean_caption=False)
-    cascade = published(folder, device="cpu")
+    cascade = load(folder, device="cpu")
     found = cascade.text(PROMPTS)
     assert found.mask.shape == (2, TOKENS)
     assert found.mask.all()
@@ -223,7 +223,7 @@ def test_whole_pipelines_give_diffusers_pictures(pipelines, folder, tiny_encoder
         **how,
     ).images
 
-    cascade = published(folder, device="cpu")
+    cascade = load(folder, device="cpu")
     base, sr = cascade.stages.values()
     assert (base.config.name, sr.config.name) == ("base", "sr64")
     assert (base.config.sampling.threshold_cap, sr.config.sampling.threshold_cap) == (1.5, 1.0)
@@ -248,7 +248,7 @@ def test_chosen_steps_give_diffusers_pictures(pipelines, folder, tiny_encoder):
         output_type="pt",
         clean_caption=False,
     ).images
-    cascade = published(folder, device="cpu")
+    cascade = load(folder, device="cpu")
     base = cascade.stages["base"]
     found = base.sample(
         cascade.text(PROMPTS[:1]),
@@ -273,17 +273,17 @@ def test_a_folder_loads_and_makes_pictures_and_saves_as_ours(folder, tiny_encode
 
 def test_the_encoder_is_let_go_before_the_networks_come(folder, tiny_encoder):
     settings = {"base": oi.Sampling(steps=1), "sr64": oi.Sampling(steps=1)}
-    cascade = oi.load(folder, device="cpu", sequential_offload=True)
+    cascade = oi.load(folder, device="cpu", offload=True)
     here = []
 
     def look(stage, step, steps, preview):
         loaded = [name for name, one in cascade.stages.items() if not _is_offloaded(one)]
-        here.append((loaded, cascade._own_encoder.loaded))
+        here.append((loaded, cascade.text.encoder.loaded))
 
     first = cascade.generate("a red circle", settings=settings, progress=look)
     assert here == [(["base"], False), (["sr64"], False)]
     assert all(_is_offloaded(stage) for stage in cascade.stages.values())
-    kept = oi.load(folder, device="cpu", sequential_offload=False)
+    kept = oi.load(folder, device="cpu", offload=False)
     second = kept.generate("a red circle", settings=settings)
     assert torch.equal(first.stages["sr64"], second.stages["sr64"])
 

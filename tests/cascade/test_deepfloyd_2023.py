@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import open_imagen as oi
 from open_imagen.cascade import deepfloyd
-from open_imagen.cascade.pipeline import published
+from open_imagen.cascade.io import load
 from open_imagen.cli import imports
 from open_imagen.errors import CheckpointError, MissingDependency, OpenImagenError
 from open_imagen.models import deepfloyd as networks
@@ -78,7 +78,7 @@ def both_stages(cascade):
 
 
 def test_text_is_encoded_as_in_2023(folder, drawn):
-    cascade = published(folder, device="cpu")
+    cascade = load(folder, device="cpu")
     torch.testing.assert_close(cascade.text(PROMPTS).tokens, drawn["tokens"], rtol=0, atol=1e-5)
     torch.testing.assert_close(cascade.text([""]).tokens, drawn["empty"][:1], rtol=0, atol=1e-5)
 
@@ -102,7 +102,7 @@ def test_whole_pipelines_draw_what_diffusers_drew_in_2023_and_draws_now(folder, 
         generator=generators(5, 6),
         **how,
     ).images
-    ours = both_stages(published(folder, device="cpu"))
+    ours = both_stages(load(folder, device="cpu"))
     for found, now, then in zip(ours, (small, large), ("small", "large"), strict=True):
         assert now.std() > 0.3
         torch.testing.assert_close(found, now, rtol=0, atol=5e-4)
@@ -249,7 +249,7 @@ def test_every_variant_of_the_text_encoder(folder, drawn, patterns, half, wanted
         save_file(halved, place / "model.bf16.safetensors", {"format": "pt"})
     found = deepfloyd.find_encoder(deepfloyd.read(folder, half))
     assert wanted in str(found)
-    cascade = published(folder, device="cpu")
+    cascade = load(folder, device="cpu")
     tolerance = 0.05 if patterns == ["bf16"] else 1e-5
     torch.testing.assert_close(
         cascade.text(PROMPTS).tokens, drawn["tokens"], rtol=0, atol=tolerance
@@ -305,7 +305,10 @@ def test_the_import_at_half_precision_draws_the_same(folder, tmp_path, capsys):
         "model.fp16-00002-of-00002.safetensors",
         "model.safetensors.index.fp16.json",
     ]
-    ours, theirs = both_stages(oi.load(out, device="cpu")), both_stages(oi.load(folder, "cpu"))
+    ours, theirs = (
+        both_stages(oi.load(out, device="cpu")),
+        both_stages(oi.load(folder, device="cpu")),
+    )
     for found, wanted in zip(ours, theirs, strict=True):
         assert torch.equal(found, wanted)
 
@@ -370,7 +373,7 @@ def test_a_text_encoder_that_lacks_weights_or_fits_no_stage_is_refused(folder, t
         imports.deepfloyd(folder, tmp_path / "ours", clean=False, half=False)
     # Not filled with random numbers where the folder is used as it is.
     with pytest.raises(CheckpointError, match=r"encoder\.final_layer_norm\.weight missing"):
-        published(folder, device="cpu").text(PROMPTS)
+        load(folder, device="cpu").text(PROMPTS)
     save_file({**tensors, "encoder.final_layer_norm.weight": kept}, shard)
     imports.deepfloyd(folder, tmp_path / "ours", clean=False, half=False)
     changed(folder / TEXT / "config.json", d_model=32)

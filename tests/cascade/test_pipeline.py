@@ -10,7 +10,7 @@ from PIL import Image
 
 from open_imagen.cascade.augmentation import Augmentation
 from open_imagen.cascade.folder import FORMAT
-from open_imagen.cascade.pipeline import Cascade, join, load
+from open_imagen.cascade.io import join, load
 from open_imagen.cascade.records import (
     encoded,
     open_image,
@@ -30,7 +30,7 @@ from open_imagen.errors import (
 )
 from open_imagen.models.layers import Conv
 from open_imagen.text.cache import Remembered
-from standins import WordEncoder, make_stages
+from standins import WordEncoder, make_cascade, make_stages
 
 PROMPTS = ["a red circle", "a blue square above a green star"]
 
@@ -63,7 +63,7 @@ def test_a_picture_depends_on_its_seed_and_prompt_alone(cascade):
 @pytest.mark.parametrize("in_turns", [False, True])
 def test_fast_pictures_are_the_same_pictures(model_folder, encoder, in_turns):
     plain = load(model_folder, device="cpu")
-    fast = load(model_folder, device="cpu", fast=True, sequential_offload=in_turns)
+    fast = load(model_folder, device="cpu", fast=True, offload=in_turns)
     for one in (plain, fast):
         one.text = Remembered(encoder)
     for _ in range(2):  # stages that take turns are made fast again
@@ -77,9 +77,7 @@ def test_fast_pictures_are_the_same_pictures(model_folder, encoder, in_turns):
 @pytest.mark.parametrize("in_turns", [False, True])
 def test_bfloat16_pictures_are_nearly_the_same_and_say_so(model_folder, encoder, fast, in_turns):
     exact = load(model_folder, device="cpu")
-    half = load(
-        model_folder, device="cpu", sequential_offload=in_turns, fast=fast, precision="bf16"
-    )
+    half = load(model_folder, device="cpu", offload=in_turns, fast=fast, dtype="bf16")
     for one in (exact, half):
         one.text = Remembered(encoder)
     made, wanted = half.generate(PROMPTS, seed=5), exact.generate(PROMPTS, seed=5)
@@ -90,8 +88,8 @@ def test_bfloat16_pictures_are_nearly_the_same_and_say_so(model_folder, encoder,
         assert 0 < away.mean() < 4, name  # of 255; random weights magnify what is rounded
     assert made.records[0]["precision"] == "bf16"
     assert "precision" not in wanted.records[0]
-    with pytest.raises(UnknownName, match="precision called 'bf61'"):
-        load(model_folder, device="cpu", precision="bf61")
+    with pytest.raises(UnknownName, match="dtype called 'bf61'"):
+        load(model_folder, device="cpu", dtype="bf61")
 
 
 def test_a_negative_prompt_without_guidance_is_refused(cascade):
@@ -130,14 +128,6 @@ def test_progress_runs_to_the_end_of_each_stage(cascade):
     assert [t for t in told if t[1] == t[2]] == [("base", 6, 6, 64), ("sr256", 4, 4, 256)]
 
 
-def test_upscale_starts_at_the_stage_that_the_picture_can_feed(cascade):
-    made = cascade.upscale(Image.new("RGB", (100, 80), "red"), "a red picture", seed=1)
-    assert list(made.stages) == ["sr256"]
-    assert made.records[0]["made_by"] == "upscale"
-    with pytest.raises(ConfigError, match="needs at least 64x64"):
-        cascade.upscale(Image.new("RGB", (60, 80)), "small")
-
-
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -159,11 +149,11 @@ def test_wrong_calls_are_named(cascade, arguments, message):
 def test_stages_must_follow_each_other(encoder):
     base, above = make_stages()
     with pytest.raises(CheckpointError, match="enlarges 64-pixel pictures, but sr256 makes 256"):
-        Cascade("odd", "words", [above, above], device="cpu")
+        make_cascade([above, above], name="odd", encoder="words")
     with pytest.raises(ConfigError, match="cannot make them from text alone"):
-        Cascade("odd", "words", [above], device="cpu", text=encoder).generate("a")
+        make_cascade([above], name="odd", encoder="words", text=encoder).generate("a")
     with pytest.raises(ConfigError, match="no super-resolution stage"):
-        Cascade("odd", "words", [base], device="cpu", text=encoder).upscale(
+        make_cascade([base], name="odd", encoder="words", text=encoder).upscale(
             Image.new("RGB", (64, 64)), "a"
         )
 
@@ -194,11 +184,9 @@ def test_a_model_runs_its_default_stages_unless_a_number_or_a_size_asks_for_othe
     cascade, encoder, tmp_path
 ):
     folder = tmp_path / "m"
-    Cascade("tiny", "minilm-l6", make_stages(), device="cpu", text=encoder, default_stages=1).save(
-        folder
-    )
+    make_cascade(make_stages(), text=encoder, default_stages=1).save(folder)
     again = load(folder, device="cpu")
-    assert again.default_stages == 1
+    assert again.config.default_stages == 1
     again.text = Remembered(encoder)
     small = again.generate("a red circle")
     assert list(small.stages) == ["base"]
@@ -214,7 +202,7 @@ def test_a_model_runs_its_default_stages_unless_a_number_or_a_size_asks_for_othe
 def test_more_noise_than_was_trained_is_warned_of(encoder):
     base, above = make_stages()
     modest = replace(above.config, augmentation=Augmentation(highest=0.3))
-    cascade = Cascade("tiny", "words", [base, Stage(modest)], device="cpu", text=encoder)
+    cascade = make_cascade([base, Stage(modest)], encoder="words", text=encoder)
     cascade.generate("a", settings={"sr256": Sampling(steps=1, noise_level=0.3)})
     with pytest.warns(UserWarning, match="noise_level = 0.4, but sr256 of 'tiny' has learned"):
         cascade.generate("a", settings={"sr256": Sampling(steps=1, noise_level=0.4)})
@@ -223,7 +211,7 @@ def test_more_noise_than_was_trained_is_warned_of(encoder):
 def test_default_stages_must_be_there():
     for number in (0, 3):
         with pytest.raises(CheckpointError, match=f"default_stages = {number} must be between 1"):
-            Cascade("odd", "words", make_stages(), default_stages=number)
+            make_cascade(make_stages(), name="odd", encoder="words", default_stages=number)
 
 
 def test_an_encoder_of_another_width_is_refused():
@@ -231,7 +219,7 @@ def test_an_encoder_of_another_width_is_refused():
         width = 24
 
     with pytest.raises(CheckpointError, match="tokens of width 384; those of words have 24"):
-        Cascade("odd", "words", make_stages(), device="cpu", text=Narrow()).generate("a")
+        make_cascade(make_stages(), name="odd", encoder="words", text=Narrow()).generate("a")
 
 
 def test_a_folder_comes_back_as_it_was(cascade, encoder, tmp_path):
@@ -239,7 +227,7 @@ def test_a_folder_comes_back_as_it_was(cascade, encoder, tmp_path):
     back = load(tmp_path / "m", device="cpu")
     assert back.model_hash != cascade.model_hash == "unsaved"
     assert back.model_hash == load(tmp_path / "m").model_hash
-    again = Cascade("tiny", "minilm-l6", list(back.stages.values()), device="cpu", text=encoder)
+    again = make_cascade(list(back.stages.values()), text=encoder)
     assert torch.equal(
         again.generate(PROMPTS).stages["sr256"], cascade.generate(PROMPTS).stages["sr256"]
     )
@@ -261,14 +249,12 @@ def test_half_precision_weights_are_close(cascade, encoder, tmp_path):
 
 def test_folders_of_single_stages_join_to_a_cascade(tmp_path):
     base, above = make_stages()
-    Cascade("one", "minilm-l6", [base], device="cpu", trained={"base": {"images": 3}}).save(
-        tmp_path / "one"
-    )
-    Cascade("two", "minilm-l6", [above], device="cpu").save(tmp_path / "two")
+    make_cascade([base], name="one", trained={"base": {"images": 3}}).save(tmp_path / "one")
+    make_cascade([above], name="two").save(tmp_path / "two")
     both = join("both", [tmp_path / "one", tmp_path / "two"], device="cpu")
     assert list(both.stages) == ["base", "sr256"]
-    assert both.trained == {"base": {"images": 3}}
-    Cascade("other", "t5-v1_1-base", [above], device="cpu").save(tmp_path / "other")
+    assert both.config.trained == {"base": {"images": 3}}
+    make_cascade([above], name="other", encoder="t5-v1_1-base").save(tmp_path / "other")
     with pytest.raises(CheckpointError, match="different encoders"):
         join("both", [tmp_path / "one", tmp_path / "other"])
 
@@ -364,7 +350,7 @@ def test_pictures_that_are_none_or_have_no_record_are_named(tmp_path):
 
 def test_a_model_of_a_world_reads_prompts_and_says_so(tmp_path, encoder):
     folder = tmp_path / "model"
-    Cascade("tiny", "minilm-l6", make_stages(), "cpu", text=encoder, world="things").save(folder)
+    make_cascade(make_stages(), text=encoder, world="things").save(folder)
     assert json.loads((folder / "cascade.json").read_text())["world"] == "things"
     ours = load(folder, device="cpu")
     ours.text = Remembered(encoder)
@@ -378,20 +364,20 @@ def test_a_model_of_a_world_reads_prompts_and_says_so(tmp_path, encoder):
         ours.generate("a cat on a trampoline", stages=1)
     again = tmp_path / "again"
     ours.save(again)
-    assert load(again, device="cpu").world_name == "things"
+    assert load(again, device="cpu").config.world == "things"
 
 
 def test_join_keeps_the_world(tmp_path, encoder):
     base, larger = make_stages()
     for name, stage, world in (("base", base, "things"), ("sr", larger, "")):
-        Cascade(name, "minilm-l6", [stage], "cpu", text=encoder, world=world).save(tmp_path / name)
+        make_cascade([stage], name=name, text=encoder, world=world).save(tmp_path / name)
     both = join("both", [tmp_path / "base", tmp_path / "sr"], device="cpu")
-    assert both.world_name == "things"
-    assert both.world is not None
+    assert both.config.world == "things"
+    assert both.prompts.world is not None
 
 
 def test_a_world_of_a_newer_version_is_passed_over(encoder):
-    newer = Cascade("tiny", "minilm-l6", make_stages(), "cpu", text=encoder, world="oceans")
-    assert newer.world is None
+    newer = make_cascade(make_stages(), text=encoder, world="oceans")
+    assert newer.prompts.world is None
     assert newer.read("两只猫").prompt == "两只猫"
     assert newer.hint("a trampoline") is None

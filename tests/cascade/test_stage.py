@@ -198,7 +198,7 @@ def test_guidance_is_a_line_through_both_predictions():
     z, level = torch.randn(1, 3, 64, 64), 0.5
 
     def x(weight, words):
-        settings = Sampling(guidance=weight, threshold="none")
+        settings = Sampling(guidance=weight, threshold="none").resolve()
         return stage.denoiser(words, settings)(z, level)
 
     wanted = 3 * x(1.0, text) - 2 * x(1.0, text.null())
@@ -238,7 +238,8 @@ def test_a_guided_network_gives_what_its_teacher_gives_at_every_weight(asked, ne
     against = text_of(2) if negative else None
 
     def pictures(stage, *weights):
-        each = [Sampling(steps=3, guidance=w, threshold="none", **asked) for w in weights]
+        asked_for = [Sampling(steps=3, guidance=w, threshold="none", **asked) for w in weights]
+        each = [one.over(stage.config.sampling).resolve() for one in asked_for]
         generators = [torch.Generator().manual_seed(k) for k in range(2)]
         return stage.sample(text, generators, each, negative=against)
 
@@ -333,27 +334,27 @@ def test_settings_out_of_range_are_named(settings, message):
 
 
 def test_given_settings_go_over_defaults():
-    found = Sampling(steps=9).over(Sampling(steps=3, guidance=2.0)).complete()
+    found = Sampling(steps=9).over(Sampling(steps=3, guidance=2.0)).resolve()
     assert (found.steps, found.guidance, found.sampler) == (9, 2.0, "dpmpp_2m")
 
 
 def test_a_models_own_timesteps_hold_until_other_steps_are_asked_for():
     own = Sampling(timesteps=(900, 500, 100), sampler="ddim")
     schedule = Schedule()
-    assert len(Sampling(guidance=3.0).over(own).complete().levels(schedule)) == 4
+    assert len(Sampling(guidance=3.0).over(own).resolve().levels(schedule)) == 4
     for asked in (Sampling(steps=9), Sampling(spacing="power", steps=9)):
-        settings = asked.over(own).complete()
+        settings = asked.over(own).resolve()
         assert len(settings.levels(schedule)) == 10
         assert settings.sampler == "ddim"
     again = Sampling(timesteps=(800, 100)).over(own)
-    assert len(again.complete().levels(schedule)) == 3
+    assert len(again.resolve().levels(schedule)) == 3
     # A model that begins late does not cut what is asked for; who asks for both gets both.
     late = Sampling(steps=4, logsnr_start=-2.0)
-    assert len(again.over(late).complete().levels(schedule)) == 3
+    assert len(again.over(late).resolve().levels(schedule)) == 3
     both = Sampling(timesteps=(800, 100), logsnr_start=-2.0).over(late)
-    assert len(both.complete().levels(schedule)) == 2
-    assert len(Sampling(timesteps=()).over(late).complete().levels(schedule)) == 5
+    assert len(both.resolve().levels(schedule)) == 2
+    assert len(Sampling(timesteps=()).over(late).resolve().levels(schedule)) == 5
     assert Sampling(timesteps=()).over(late).logsnr_start == -2.0
     # A picture repeats by all its settings, steps among them.
-    complete = Sampling().over(own).complete()
-    assert complete.over(own) == complete
+    complete = Sampling().over(own).resolve()
+    assert Sampling(**complete.given()).over(own).resolve() == complete

@@ -18,7 +18,7 @@ def imagen(monkeypatch, capsys, model_folder, tmp_path_factory):
     monkeypatch.chdir(tmp_path_factory.mktemp("here"))
 
     def run(*words, model=model_folder):
-        if words[0] in ("generate", "upscale", "sweep") and model:
+        if words[0] in ("generate", "edit", "upscale", "sweep") and model:
             words = (*words, "--model", str(model))
         if words[:2] == ("evaluate", "shapes") and model:
             words = (*words, "--model", str(model))

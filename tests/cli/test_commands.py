@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from open_imagen.cascade.pipeline import Cascade
 from open_imagen.cascade.records import read_record
-from standins import WordEncoder, make_stages
+from standins import make_cascade, make_stages
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 PROMPT = "a red circle on a white background"
@@ -98,7 +97,7 @@ def test_upscale_enlarges(imagen, tmp_path):
     Image.new("RGB", (70, 70), "red").save(tmp_path / "small.png")
     made = imagen("upscale", tmp_path / "small.png", "--prompt", "red", "-o", tmp_path / "o.png")
     assert made.code == 0, made.err
-    assert opened(tmp_path / "o.png").size == (256, 256)
+    assert opened(tmp_path / "o.png").size == (280, 280)
     refused = imagen("generate", "--from", tmp_path / "o.png")
     assert refused.code == 2
     assert "was made by upscale" in refused.err
@@ -304,7 +303,7 @@ def test_a_file_that_is_no_picture_is_refused(imagen, tmp_path):
     for words in (["upscale", tmp_path / "a.png", "--prompt", "a"], ["show", tmp_path / "a.png"]):
         found = imagen(*words)
         assert found.code == 1
-        assert "is not a picture" in found.err
+        assert "that can be read" in found.err
 
 
 def test_an_output_that_cannot_be_written_is_refused_before_any_work(imagen, tmp_path):
@@ -445,9 +444,7 @@ def test_a_run_is_averaged_again_and_an_adapter_is_put_on(imagen, tmp_path, mode
 @pytest.mark.filterwarnings("always:The model knows")
 def test_a_prompt_of_another_language_is_read_and_a_hint_given(imagen, tmp_path):
     folder = tmp_path / "model"
-    Cascade("tiny", "minilm-l6", make_stages(), "cpu", text=WordEncoder(), world="things").save(
-        folder
-    )
+    make_cascade(make_stages(), world="things").save(folder)
     done = imagen(
         "generate", "两只猫", "a xylophone", "--stages", 1, "--out", tmp_path / "p", model=folder
     )

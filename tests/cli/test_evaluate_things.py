@@ -2,9 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from things_judging import write_atlas, write_judge
+from things_judging import ATLAS, write_atlas, write_judge
 
 
 @pytest.fixture
@@ -53,3 +54,12 @@ def test_prompts_of_a_file_are_judged(imagen, words, tmp_path):
 def test_wrong_input_is_refused(imagen, words, more, code, message):
     refused = imagen(*words, *more)
     assert (refused.code, message in refused.err) == (code, True), refused.err
+
+
+def test_the_nearest_sprite_stands_beside_a_model(imagen, words, tmp_path):
+    atlas = words[words.index("--atlas") + 1]
+    np.save(atlas / "sprites-256.npy", ATLAS.pixels(256))
+    done = imagen(*words, *SMALL[:2], "--categories", "label", "--baseline", "--out", tmp_path / "b")
+    assert done.code == 0, done.err
+    assert done.out.startswith("nearest-sprite ")
+    assert len(list((tmp_path / "b" / "images" / "label").glob("*.png"))) == 2

@@ -5,19 +5,16 @@ import math
 import pytest
 import torch
 
+from open_imagen.models.attention import TextAttention, attention, split_heads
 from open_imagen.models.layers import (
     LevelEmbedding,
     NormAct,
-    PooledText,
     Positions,
     ResBlock,
-    TextAttention,
-    TextDenoiser,
-    TextLayer,
-    attention,
+    ResBlockConfig,
     resampled,
-    split_heads,
 )
+from open_imagen.models.text_layers import PooledText, TextDenoiser, TextLayer
 from open_imagen.types import TextEmbedding
 
 
@@ -93,13 +90,13 @@ def test_attention_over_pixels_alone_does_not_hear_the_text(text):
 
 def test_a_fresh_residual_block_is_its_shortcut():
     x, embedding = torch.randn(2, 32, 8, 8), torch.randn(2, 16)
-    torch.testing.assert_close(ResBlock(32, 32, 16)(x, embedding), x)
+    torch.testing.assert_close(ResBlock(32, 32, ResBlockConfig(embedding=16))(x, embedding), x)
 
 
 def test_a_residual_block_is_the_textbook_formula():
     # norm, SiLU, conv, norm * (1 + scale) + shift, SiLU, conv; plus the shortcut, written out.
     torch.manual_seed(0)
-    block = ResBlock(32, 64, 16)
+    block = ResBlock(32, 64, ResBlockConfig(embedding=16))
     torch.nn.init.normal_(block.conv_out.weight, std=0.05)
     x, embedding = torch.randn(2, 32, 8, 8), torch.randn(2, 16)
 
@@ -122,7 +119,9 @@ def test_a_residual_block_is_the_textbook_formula():
 
 @pytest.mark.parametrize("how, side", [("down", 4), ("up", 16), ("", 8)])
 def test_residual_blocks_resample(how, side):
-    out = ResBlock(32, 48, 16, how)(torch.randn(2, 32, 8, 8), torch.randn(2, 16))
+    out = ResBlock(32, 48, ResBlockConfig(embedding=16), how)(
+        torch.randn(2, 32, 8, 8), torch.randn(2, 16)
+    )
     assert out.shape == (2, 48, side, side)
 
 

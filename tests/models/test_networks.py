@@ -6,8 +6,9 @@ import torch
 
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.models import PRESETS, build, names
+from open_imagen.models.attention import TextAttention
 from open_imagen.models.efficient_unet import EfficientUNetConfig
-from open_imagen.models.layers import ResBlock, TextAttention
+from open_imagen.models.layers import ResBlock
 from open_imagen.models.unet import UNetConfig
 from open_imagen.types import LowRes, TextEmbedding
 

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from open_imagen.cascade.pipeline import Cascade
 from open_imagen.cascade.stage import Stage
 from open_imagen.diffusion.losses import Objective
 from open_imagen.errors import ConfigError
-from standins import WordEncoder, make_stages
+from standins import make_cascade, make_stages
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 from add_alpha import add_alpha
@@ -26,9 +25,9 @@ def predicting_x(stage):
 
 def test_the_same_prediction_and_an_opaque_one():
     base, sr = (predicting_x(stage) for stage in make_stages())
-    plain = Cascade("plain", "minilm-l6", [base, sr], device="cpu", text=WordEncoder())
+    plain = make_cascade([base, sr], name="plain")
     stages = [add_alpha(stage, letters=4) for stage in (base, sr)]
-    rgba = Cascade("rgba", "minilm-l6", stages, device="cpu", text=WordEncoder())
+    rgba = make_cascade(stages, name="rgba")
     text = plain.text(["a cat"])
     z, level = torch.randn(1, 4, 64, 64), torch.zeros(1)
     found = rgba.stages["base"].network(z, level, text)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from open_imagen.cascade.pipeline import Cascade
 from open_imagen.server.api import make_app
 from open_imagen.server.auth import parse_keys
 from open_imagen.server.gallery import Gallery
@@ -10,12 +9,12 @@ from open_imagen.server.middleware import Counters
 from open_imagen.server.service import Service
 from open_imagen.server.worker import Worker
 from server.browser import served
-from standins import WordEncoder, make_stages
+from standins import make_cascade
 
 
 @pytest.fixture
 def tiny():
-    return Cascade("tiny", "minilm-l6", make_stages(), device="cpu", text=WordEncoder())
+    return make_cascade()
 
 
 @pytest.fixture

@@ -19,10 +19,9 @@ import pytest
 import torch
 from PIL import Image
 
-from open_imagen.cascade.pipeline import Cascade
 from open_imagen.errors import ConfigError, DataError, OpenImagenWarning
 from open_imagen.server.auth import parse_keys, read_keys
-from standins import WordEncoder, make_stages
+from standins import make_cascade, make_stages
 
 KEY = "sk-a-key-that-is-long-enough"
 
@@ -520,7 +519,7 @@ def test_the_description_and_the_server_agree(serve, tiny):
 
 
 def test_headers_say_what_a_prompt_was_read_as(serve):
-    reading = Cascade("tiny", "minilm-l6", make_stages(), "cpu", text=WordEncoder(), world="things")
+    reading = make_cascade(make_stages(), world="things")
     url, _ = serve(cascades={"tiny": reading})
 
     def said(prompt):

@@ -15,7 +15,7 @@ import openai
 import pytest
 from PIL import Image
 
-from open_imagen.cascade.pipeline import load
+from open_imagen.cascade.io import load
 from open_imagen.cli.serve import check_root_path, load_models, parse_aliases
 from open_imagen.errors import CheckpointError, ConfigError
 from open_imagen.server.auth import Client
@@ -77,9 +77,7 @@ def with_words(cascade):
 
 
 def test_a_model_of_a_folder_has_the_name_of_its_records(serve, secret_folder, monkeypatch):
-    monkeypatch.setattr(
-        "open_imagen.cascade.pipeline.load", lambda *a, **k: with_words(load(*a, **k))
-    )
+    monkeypatch.setattr("open_imagen.cascade.io.load", lambda *a, **k: with_words(load(*a, **k)))
     cascades = load_models([str(secret_folder), str(secret_folder)], "cpu", False, "fp32")
     assert list(cascades) == ["tiny", "tiny-2"]
     url, _ = serve(cascades=cascades)

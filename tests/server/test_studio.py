@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from open_imagen.cascade.pipeline import load
+from open_imagen.cascade.io import load
 from open_imagen.errors import OutputError
 from open_imagen.server.gallery import Gallery
 from server.browser import chromium
@@ -48,7 +48,7 @@ def done(page, number):
 
 @pytest.mark.slow
 def test_the_studio_by_mouse(serve, shots):
-    url, _ = serve(cascades={"scenes": load("scenes", "cpu")})
+    url, _ = serve(cascades={"scenes": load("scenes", device="cpu")})
     with chromium() as browser:
         context = browser.new_context(viewport={"width": 1600, "height": 1000})
         page, errors = context.new_page(), []
@@ -138,7 +138,7 @@ def test_the_studio_by_mouse(serve, shots):
 @pytest.mark.slow
 def test_the_studio_by_keyboard_on_a_phone_in_the_dark_with_a_key(serve, shots):
     key = "a-key-of-the-right-length"
-    url, _ = serve(cascades={"scenes": load("scenes", "cpu")}, keys=[key])
+    url, _ = serve(cascades={"scenes": load("scenes", device="cpu")}, keys=[key])
     with chromium() as browser:
         context = browser.new_context(
             viewport={"width": 390, "height": 844}, color_scheme="dark", has_touch=True
@@ -191,7 +191,7 @@ def test_the_studio_shows_what_is_not_saved_and_what_is_not_removed(
 ):
     folder = tmp_path / "gallery-0" / "pictures"
     folder.mkdir(parents=True)
-    url, service = serve(cascades={"scenes": load("scenes", "cpu")})
+    url, service = serve(cascades={"scenes": load("scenes", device="cpu")})
     made = httpx.post(
         f"{url}/v1/images/generations", json={"prompt": "a red ring", "stages": 1}, timeout=60
     ).json()["data"][0]

@@ -7,14 +7,13 @@ import httpx2 as httpx
 import pytest
 from PIL import Image
 
-from open_imagen.cascade.pipeline import Cascade
-from standins import WordEncoder, make_stages
+from standins import make_cascade, make_stages
 
 
 @pytest.fixture
 def with_alpha():
     stages = make_stages(image_channels=4)
-    return Cascade("alpha", "minilm-l6", stages, device="cpu", text=WordEncoder())
+    return make_cascade(stages, name="alpha")
 
 
 def ask(url, **fields):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from open_imagen.cascade.pipeline import StageRequest, load
+from open_imagen.cascade.io import load
+from open_imagen.cascade.requests import ImageRequest, StageRequest
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.server.admission import Admission
 from open_imagen.server.fairness import FairShare
@@ -16,7 +17,6 @@ from open_imagen.server.jobs import (
     DeadlineExceeded,
     Failed,
     Finished,
-    ImageRequest,
     Job,
     Progress,
     QueueFull,
@@ -40,7 +40,7 @@ def job_of(cascade, heard, prompts=("a red ring",), client="me", stages=None, de
     """A job; ``heard`` is called with its events."""
     chosen = cascade.chosen(stages)
     settings = cascade.complete_settings(chosen, {"base": Sampling(**given)})
-    images = [ImageRequest(prompt, "", 10 + k) for k, prompt in enumerate(prompts)]
+    images = [ImageRequest(prompt, 10 + k) for k, prompt in enumerate(prompts)]
     return Job(client, "tiny", images, chosen, settings, heard, time.monotonic() + deadline)
 
 
@@ -80,7 +80,7 @@ def test_what_may_differ_in_a_batch_differs_and_what_may_not_does_not(tiny):
     """One batch of pictures with other guidance, noise level and negative words, and each alone."""
     base, sr = tiny.stages.values()
     settings = tiny.complete_settings([base, sr], None)
-    weights = [Sampling(guidance=w).over(settings["base"]).complete() for w in (2.0, 5.0, 9.0)]
+    weights = [Sampling(guidance=w).over(settings["base"]).resolve() for w in (2.0, 5.0, 9.0)]
     orders = [
         StageRequest("a red ring", 1, weights[0]),
         StageRequest("a blue star, not small at all", 2, weights[1], "green"),
@@ -91,7 +91,7 @@ def test_what_may_differ_in_a_batch_differs_and_what_may_not_does_not(tiny):
         alone = tiny.draw(base, [order])[0]
         assert (together[k].int() - alone.int()).abs().max() <= 1
     assert (together[0].int() - together[1].int()).abs().max() > 20
-    levels = [Sampling(noise_level=a).over(settings["sr256"]).complete() for a in (0.0, 0.3)]
+    levels = [Sampling(noise_level=a).over(settings["sr256"]).resolve() for a in (0.0, 0.3)]
     orders = [
         StageRequest("a", 4, level, below=picture)
         for level, picture in zip(levels, together, strict=False)
@@ -102,15 +102,15 @@ def test_what_may_differ_in_a_batch_differs_and_what_may_not_does_not(tiny):
 
 
 def test_settings_share_a_batch_only_where_the_sampler_allows():
-    base = Sampling(guidance=3.0)
-    assert base.together == Sampling(guidance=7.0, noise_level=0.4).together
+    base = Sampling(guidance=3.0).resolve()
+    assert base.together == Sampling(guidance=7.0, noise_level=0.4).resolve().together
     for other in (
         Sampling(guidance=1.0),
         Sampling(guidance=3.0, steps=9),
         Sampling(guidance=3.0, sampler="ddim"),
         Sampling(guidance=3.0, threshold="static"),
     ):
-        assert base.together != other.together
+        assert base.together != other.resolve().together
 
 
 def test_a_picture_is_what_generate_makes_of_it(tiny, worker):
@@ -395,7 +395,7 @@ def test_weights_that_were_offloaded_meanwhile_are_loaded_again(tiny, tmp_path, 
     tiny.save(tmp_path / "model")
     images = []
     for preempt in (False, True):
-        cascade = load(tmp_path / "model", "cpu", sequential_offload=True)
+        cascade = load(tmp_path / "model", device="cpu", offload=True)
         cascade.text = Remembered(WordEncoder())
         worker, events, others = (
             Worker({"tiny": cascade}, quantum=0.0),

@@ -90,6 +90,20 @@ def test_an_untrained_encoder_knows_words_apart_and_nothing_of_their_neighbours(
 
 
 @pytest.mark.parametrize("family", ["bert", "t5"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_default_dtype_of_torch_changes_nothing(family, dtype, request):
+    folder, _ = request.getfixturevalue(family)
+    text, kept = open_tiny(family, folder)(CAPTIONS), torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        again = open_tiny(family, folder)(CAPTIONS)
+    finally:
+        torch.set_default_dtype(kept)
+    assert torch.equal(text.tokens, again.tokens)
+    assert again.tokens.dtype == torch.float32
+
+
+@pytest.mark.parametrize("family", ["bert", "t5"])
 def test_equals_transformers_and_padding_does_not_leak(family, request):
     folder, model = request.getfixturevalue(family)
     text = open_tiny(family, folder)(CAPTIONS)
@@ -322,7 +336,7 @@ def test_when_it_is_nowhere_one_message_says_how_to_get_it(nowhere):
 def test_a_gated_repository_without_a_login_is_told(monkeypatch):
     import huggingface_hub
 
-    from open_imagen.cascade.pipeline import load
+    from open_imagen.cascade.io import load
 
     def refuse(*_, **__):
         raise PermissionError("401: access to this repository is restricted")

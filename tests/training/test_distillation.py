@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from open_imagen.cascade.noise import TrainingNoise
-from open_imagen.cascade.pipeline import Cascade
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.diffusion.parameterization import diffuse
 from open_imagen.diffusion.samplers import ddim, ddim_step
@@ -23,7 +22,7 @@ from open_imagen.training.objectives.distillation import (
 )
 from open_imagen.training.recipe import read_recipe
 from open_imagen.types import LowRes, TextEmbedding
-from standins import WordEncoder, make_stages
+from standins import make_cascade, make_stages
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -59,7 +58,7 @@ def test_a_step_of_the_student_is_the_teachers_steps(place):
     text, condition = text_of(2), None
     if teacher.config.lowres:
         condition = LowRes(torch.randn_like(z) / 2, torch.tensor([2.0, 3.0]))
-    settings = Sampling(guidance=3.0).over(teacher.config.sampling).complete()
+    settings = Sampling(guidance=3.0).over(teacher.config.sampling).resolve()
     denoise = teacher.denoiser(text, settings, condition)
     levels = teacher.config.schedule.levels(6)
     expected = ddim(denoise, z, levels, lambda: z)
@@ -89,7 +88,7 @@ def test_without_steps_the_target_is_the_guided_estimate():
     t = torch.tensor([0.3, 0.8, 0.3])
     found = distill.target(z, t, text, None)
     for k in range(3):
-        settings = Sampling(guidance=4.0).over(teacher.config.sampling).complete()
+        settings = Sampling(guidance=4.0).over(teacher.config.sampling).resolve()
         one = teacher.denoiser(text.select([k]), settings)
         level = float(teacher.config.schedule.logsnr(t[k].double()))
         torch.testing.assert_close(found[k], one(z[k : k + 1], level)[0], rtol=1e-4, atol=1e-4)
@@ -155,7 +154,7 @@ def test_on_its_backward_the_student_is_asked_where_its_steps_lead(place):
     assert eps[0].equal(step_noise.eps[0])
 
     levels = schedule.levels(4)
-    settings = Sampling(guidance=1.0).over(student.config.sampling).complete()
+    settings = Sampling(guidance=1.0).over(student.config.sampling).resolve()
     for k in range(4):
         condition = None
         if place:
@@ -189,8 +188,9 @@ def test_along_its_own_way_the_student_is_asked_where_its_sampling_leads(place):
     """Where its sampler calls it, with the noise that hangs on each example's time alone."""
     student, teacher = make_stages()[place], make_stages()[place]
     settings = Sampling(steps=3, sampler="dpmpp_2m_sde", guidance=1.0, threshold="static")
-    settings = settings.over(student.config.sampling).complete()
+    settings = settings.over(student.config.sampling)
     object.__setattr__(student.config, "sampling", settings)
+    settings = settings.resolve()
     distill = Distillation(
         DistillConfig(teacher="t", guidance=3.0, backward=True), student, teacher
     )
@@ -292,4 +292,4 @@ def test_teachers_that_do_something_else_are_refused(model_folder):
     for wrong in (*wrongs, {"guidance": 0.0}):
         with pytest.raises(ConfigError, match=r"distill\."):
             DistillConfig(**wrong)
-    assert Cascade("t", "minilm-l6", [base, sr], device="cpu", text=WordEncoder()).stages
+    assert make_cascade([base, sr], name="t").stages

@@ -180,3 +180,92 @@ def test_alignment_is_watched_with_the_averaged_weights(recipe, tmp_path):
             text, [torch.Generator().manual_seed(k) for k in range(2)]
         )
     assert (again.add(1).mul(127.5) - seen[1].float()).abs().max() < 1.0
+
+
+STUDENT = (
+    "distill.guidance=3.0",
+    "distill.backward=true",
+    "adapter.rank=2",
+    'adapter.targets=["all"]',
+    'adapter.modules_to_save=["*norm*"]',
+    "adapter.name=few-step",
+    "stage.sampling={steps=2, guidance=3.0, sampler='ddim', threshold='static'}",
+)
+
+
+def test_a_few_step_student_is_an_adapter_of_its_undistilled_base(recipe, tmp_path, model_folder):
+    config = recipe(*STUDENT, f"distill.teacher={model_folder}", images=8)
+    made = train(config)
+    assert made.stage.config.distilled_guidance == 3.0
+    base = load_tensors(model_folder / "base" / "model.safetensors")
+    model = tmp_path / "run" / "model"
+    kept = load_tensors(model / "base" / "model.safetensors")
+    assert all(torch.equal(base[name], kept[name]) for name in base)
+    adapter = load_tensors(model / "base" / "few-step" / "adapter.safetensors")
+    whole = {name for name in adapter if ".lora_" not in name}
+    assert whole == {name for name in base if "norm" in name}
+    assert any(not torch.equal(adapter[name], base[name]) for name in whole)
+    cascade = oi.load(model, device="cpu")
+    stage = cascade.stages["base"]
+    assert (stage.config.distilled_guidance, stage.config.sampling.steps) == (3.0, 2)
+    assert cascade.stage("base", "none").config.sampling.steps == 3
+    # The merged weights are what the run sampled and exported.
+    found = dict(stage.network.named_parameters())
+    with made.averaged():
+        for name, module in made.network.named_modules():
+            if torch.nn.utils.parametrize.is_parametrized(module):
+                weight = found[f"{name}.weight"]
+                torch.testing.assert_close(weight, module.weight, rtol=0, atol=1e-6)
+    for name in whole:
+        assert torch.equal(found[name], adapter[name])
+    facts = json.loads((model / "base" / "few-step" / "adapter.json").read_text())
+    assert facts["trained"]["distill"]["guidance"] == 3.0
+    # The model is a beginning for further training: of the undistilled base.
+    again = recipe(init=model)
+    assert again.stage.distilled_guidance == 1.0
+    assert again.stage.sampling.steps == 3
+
+
+def test_an_adapter_goes_on_from_another(recipe, tmp_path, model_folder):
+    teacher = f"distill.teacher={model_folder}"
+    train(recipe(*STUDENT, teacher, f"out={tmp_path / 'a'}", images=8))
+    first = load_tensors(tmp_path / "a" / "adapter" / "adapter.safetensors")
+    begun = f"adapter.init={tmp_path / 'a' / 'adapter'}"
+    config = recipe(*STUDENT, teacher, begun, f"out={tmp_path / 'b'}", images=8)
+    made = Trainer(config, open_source(config.data), WordEncoder())
+    from open_imagen.models.lora import adapter_of
+
+    own = adapter_of({n: p for n, p in made.network.named_parameters() if p.requires_grad})
+    assert own.keys() == first.keys()
+    assert all(torch.equal(own[name], first[name]) for name in own)
+    config = recipe(*STUDENT, teacher, begun, "adapter.rank=3", f"out={tmp_path / 'c'}")
+    with pytest.raises(ConfigError, match=r"adapter\.init has not the layers and rank"):
+        Trainer(config, open_source(config.data), WordEncoder())
+
+
+def test_a_student_s_run_resumes_to_the_bit(recipe, tmp_path, model_folder):
+    settings = (*STUDENT, f"distill.teacher={model_folder}")
+    train(recipe(*settings, f"out={tmp_path / 'a'}", images=24))
+    train(recipe(*settings, f"out={tmp_path / 'b'}", images=16))
+    train(recipe(*settings, f"out={tmp_path / 'b'}", images=24))
+    one, other = (load_tensors(tmp_path / run / "adapter" / "adapter.safetensors") for run in "ab")
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+WRONG_ADAPTERS = {
+    ("adapter.name=none",): "adapter.name = 'none'",
+    ("adapter.name='../x'",): r"adapter.name = '../x'",
+    ("adapter.rank=0", "adapter.name=a"): "adapter.name needs an adapter",
+    ("adapter.modules_to_save=['nrom*']",): "no weight is called 'nrom*'",
+    ("adapter.name=a", "stage.schedule.logsnr_min=-8.0"): "stage.schedule",
+    ("adapter.name=a", "stage.network.dropout=0.1"): "stage.network",
+}
+
+
+@pytest.mark.parametrize("settings", WRONG_ADAPTERS, ids=" ".join)
+def test_settings_of_adapters_that_make_no_sense_are_named(recipe, settings):
+    with pytest.raises(ConfigError) as caught:  # noqa: PT012
+        config = recipe(*ADAPTER, *settings)
+        Trainer(config, open_source(config.data), WordEncoder())
+    assert WRONG_ADAPTERS[settings] in str(caught.value)

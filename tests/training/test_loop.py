@@ -15,7 +15,7 @@ import torch
 
 from open_imagen.backends.cpu.build import library
 from open_imagen.backends.cpu.layers import TrainableWinogradConv2d
-from open_imagen.cascade.pipeline import Cascade, load
+from open_imagen.cascade.io import load
 from open_imagen.cascade.stage import Stage
 from open_imagen.errors import CheckpointError, ConfigError, TrainingError, UnknownName
 from open_imagen.storage import load_tensors, read_json
@@ -26,7 +26,7 @@ from open_imagen.training.checkpoint import Checkpoints
 from open_imagen.training.loop import Trainer
 from open_imagen.training.recipe import read_recipe
 from open_imagen.worlds.sources import open_source
-from standins import WordEncoder
+from standins import WordEncoder, make_cascade
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TINY = RECIPES / "tiny.toml"
@@ -88,7 +88,7 @@ def test_a_finished_run_is_a_model(tmp_path):
     assert list((folder / "tensorboard").iterdir())
     assert len(Checkpoints(folder / "checkpoints").all()) == 3
     model = load(folder / "model", device="cpu")
-    assert model.trained["base"]["images"] == 96
+    assert model.config.trained["base"]["images"] == 96
     averaged = made.ema.weights
     assert all(torch.equal(averaged[k], v) for k, v in weights(tmp_path).items())
 
@@ -144,7 +144,7 @@ def test_three_stages_trained_apart_make_a_picture_of_1024_pixels(tmp_path):
         Trainer(config, source, WordEncoder()).fit()
         folders.append(out / "model")
     stages = [stage for folder in folders for stage in load(folder, device="cpu").stages.values()]
-    cascade = Cascade("three", "words", stages, device="cpu", text=WordEncoder())
+    cascade = make_cascade(stages, name="three", encoder="words")
     cascade.save(tmp_path / "three")
     made = cascade.generate(["a red circle"])
     assert [tuple(made.stages[name].shape[2:]) for name in ("base", "sr256", "sr1024")] == [

@@ -23,7 +23,11 @@ def test_settings_and_state_get_their_current_names():
         "ema": {"lengths": [0.05], "half_life": 50},
         "reading": {"layers": 2, "least": 0.05, "kinds": [["red", "blue"]], "noise": 1.0},
         "distill": {"teacher": "", "backward": False},
-        "stage": {"objective": {"error": "l1"}, "network": {"text_denoiser_threshold": 0.05}},
+        "stage": {
+            "guided": 2.0,
+            "objective": {"error": "l1"},
+            "network": {"text_denoiser_threshold": 0.05},
+        },
     }
     change = {"images": 32, "key": "optim.lr", "before": "0.002", "now": "0.001"}
     state = {"format": 2, "seen": 64, "length": 96, "settings": settings, "changes": [change]}
@@ -45,7 +49,11 @@ def test_settings_and_state_get_their_current_names():
             "token_noise": 1.0,
         },
         "distill": {"teacher": "", "backward": False},
-        "stage": {"objective": {"error": "l1"}, "network": {"text_denoiser_threshold": 0.05}},
+        "stage": {
+            "distilled_guidance": 2.0,
+            "objective": {"error": "l1"},
+            "network": {"text_denoiser_threshold": 0.05},
+        },
     }
     assert migrate_settings(found["settings"]) == found["settings"]
     assert migrate_state({"format": 3, "seen": 1}) == {"format": 3, "seen": 1}

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from open_imagen.cascade.io import load
 from open_imagen.cascade.noise import TrainingNoise
-from open_imagen.cascade.pipeline import load
 from open_imagen.errors import ConfigError
-from open_imagen.models.layers import TextLayer
+from open_imagen.models.text_layers import TextLayer
 from open_imagen.storage import load_tensors
 from open_imagen.training.loop import Trainer
 from open_imagen.training.objectives.text_denoising import (
@@ -241,8 +241,8 @@ def test_it_learns_and_leaves_all_else_as_it_is(recipe, tmp_path, model_folder):
     cascade = load(tmp_path / "run" / "model", device="cpu")
     network = cascade.stages["base"].network.config
     assert (network.text_denoiser, network.text_denoiser_threshold) == (2, 0.05)
-    assert cascade.trained["base"]["text_denoising"]["layers"] == 2
-    assert cascade.trained["base"]["text_denoising"]["images"] == 256
+    assert cascade.config.trained["base"]["text_denoising"]["layers"] == 2
+    assert cascade.config.trained["base"]["text_denoising"]["images"] == 256
 
 
 @pytest.mark.filterwarnings("ignore:train.init")

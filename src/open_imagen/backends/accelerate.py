@@ -30,7 +30,8 @@ from open_imagen.backends.cpu.layers import (
 )
 from open_imagen.backends.cuda_graphs import GraphedCallable
 from open_imagen.errors import ConfigError
-from open_imagen.models.layers import Conv, NormAct, ResBlock, TextAttention
+from open_imagen.models.attention import TextAttention
+from open_imagen.models.layers import Conv, NormAct, ResBlock
 
 MODES = ("inference", "training")
 

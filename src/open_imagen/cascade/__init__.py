@@ -1,7 +1,9 @@
 """The only place where the parts meet: stages, and cascades of them."""
 
+from open_imagen.cascade.cascade import Cascade
+from open_imagen.cascade.io import join, load
 from open_imagen.cascade.noise import TrainingNoise
-from open_imagen.cascade.pipeline import Cascade, GenerationOutput, join, load
+from open_imagen.cascade.output import GenerationOutput
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage, StageConfig
 

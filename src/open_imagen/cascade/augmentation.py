@@ -114,7 +114,7 @@ def warped(image: Tensor, sigma: Tensor, points: Tensor) -> Tensor:
     ways = F.interpolate(points[:, :, down][..., right], scale_factor=SPACING, mode="bicubic")
     ways = ways[..., :height, :width] * sigma[:, None, None, None]
     pixel = ways.new_tensor([2 / width, 2 / height])
-    still = torch.eye(2, 3, device=image.device).expand(len(image), 2, 3)
+    still = torch.eye(2, 3, device=image.device, dtype=torch.float32).expand(len(image), 2, 3)
     places = F.affine_grid(still, list(image.shape), align_corners=False)
     places = places + ways.permute(0, 2, 3, 1) * pixel
     return F.grid_sample(

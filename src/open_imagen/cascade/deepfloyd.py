@@ -19,7 +19,8 @@ from torch import Tensor
 
 from open_imagen.cascade.augmentation import Augmentation
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.cascade.stage import Stage, StageConfig, check_shapes
+from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.cascade.weights import check_shapes
 from open_imagen.config import plain
 from open_imagen.diffusion.schedules import Schedule
 from open_imagen.errors import CheckpointError, MissingDependency, OutputError

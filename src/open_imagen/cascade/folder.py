@@ -3,7 +3,8 @@
 import fnmatch
 import hashlib
 import importlib.resources
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from open_imagen.cascade import deepfloyd
 from open_imagen.cascade.sampling import Sampling, parse_sampling
-from open_imagen.cascade.stage import Stage, StageConfig, check_shapes
+from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.cascade.weights import check_shapes
 from open_imagen.config import parse, plain
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
 from open_imagen.storage import (
@@ -25,6 +27,33 @@ from open_imagen.storage import (
 
 FORMAT = 1
 """Of cascade.json. Folders of a newer format are refused, older ones are read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CascadeConfig:
+    """What a cascade is besides its stages; written to cascade.json."""
+
+    name: str
+    """The model's name."""
+    encoder: str
+    """The text encoder's name in the table of encoders."""
+    default_stages: int | None = None
+    """How many stages run where nobody says; all if None."""
+    world: str = ""
+    """The name of the world whose prompts it knows, if it has one."""
+    trained: Mapping[str, Any] = field(default_factory=dict)
+    """Per stage, what it has learned from."""
+
+    @classmethod
+    def of(cls, header: Mapping[str, Any]) -> "CascadeConfig":
+        """From a cascade.json that `read_header` has checked."""
+        return cls(
+            name=header["name"],
+            encoder=header["encoder"],
+            default_stages=header.get("default_stages"),
+            world=header.get("world", ""),
+            trained=header.get("trained") or {},
+        )
 
 
 def shipped() -> dict[str, Path]:
@@ -98,9 +127,21 @@ def read_header(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder / 'cascade.json'} lacks: {', '.join(sorted(missing))}.")
     if not isinstance(header.get("default_stages", 1), int):
         raise CheckpointError(f"{folder / 'cascade.json'}: default_stages must be a whole number.")
+    adapters = header.get("adapters", {})
+    if not isinstance(adapters, dict) or not all(map(_are_names, adapters.values())):
+        raise CheckpointError(
+            f"{folder / 'cascade.json'}: adapters must be a list of names for each stage."
+        )
     if not isinstance(header.get("world", ""), str):
         raise CheckpointError(f"{folder / 'cascade.json'}: world must be a name.")
     return header
+
+
+def _are_names(values: Any) -> bool:
+    """Whether it is a list of names of folders, none of which leads elsewhere."""
+    return isinstance(values, list) and all(
+        isinstance(one, str) and Path(one).name == one for one in values
+    )
 
 
 def read_stage(folder: Path, sampling: Sampling) -> Stage:
@@ -162,51 +203,49 @@ def load_into(
 
 def write_folder(
     folder: Path,
-    name: str,
-    encoder: str,
+    config: CascadeConfig,
     stages: Sequence[Stage],
     dtype: torch.dtype,
-    trained: dict[str, Any] | None = None,
-    default_stages: int | None = None,
-    world: str = "",
+    adapters: Sequence["Adapter"] = (),
 ) -> None:
     """Write a model folder; cascade.json comes last, so that a broken write is no model.
 
+    Weights are written as they were read, whatever the stages compute in.
+
     Args:
-        trained: per stage, what it has learned from.
-        default_stages: how many stages run where nobody says; all if None.
-        world: the name of the world whose prompts it knows.
+        adapters: named ones; the first of a stage is its default.
     """
     for stage in stages:
         place = folder / stage.config.name
         values = plain(stage.config)
         del values["sampling"]
         values["network"] = stage.saved_network
-        weights = {key: tensor.to(dtype) for key, tensor in stage.network.named_parameters()}
+        weights = {key: tensor.to(dtype) for key, tensor in stage.weights()}
         save_tensors(place / "model.safetensors", weights)
         write_json(place / "config.json", values)
     header = {
         "format": FORMAT,
-        "name": name,
-        "encoder": encoder,
+        "name": config.name,
+        "encoder": config.encoder,
         "stages": [stage.config.name for stage in stages],
-        "defaults": {stage.config.name: plain(stage.config.sampling) for stage in stages},
-        "trained": trained or {},
+        "defaults": {
+            stage.config.name: plain(replace(stage.config.sampling, adapter=None))
+            for stage in stages
+        },
+        "trained": dict(config.trained),
     }
-    if default_stages is not None:
-        header["default_stages"] = default_stages
-    if world:
-        header["world"] = world
+    if config.default_stages is not None:
+        header["default_stages"] = config.default_stages
+    if config.world:
+        header["world"] = config.world
+    named: dict[str, list[str]] = {}
+    for adapter in adapters:
+        tensors = {key: tensor.to(dtype) for key, tensor in adapter.tensors.items()}
+        write_adapter(folder / adapter.stage / adapter.name, adapter._replace(tensors=tensors))
+        named.setdefault(adapter.stage, []).append(adapter.name)
+    if named:
+        header["adapters"] = named
     write_json(folder / "cascade.json", header)
-
-
-def write_adapter(
-    folder: Path, stage: str, tensors: dict[str, Tensor], scale: float, init: str
-) -> None:
-    """Write an adapter of one stage: its tensors, and adapter.json that says how to use them."""
-    save_tensors(folder / "adapter.safetensors", tensors)
-    facts = {"format": FORMAT, "stage": stage, "scale": scale, "model": init}
-    write_json(folder / "adapter.json", facts)
 
 
 class Adapter(NamedTuple):
@@ -215,7 +254,30 @@ class Adapter(NamedTuple):
     stage: str
     scale: float
     tensors: dict[str, Tensor]
-    digest: str
+    digest: str = ""
+    model: str = ""
+    """The model that it was made for."""
+    name: str = ""
+    """By which it is chosen (cascade/variants.py); empty: it is always added."""
+    distilled_guidance: float = 1.0
+    """Of a named adapter: see StageConfig."""
+    sampling: Sampling | None = None
+    """The defaults with a named adapter; the stage's own if None."""
+    trained: dict[str, Any] | None = None
+    """How a named adapter was trained."""
+
+
+def write_adapter(folder: Path, adapter: Adapter) -> None:
+    """Write an adapter of one stage: its tensors, and adapter.json that says how to use them."""
+    save_tensors(folder / "adapter.safetensors", adapter.tensors)
+    facts: dict[str, Any] = {"format": FORMAT, "stage": adapter.stage, "scale": adapter.scale}
+    facts["model"] = adapter.model
+    if adapter.name:
+        facts |= {"name": adapter.name, "distilled_guidance": adapter.distilled_guidance}
+        if adapter.sampling is not None:
+            facts["sampling"] = plain(replace(adapter.sampling, adapter=None))
+        facts["trained"] = adapter.trained or {}
+    write_json(folder / "adapter.json", facts)
 
 
 def read_adapter(folder: Path) -> Adapter:
@@ -229,8 +291,40 @@ def read_adapter(folder: Path) -> Adapter:
         raise CheckpointError(f"{folder / 'adapter.json'} does not describe an adapter.")
     if facts["format"] > FORMAT:
         raise CheckpointError(f"{folder} was written by a newer version.", "Update open-imagen.")
-    file = folder / "adapter.safetensors"
-    return Adapter(facts["stage"], facts["scale"], dict(TensorFile(file)), sha256(file))
+    file, sampling = folder / "adapter.safetensors", facts.get("sampling")
+    try:
+        return Adapter(
+            facts["stage"],
+            facts["scale"],
+            dict(TensorFile(file)),
+            sha256(file),
+            facts.get("model", ""),
+            facts.get("name", ""),
+            float(facts.get("distilled_guidance", 1.0)),
+            None if sampling is None else parse_sampling(sampling, facts["stage"]),
+            facts.get("trained"),
+        )
+    except (ConfigError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / 'adapter.json'}: {error}") from error
+
+
+def read_adapters(folder: Path, header: dict[str, Any]) -> list[Adapter]:
+    """The named adapters of a model's stages.
+
+    Raises:
+        CheckpointError: one is missing or damaged, or does not fit cascade.json.
+    """
+    found = []
+    for stage, names in header.get("adapters", {}).items():
+        for name in names:
+            adapter = read_adapter(folder / stage / name)
+            if (adapter.stage, adapter.name) != (stage, name) or stage not in header["stages"]:
+                raise CheckpointError(
+                    f"{folder / stage / name} is the adapter {adapter.name!r} of stage "
+                    f"{adapter.stage!r}, not what cascade.json says."
+                )
+            found.append(adapter)
+    return found
 
 
 def merge(stages: Sequence[Stage], adapters: Sequence[Adapter]) -> None:
@@ -271,6 +365,10 @@ def fingerprint(folder: Path, header: dict[str, Any]) -> str:
     for name in header["stages"]:
         for file in ("config.json", "model.safetensors"):
             digest.update(sha256(folder / name / file).encode())
+    for stage, names in header.get("adapters", {}).items():
+        for name in names:
+            for file in ("adapter.json", "adapter.safetensors"):
+                digest.update(sha256(folder / stage / name / file).encode())
     return digest.hexdigest()[:12]
 
 

@@ -38,6 +38,9 @@ class TrainingNoise(NamedTuple):
     """How far it is warped, 0 to 1, [B]; empty for base stages."""
     points: Tensor
     """By which field, [B, 2, POINTS, POINTS]; see `warped`. Empty for base stages."""
+    augment_labels: Tensor = torch.empty(0)
+    """What the network is told of the transforms of each example (training/augment.py), [B, N];
+    empty without."""
 
     def select(self, rows: slice) -> "TrainingNoise":
         """The numbers of some of the images."""
@@ -79,12 +82,9 @@ class TrainingNoise(NamedTuple):
             lowres: whether the stage has a low-resolution input.
         """
         start = splitmix64(seed) / 2**64
+        high, low = example_keys(index, shape[0], seed, device)
         indices = range(index, index + shape[0])
-        keys = [splitmix64(seed, k) for k in indices]
-        halves = [[as_int32(key >> 32), as_int32(key & 0xFFFFFFFF)] for key in keys]
-        # One small asynchronous copy to the device.
-        high, low = sent(torch.tensor(halves, dtype=torch.int32), device).unbind(1)
-        times = torch.tensor([(start + k * GOLDEN) % 1 for k in indices])
+        times = torch.tensor([(start + k * GOLDEN) % 1 for k in indices], dtype=torch.float32)
         drop, level, blur, warp = uniform(hash_counters(high, low, SCALARS, 4)).unbind(1)
         times, nothing = sent(times, device), torch.empty(0, device=device)
 
@@ -99,6 +99,17 @@ class TrainingNoise(NamedTuple):
         points = noise(WARP, 2, POINTS, POINTS)
         lowres_noise = noise(LOWRES, *shape[1:])
         return cls(times, eps, drop < text_drop, level, lowres_noise, blur, warp, points)
+
+
+def example_keys(
+    index: int, number: int, seed: int, device: torch.device | str
+) -> tuple[Tensor, Tensor]:
+    """Two int32 halves [number] of the 64-bit keys of the examples from ``index`` on."""
+    keys = [splitmix64(seed, k) for k in range(index, index + number)]
+    halves = [[as_int32(key >> 32), as_int32(key & 0xFFFFFFFF)] for key in keys]
+    # One small asynchronous copy to the device.
+    high, low = sent(torch.tensor(halves, dtype=torch.int32), device).unbind(1)
+    return high, low
 
 
 def splitmix64(*numbers: int) -> int:

@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from open_imagen.cascade.augmentation import check_noise_level
 from open_imagen.cascade.colors import check_color_correction
-from open_imagen.config import parse
+from open_imagen.cascade.values import real_number, text, whole_number, whole_numbers
 from open_imagen.diffusion.guidance import Guidance
 from open_imagen.diffusion.samplers import (
     CHURN,
@@ -21,6 +22,9 @@ from open_imagen.diffusion.samplers import (
 from open_imagen.diffusion.schedules import SPACINGS, Schedule
 from open_imagen.diffusion.thresholding import Threshold
 from open_imagen.errors import ConfigError, UnknownName
+
+MAX_STEPS = 10_000
+"""More steps than any sampler gains from: a number above it is a mistake."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,16 @@ class Sampling:
     """After so many steps only every second one is guided (oscillating guidance)."""
     guidance_rescale: float | None = None
     """0 to 1: how far guided predictions are brought back to the spread of unguided ones."""
+    guidance_kind: str | None = None
+    """cfg, apg (adaptive projected guidance) or cfg_zero (CFG-Zero*); see docs/sampling.md."""
+    apg_momentum: float | None = None
+    """Of apg: the share of the earlier steps' differences that is added; negative as a rule."""
+    apg_norm: float | None = None
+    """Of apg: upper bound of the difference's root mean square."""
+    apg_parallel: float | None = None
+    """Of apg: the share kept of the part that is parallel to the prediction; 1 keeps all."""
+    zero_init_steps: int | None = None
+    """Of cfg_zero: so many first steps take a velocity of zero."""
     sampler: str | None = None
     """ddpm, ddim, dpmpp_2m, dpmpp_2m_sde, unipc, heun or heun_sde."""
     gamma: float | None = None
@@ -66,32 +80,20 @@ class Sampling:
     """Of a super-resolution stage: give surfaces back the colours that they have in the picture
     that it enlarges. The sigma of a Gaussian in its pixels; 0 is off (see colors.py)."""
 
+    adapter: str | None = None
+    """Of a stage with named adapters (cascade/variants.py): which is used; "none": its own weights.
+    What else is not set is then taken from that adapter's defaults."""
+
     def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 1:
-            raise ConfigError(f"steps = {self.steps} must be at least 1.", "Try 50.")
-        if self.sampler is not None:
-            SAMPLERS[self.sampler]
-        if self.spacing is not None and self.spacing not in SPACINGS:
-            raise UnknownName("spacing", self.spacing, SPACINGS)
-        if self.noise_level is not None:
-            check_noise_level(self.noise_level)
-        if self.color_correction is not None:
-            check_color_correction(self.color_correction)
-        if self.gamma is not None and not 0 <= self.gamma <= 1:
-            raise ConfigError(f"gamma = {self.gamma} must be between 0 and 1.")
-        if self.churn is not None and not self.churn >= 0:
-            raise ConfigError(f"churn = {self.churn} must be at least 0.")
-        if self.sde_from_logsnr is not None and math.isnan(self.sde_from_logsnr):
-            raise ConfigError("sde_from_logsnr = nan must be a log-SNR.", "inf is no fresh noise.")
-        # Building these is what checks guidance, threshold and their companions.
-        _ = self.guide, self.thresholding
+        for name, value in self.given().items():
+            object.__setattr__(self, name, CONVERTERS[type(DEFAULTS[name])](value, name))
+        self.resolve()  # checks every setting
 
     def given(self) -> dict[str, Any]:
         """The settings that are not None."""
-        values = dataclasses.asdict(self)
-        return {key: value for key, value in values.items() if value is not None}
+        return {key: value for key, value in vars(self).items() if value is not None}
 
-    def over(self, defaults: "Sampling") -> "Sampling":
+    def over(self, defaults: "Sampling | ResolvedSampling") -> "Sampling":
         """These settings, and the defaults where this one has none.
 
         Other steps than a model's own make its `timesteps`, which say which these are, pointless;
@@ -104,73 +106,127 @@ class Sampling:
             theirs.pop("logsnr_start", None)
         return Sampling(**{**theirs, **own})
 
-    def complete(self) -> "Sampling":
-        """Nothing left open: the library's own fallback for what no one has set."""
-        return Sampling(**self._full())
+    def resolve(self) -> "ResolvedSampling":
+        """Every setting, the library's own default for what no one has set."""
+        return ResolvedSampling(**self.given())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedSampling:
+    """The settings that a stage is sampled with, none open, and the library's own defaults.
+
+    `Sampling` says what each of them means.
+    """
+
+    steps: int = 50
+    guidance: float = 5.0
+    guidance_low: float = -math.inf
+    guidance_high: float = math.inf
+    guidance_steps: float = math.inf
+    guidance_rescale: float = 0.0
+    guidance_kind: str = "cfg"
+    apg_momentum: float = -0.5
+    apg_norm: float = math.inf
+    apg_parallel: float = 0.0
+    zero_init_steps: int = 0
+    sampler: str = "dpmpp_2m"
+    gamma: float = GAMMA
+    churn: float = CHURN
+    sde_from_logsnr: float = math.inf
+    spacing: str = "trailing"
+    logsnr_start: float = -math.inf
+    timesteps: tuple[int, ...] = ()
+    threshold: str = "dynamic"
+    percentile: float = 99.5
+    threshold_cap: float = math.inf
+    noise_level: float = 0.1
+    color_correction: float = 0.0
+    adapter: str = ""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= MAX_STEPS:
+            raise ConfigError(
+                f"steps = {self.steps} must be at least 1 and at most {MAX_STEPS}.", "Try 50."
+            )
+        _ = SAMPLERS[self.sampler]
+        if self.spacing not in SPACINGS:
+            raise UnknownName("spacing", self.spacing, SPACINGS)
+        check_noise_level(self.noise_level)
+        check_color_correction(self.color_correction)
+        if not 0 <= self.gamma <= 1:
+            raise ConfigError(f"gamma = {self.gamma} must be between 0 and 1.")
+        if not self.churn >= 0:
+            raise ConfigError(f"churn = {self.churn} must be at least 0.")
+        if math.isnan(self.sde_from_logsnr):
+            raise ConfigError("sde_from_logsnr = nan must be a log-SNR.", "inf is no fresh noise.")
+        # Building these is what checks guidance, threshold and their companions.
+        _ = self.guide, self.thresholding
+
+    def given(self) -> dict[str, Any]:
+        """All settings, by name."""
+        return dict(vars(self))
 
     @property
-    def together(self) -> "Sampling":
+    def together(self) -> "ResolvedSampling":
         """What pictures must have in common to be sampled in one batch.
 
         Weights of guidance may differ, if they guide at all, and so may noise levels.
         """
-        guided = 1.0 if self._full()["guidance"] == 1 else 2.0
-        return dataclasses.replace(self.complete(), guidance=guided, noise_level=0.0)
+        guided = 1.0 if self.guidance == 1 else 2.0
+        return dataclasses.replace(self, guidance=guided, noise_level=0.0)
 
     @property
     def guide(self) -> Guidance:
-        full = self._full()
-        names = ("guidance", "guidance_low", "guidance_high", "guidance_steps", "guidance_rescale")
-        return Guidance(*(full[name] for name in names))
+        """Where and how strongly predictions are guided."""
+        return Guidance(
+            self.guidance,
+            self.guidance_low,
+            self.guidance_high,
+            self.guidance_steps,
+            self.guidance_rescale,
+            self.guidance_kind,
+            self.apg_momentum,
+            self.apg_norm,
+            self.apg_parallel,
+            self.zero_init_steps,
+        )
 
     @property
     def walk(self) -> Sampler:
         """The sampler with its own settings."""
-        full = self._full()
-        chosen = full["sampler"]
-        if chosen == "ddpm":
-            return with_gamma(full["gamma"])
-        if chosen == "unipc":
-            return with_sde_from(full["sde_from_logsnr"])
-        return with_churn(full["churn"]) if chosen == "heun_sde" else SAMPLERS[chosen]
+        if self.sampler == "ddpm":
+            return with_gamma(self.gamma)
+        if self.sampler == "unipc":
+            return with_sde_from(self.sde_from_logsnr)
+        return with_churn(self.churn) if self.sampler == "heun_sde" else SAMPLERS[self.sampler]
 
     def levels(self, schedule: Schedule) -> list[float]:
         """The noise levels walked down, on this schedule."""
-        full = self._full()
-        names = ("steps", "spacing", "logsnr_start", "timesteps")
-        return schedule.levels(*(full[name] for name in names))
+        return schedule.levels(self.steps, self.spacing, self.logsnr_start, self.timesteps)
 
     @property
     def thresholding(self) -> Threshold:
-        full = self._full()
-        return Threshold(full["threshold"], full["percentile"], full["threshold_cap"])
-
-    def _full(self) -> dict[str, Any]:
-        return {**FALLBACK, **self.given()}
+        """How estimates outside [-1, 1] are brought back."""
+        return Threshold(self.threshold, self.percentile, self.threshold_cap)
 
 
-FALLBACK: dict[str, Any] = {
-    "steps": 50,
-    "guidance": 5.0,
-    "guidance_low": -math.inf,
-    "guidance_high": math.inf,
-    "guidance_steps": math.inf,
-    "guidance_rescale": 0.0,
-    "sampler": "dpmpp_2m",
-    "gamma": GAMMA,
-    "churn": CHURN,
-    "sde_from_logsnr": math.inf,
-    "spacing": "trailing",
-    "logsnr_start": -math.inf,
-    "timesteps": (),
-    "threshold": "dynamic",
-    "percentile": 99.5,
-    "threshold_cap": math.inf,
-    "noise_level": 0.1,
-    "color_correction": 0.0,
+DEFAULTS = ResolvedSampling().given()
+CONVERTERS: dict[type, Callable[[Any, str], Any]] = {
+    int: whole_number,
+    float: real_number,
+    str: text,
+    tuple: whole_numbers,
 }
 
 
-def parse_sampling(values: dict[str, Any], stage: str) -> Sampling:
-    """Sampling settings from plain values, unknown keys refused with the stage's name."""
-    return parse(Sampling, values, f"{stage}.")
+def parse_sampling(values: Mapping[str, Any], stage: str) -> Sampling:
+    """Sampling settings from plain values; None leaves a setting open.
+
+    Raises:
+        UnknownName: there is no such setting; the message has the stage's name.
+        ConfigError: a value is of the wrong type, or out of range.
+    """
+    for name in values:
+        if name not in DEFAULTS:
+            raise UnknownName("setting", f"{stage}.{name}", [f"{stage}.{key}" for key in DEFAULTS])
+    return Sampling(**values)

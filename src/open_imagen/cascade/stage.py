@@ -1,32 +1,33 @@
 """One stage of a cascade: a network, its noise schedule, its objective. loss() and sample()."""
 
 import math
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from open_imagen.backends.accelerate import accelerate, restore
 from open_imagen.cascade.augmentation import Augmentation, blurred, warped
 from open_imagen.cascade.colors import correct_colors
+from open_imagen.cascade.denoiser import Denoiser, FiniteCheck, Watch, watched
 from open_imagen.cascade.noise import TrainingNoise
-from open_imagen.cascade.sampling import Sampling
-from open_imagen.diffusion.guidance import guide_on, rescaled
+from open_imagen.cascade.sampling import ResolvedSampling, Sampling
+from open_imagen.cascade.tiling import LARGE, predict_in_tiles
+from open_imagen.cascade.variations import NoiseSource, standard_normal
+from open_imagen.cascade.weights import layout_of
+from open_imagen.diffusion.editing import StartImage, levels_from
 from open_imagen.diffusion.losses import Objective
-from open_imagen.diffusion.parameterization import diffuse, to_eps, to_x
-from open_imagen.diffusion.samplers import Denoise, Estimate, image_of
+from open_imagen.diffusion.parameterization import diffuse, to_eps
 from open_imagen.diffusion.schedules import Schedule
-from open_imagen.errors import CheckpointError, ConfigError, UnknownName
+from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.models.lora import Merged
 from open_imagen.models.registry import construct, resolve, written
-from open_imagen.types import CachedText, LowRes, TextEmbedding, stack_texts
+from open_imagen.types import CachedText, LowRes, TextEmbedding
 
-Watch = Callable[[int, int, Tensor], None]
 UNCONDITIONAL = ("zero", "empty")
 Truth = Callable[[Tensor, Tensor, TextEmbedding, LowRes | None], Tensor]
 """(z, t, text, low-resolution condition) -> the clean image that the loss compares with."""
@@ -89,25 +90,8 @@ class Stage(nn.Module):
         super().__init__()
         self.config = config
         name, network = resolve(config.network)
-        if bool(config.lowres) != network.lowres:
-            raise ConfigError(
-                f"{config.name}: lowres = {config.lowres} does not fit a network with "
-                f"lowres = {network.lowres}.",
-                "Base stages have neither, super-resolution stages both.",
-            )
-        if config.resolution % network.divisor:
-            below = config.resolution // network.divisor * network.divisor
-            raise ConfigError(
-                f"{config.name}: resolution = {config.resolution} must be a multiple of "
-                f"{network.divisor}. Nearest: {below or network.divisor} or "
-                f"{below + network.divisor}."
-            )
-        self.uses_timesteps = getattr(network, "level", "logsnr") == "step"
-        if self.uses_timesteps and not config.schedule.discrete:
-            raise ConfigError(
-                f"{config.name}: a network that is told steps needs a discrete schedule, not "
-                f"{config.schedule.name!r}."
-            )
+        check_network(config, network)
+        self.uses_timesteps = uses_timesteps(network)
         self.learned_range = getattr(network, "learned_variance", False)
         self.channels: int = getattr(network, "image_channels", 3)
         """Of its images: 3, or 4 with alpha."""
@@ -115,50 +99,80 @@ class Stage(nn.Module):
         """Letters of quoted text that its network reads."""
         self.network = construct(name, network)
         self.network_config = network
-        self.fast = False
-        """Whether to accelerate the network when it wakes."""
         self.dtype = torch.float32
-        """In which its weights wake, and its network computes."""
+        """In which its weights are, and its network computes."""
         self._accelerated = False
-        self._weights: Iterable[tuple[str, Tensor]] | None = None
+        self._source: Iterable[tuple[str, Tensor]] | None = None
+        """What lazy weights are read from."""
         self.saved_network = written(name, network)
 
     def with_lazy_weights(self, weights: Iterable[tuple[str, Tensor]]) -> "Stage":
         """This stage with weights that `load_weights` reads. For a network on "meta"."""
-        self._weights = weights
+        self._source = weights
         return self.eval().requires_grad_(False)
 
+    def replica(self) -> "Stage":
+        """A stage for sampling with the same weights, whose device, dtype and acceleration are its
+        own. Lazy weights that are not in memory are read again, others copied."""
+        with torch.device("meta"):
+            other = Stage(self.config)
+        if self._source is not None and self.weights() is self._source:
+            return other.with_lazy_weights(self._source)
+        other._set_weights((name, tensor.detach().clone()) for name, tensor in self.weights())
+        return other.eval().requires_grad_(False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy: the config, and the weights or where they are read from."""
+        weights = self.weights()
+        if weights is self._source:
+            return rebuild, (self.config, weights)
+        return rebuild, (self.config, {name: one.detach().cpu() for name, one in weights})
+
+    def weights(self) -> Iterable[tuple[str, Tensor]]:
+        """The weights by name. Where memory holds none, or rounded ones, they are read again."""
+        is_exact = self.dtype == torch.float32 and not next(self.parameters()).is_meta
+        if self._source is None or is_exact:
+            return dict(self.network.named_parameters()).items()
+        return self._source
+
     def merge(self, adapter: Mapping[str, Tensor], scale: float) -> None:
-        """Wake with what a low-rank adapter changes, from now on.
+        """Load weights with what a low-rank adapter changes, from now on.
 
         Raises:
             CheckpointError: the adapter is of another network.
         """
-        assert self._weights is not None, "only a stage that can read its weights again"
+        assert self._source is not None, "only a stage that can read its weights again"
         shapes = {name: tuple(tensor.shape) for name, tensor in self.network.named_parameters()}
-        self._weights = Merged(self._weights, shapes, adapter, scale)
+        self._source = Merged(self._source, shapes, adapter, scale)
 
-    def load_weights(self, device: torch.device) -> None:
-        """Have the weights, in `dtype`, on this device, ready to sample.
+    def load_weights(
+        self, device: torch.device, dtype: torch.dtype = torch.float32, fast: bool = False
+    ) -> None:
+        """Have the weights on this device, ready to sample, the network accelerated if ``fast``.
 
-        They are read one by one into their final place: no second copy of them is ever held.
+        Lazy ones are read one by one into their final place: no second copy is ever held.
         """
-        if self._weights is not None and next(self.parameters()).is_meta:
-            for name, tensor in self._weights:
-                place, _, leaf = name.rpartition(".")
-                layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
-                ready = tensor.to(device, self.dtype, memory_format=layout)
-                module = self.network.get_submodule(place)
-                setattr(module, leaf, nn.Parameter(ready, requires_grad=False))
-        self.network.to(device, self.dtype)
+        self.dtype = dtype
+        if self._source is not None and next(self.parameters()).is_meta:
+            self._set_weights(
+                (name, tensor.to(device, dtype, memory_format=layout_of(tensor)))
+                for name, tensor in self._source
+            )
+        self.network.to(device, dtype)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if self.fast and not self._accelerated:
+        if fast and not self._accelerated:
             accelerate(self.network)
             self._accelerated = True
 
+    def _set_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        for name, tensor in weights:
+            module, _, leaf = name.rpartition(".")
+            parameter = nn.Parameter(tensor, requires_grad=False)
+            setattr(self.network.get_submodule(module), leaf, parameter)
+
     def offload(self) -> None:
-        """Give the memory of the weights back, if they can be fetched again."""
-        if self._weights is not None:
+        """Give the memory of the weights back, if they can be read again."""
+        if self._source is not None:
             restore(self.network)
             self._accelerated = False
             self.network.to("meta")
@@ -184,7 +198,8 @@ class Stage(nn.Module):
         if lowres is not None:
             condition = self.condition_drawn(lowres, noise, (images.shape[2], images.shape[3]))
         text = text.dropped(noise.drop)
-        prediction = self.network(z, self.time_condition(logsnr), text, condition).float()
+        told = {"augment_labels": noise.augment_labels} if len(noise.augment_labels) else {}
+        prediction = self.network(z, self.time_condition(logsnr), text, condition, **told).float()
         prediction = prediction[:, : self.channels]
         x, eps = images, noise.eps
         if truth is not None:
@@ -197,6 +212,33 @@ class Stage(nn.Module):
         if self.uses_timesteps:
             return self.config.schedule.step_of(logsnr)
         return logsnr.clamp(-FARTHEST, FARTHEST)
+
+    @property
+    def prediction(self) -> str:
+        """What the network predicts: eps, x or v."""
+        return self.config.objective.prediction
+
+    @property
+    def distilled_guidance(self) -> float:
+        """The guidance weight of the network's own prediction."""
+        return self.config.distilled_guidance
+
+    def predict(self, z: Tensor, logsnr: float, text: CachedText, lowres: LowRes | None) -> Tensor:
+        """The network's prediction for images at one noise level, float32.
+
+        Large ones are upscaled in tiles.
+        """
+        level = float(self.time_condition(torch.tensor(logsnr, dtype=torch.float64)))
+        levels = torch.full((len(z),), level, device=z.device, dtype=torch.float32)
+
+        def network(z: Tensor, lowres: LowRes | None) -> Tensor:
+            prediction: Tensor = self.network(z.to(self.dtype), levels, text, lowres)
+            return prediction.float()
+
+        side = self.config.resolution
+        if lowres is None or z.shape[2] * z.shape[3] <= LARGE * side**2:
+            return network(z, lowres)
+        return predict_in_tiles(network, z, lowres, side, self.network_config.divisor)
 
     def encode_text(self, text: TextEmbedding) -> CachedText:
         """What the network makes of the text, the same at every step."""
@@ -226,164 +268,160 @@ class Stage(nn.Module):
     def sample(
         self,
         text: TextEmbedding,
-        generators: Sequence[torch.Generator],
-        settings: Sampling | Sequence[Sampling] | None = None,
+        generators: Sequence[NoiseSource],
+        settings: Sampling | Sequence[ResolvedSampling] | None = None,
         lowres: Tensor | None = None,
         negative: TextEmbedding | None = None,
         watch: Watch | None = None,
         size: tuple[int, int] | None = None,
+        start: StartImage | None = None,
     ) -> Tensor:
-        """Draw pictures, [B, C, H, W] in [-1, 1].
+        """Sample images, [B, C, H, W] in [-1, 1].
 
-        Each picture takes its noise from its own generator, so that it does not depend on which
+        Each image takes its noise from its own generator, so that it does not depend on which
         others are made with it.
 
         Args:
             text: [B, L, C] and mask.
-            generators: one per picture, on the CPU.
-            settings: over the stage's defaults; one for all pictures or one for each, which may
-                differ in what `Sampling.together` leaves out.
-            lowres: the small pictures [B, C, h, w], for super-resolution.
+            generators: one per image, on the CPU.
+            settings: over the stage's defaults, for all images; or resolved ones for each, which
+                may differ in what `ResolvedSampling.together` leaves out.
+            lowres: the small images [B, C, h, w] of any size, for super-resolution.
             negative: what guidance leads away from; zeroed text if None.
-            watch: told (step, steps, estimate of the clean images) after each call.
-            size: width and height of a base's pictures; the resolution both ways if None.
+            watch: called after each estimate of the clean images; it may change it.
+            size: width and height of a base's images; the resolution both ways if None.
+            start: images of the same size to begin with, instead of noise alone.
+
+        Raises:
+            SamplingError: the network computes numbers that are not finite.
         """
-        several = isinstance(settings, Sequence)
-        each = settings if isinstance(settings, Sequence) else [settings or Sampling()]
-        each = [one.over(self.config.sampling).complete() for one in each]
-        common = each[0]
-        assert all(one.together == common.together for one in each), "cannot share a batch"
+        if settings is None or isinstance(settings, Sampling):
+            own = (settings or Sampling()).over(self.config.sampling).resolve()
+            settings = [own] * len(generators)
+        common = settings[0]
+        assert len({one.together for one in set(settings)}) == 1, "cannot share a batch"
         device = next(self.parameters()).device
-        width, height = size or (self.config.resolution,) * 2
+        wanted = image_size(self.config, lowres, size)
         if lowres is not None:
-            scale = self.config.resolution // self.config.lowres
-            height, width = lowres.shape[2] * scale, lowres.shape[3] * scale
-        shape = (self.channels, height, width)
-
-        def noise() -> Tensor:
-            return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
-
+            lowres = padded(lowres, self.network_config.divisor, self.config)
+        height, width = image_size(self.config, lowres, size)
+        noise = partial(normal_noise, (self.channels, height, width), generators, device)
         z = noise().to(memory_format=torch.channels_last)
         condition = None
         if self.config.lowres:
-            assert lowres is not None, f"{self.config.name} enlarges pictures; none were given"
-            told = [one.noise_level for one in each] * (1 if several else len(generators))
-            level = torch.tensor(told, device=device)
-            condition = self.condition(lowres, level, noise(), (height, width))
-
+            assert lowres is not None, f"{self.config.name} upscales images; none were given"
+            level = torch.tensor([one.noise_level for one in settings], dtype=torch.float32)
+            condition = self.condition(lowres, level.to(device), noise(), (height, width))
         levels = common.levels(self.config.schedule)
-        weights = None
-        if len({one.guidance for one in each}) > 1:
-            weights = torch.tensor([one.guidance for one in each], device=device)
-        denoise = self.denoiser(text, common, condition, negative, levels, weights)
+        if start is not None:
+            levels = levels_from(levels, start.strength)
+        weights = guidance_weights(settings, device)
+        check = FiniteCheck(self.config.name, levels)
+        denoise = check.around(self.denoiser(text, common, condition, negative, levels, weights))
         if watch is not None:
             denoise = watched(denoise, levels, watch)
-        made = common.walk(denoise, z, levels, noise)
-        if lowres is not None and common.color_correction:
-            made = correct_colors(made, lowres, common.color_correction)
-        made = made.clamp(-1, 1)
-        if self.channels == 4:  # premultiplied colours are at most alpha
-            made = torch.cat([made[:, :3].minimum(made[:, 3:]), made[:, 3:]], dim=1)
-        return made
+        if start is None:
+            x = common.walk(denoise, z, levels, noise)
+        else:
+            x = start.sample(common.walk, denoise, noise, levels, z)
+        check.add(len(levels) - 1, x)
+        check.finish()
+        return finished(x, lowres, common)[:, :, : wanted[0], : wanted[1]]
 
     def denoiser(
         self,
         text: TextEmbedding,
-        settings: Sampling,
+        settings: ResolvedSampling,
         condition: LowRes | None = None,
         negative: TextEmbedding | None = None,
         levels: Sequence[float] = (),
         weights: Tensor | None = None,
-    ) -> Denoise:
-        """(z, logsnr) -> the guided, thresholded estimate of the clean image.
-
-        With guidance, all predictions are one call of the network on a batch as many times as long.
-        A learned variance is the conditional one's, and goes with the estimate where the sampler
-        wants it. ``levels`` are those walked down, for guidance that counts steps; ``weights`` [B]
-        stand for the guidance weight where pictures differ in it.
-        """
-        guidance, threshold = settings.guide, settings.thresholding
-        kind, number = self.config.objective.prediction, len(text.tokens)
-        guided, null, channels = self.config.distilled_guidance, text.null(), self.channels
-        # What a guided network is led away from is nothing, so a negative prompt comes third.
-        others = [null] if negative is None else [negative, null][: 1 if guided == 1 else 2]
-
-        def network(z: Tensor, logsnr: float, read: CachedText, condition: LowRes | None) -> Tensor:
-            here = self.time_condition(torch.tensor(logsnr, dtype=torch.float64))
-            told = torch.full((len(z),), float(here), device=z.device, dtype=torch.float32)
-            found: Tensor = self.network(z.to(self.dtype), told, read, condition)
-            return found.float()
-
-        # Whether the network's own prediction is all that is asked for at the weight that it has.
-        enough = guided == 1 or (negative is None and not guidance.rescale)
-
-        # What hangs on the text alone is worked out once, and not at every step.
-        mostly_alone = enough and guidance.weight == guided and weights is None
-
-        @cache
-        def all_texts() -> CachedText:
-            return self.encode_text(stack_texts([text, *others]))
-
-        @cache
-        def alone() -> CachedText:
-            return self.encode_text(text) if mostly_alone else all_texts().select(slice(number))
-
-        condition = condition and LowRes(condition.image.to(self.dtype), condition.level)
-        times = 1 + len(others)
-        many = condition and LowRes(*(torch.cat([part] * times) for part in condition))
-        with_variance = self.learned_range and settings.sampler == "ddpm"
-
-        def denoise(z: Tensor, logsnr: float) -> Estimate:
-            weight: float | Tensor = guidance.at(logsnr, bisect_left(levels, logsnr))
-            if weights is not None and weight != 1:
-                weight = weights[:, None, None, None]
-            if enough and not isinstance(weight, Tensor) and weight == guided:
-                found = network(z, logsnr, alone(), condition)
-                prediction = found[:, :channels]
-            else:
-                many_z = torch.cat([z] * times)
-                found, *rest = network(many_z, logsnr, all_texts(), many).chunk(times)
-                own, *away, nothing = (part[:, :channels] for part in (found, *rest))
-                prediction = guide_on(own, nothing, weight, guided, *away)
-                if guidance.rescale:
-                    plain = guide_on(own, nothing, 1.0, guided)
-                    prediction = rescaled(prediction, plain, guidance.rescale)
-            level = torch.tensor(logsnr, dtype=torch.float64)
-            x = threshold(to_x(prediction, z, level, kind))
-            return (x, (found[:, channels:] + 1) / 2) if with_variance else x
-
-        return denoise
+    ) -> Denoiser:
+        """(z, logsnr) -> the guided, thresholded estimate of the clean image; see Denoiser."""
+        return Denoiser(self, text, settings, condition, negative, levels, weights)
 
 
-def watched(denoise: Denoise, levels: Sequence[float], watch: Watch) -> Denoise:
-    """The same, telling how far it has come and what the image will be."""
+def rebuild(
+    config: StageConfig, weights: Iterable[tuple[str, Tensor]] | dict[str, Tensor]
+) -> Stage:
+    """A pickled stage."""
+    with torch.device("meta"):
+        stage = Stage(config)
+    if not isinstance(weights, dict):
+        return stage.with_lazy_weights(weights)
+    stage._set_weights(weights.items())
+    return stage.eval().requires_grad_(False)
 
-    def told(z: Tensor, logsnr: float) -> Estimate:
-        estimate = denoise(z, logsnr)
-        watch(
-            min(bisect_right(levels, logsnr), len(levels) - 1), len(levels) - 1, image_of(estimate)
-        )
-        return estimate
 
-    return told
+def image_size(
+    config: StageConfig, lowres: Tensor | None, size: tuple[int, int] | None
+) -> tuple[int, int]:
+    """Height and width of the images to sample."""
+    if lowres is not None:
+        scale = config.resolution // config.lowres
+        return lowres.shape[2] * scale, lowres.shape[3] * scale
+    width, height = size or (config.resolution,) * 2
+    return height, width
 
 
-def check_shapes(network: nn.Module, shapes: Mapping[str, Sequence[int]], source: Path) -> None:
-    """Whether weights of these names and shapes are this network's.
+def normal_noise(
+    shape: Sequence[int], sources: Sequence[NoiseSource], device: torch.device
+) -> Tensor:
+    """Standard normal noise [B, *shape], each image's from its own source."""
+    return torch.stack([standard_normal(shape, one) for one in sources]).to(device)
+
+
+def padded(lowres: Tensor, divisor: int, config: StageConfig) -> Tensor:
+    """Small images [B, C, h, w], their last rows and columns repeated until the sides of the large
+    ones are multiples of ``divisor``, two at least: of a single pixel nothing can be normalised."""
+    multiple = divisor // math.gcd(divisor, config.resolution // config.lowres)
+    down, right = (max(-side % multiple, 2 * multiple - side) for side in lowres.shape[2:])
+    return F.pad(lowres, (0, right, 0, down), mode="replicate") if down or right else lowres
+
+
+def guidance_weights(each: Sequence[ResolvedSampling], device: torch.device) -> Tensor | None:
+    """Guidance weights [B] of images that differ in them; None if all have the same."""
+    if len({one.guidance for one in each}) == 1:
+        return None
+    return torch.tensor([one.guidance for one in each], dtype=torch.float32).to(device)
+
+
+def finished(x: Tensor, lowres: Tensor | None, settings: ResolvedSampling) -> Tensor:
+    """Sampled images, their colours corrected if asked for, within their range."""
+    if lowres is not None and settings.color_correction:
+        x = correct_colors(x, lowres, settings.color_correction)
+    x = x.clamp(-1, 1)
+    if x.shape[1] == 4:  # premultiplied colours are at most alpha
+        x = torch.cat([x[:, :3].minimum(x[:, 3:]), x[:, 3:]], dim=1)
+    return x
+
+
+def uses_timesteps(network: Any) -> bool:
+    """Whether a network of this config is conditioned on steps of a discrete schedule."""
+    return getattr(network, "level", "logsnr") == "step"
+
+
+def check_network(config: StageConfig, network: Any) -> None:
+    """Check that a network, by its config, can be this stage's.
 
     Raises:
-        CheckpointError: they are not; the message lists what differs.
+        ConfigError: it cannot.
     """
-    own = dict(network.named_parameters())
-    wrong = [f"{name} is missing" for name in own if name not in shapes]
-    wrong += [f"{name} is unknown" for name in shapes if name not in own]
-    wrong += [
-        f"{name} is {list(shapes[name])}, not {list(own[name].shape)}"
-        for name in own
-        if name in shapes and tuple(shapes[name]) != tuple(own[name].shape)
-    ]
-    if wrong:
-        shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-        raise CheckpointError(
-            f"The weights {source} do not fit the network of its config.json: {shown}."
+    if bool(config.lowres) != network.lowres:
+        raise ConfigError(
+            f"{config.name}: lowres = {config.lowres} does not fit a network with "
+            f"lowres = {network.lowres}.",
+            "Base stages have neither, super-resolution stages both.",
+        )
+    if config.resolution % network.divisor:
+        below = config.resolution // network.divisor * network.divisor
+        raise ConfigError(
+            f"{config.name}: resolution = {config.resolution} must be a multiple of "
+            f"{network.divisor}. Nearest: {below or network.divisor} or "
+            f"{below + network.divisor}."
+        )
+    if uses_timesteps(network) and not config.schedule.discrete:
+        raise ConfigError(
+            f"{config.name}: a network that is told steps needs a discrete schedule, not "
+            f"{config.schedule.name!r}."
         )

@@ -17,6 +17,7 @@ from open_imagen.cli.generate import (
     Stages,
     Steps,
     Thresholding,
+    Undistilled,
     Weight,
 )
 from open_imagen.cli.measuring import (
@@ -76,7 +77,7 @@ def steps(
     as_json: bool = Json,
 ) -> None:
     """Find the few steps whose pictures come closest to those of many."""
-    from open_imagen.cascade.pipeline import load
+    from open_imagen.cascade.io import load
     from open_imagen.evaluation.sweeps.timestep_search import TimestepSearch, search_timesteps
     from open_imagen.worlds.suites import open_suite
 
@@ -89,7 +90,7 @@ def steps(
         batch_size=batch_size,
     )
     chosen = [prompt.text for prompt in open_suite(suite, count, suite_seed).prompts]
-    cascade = load(model, device, fast=fast, precision=precision or "fp32")
+    cascade = load(model, device=device, fast=fast, dtype=precision or "fp32")
     with counting("evaluations") as progress:
         report = search_timesteps(cascade, chosen, config, progress)
     if as_json:
@@ -123,6 +124,7 @@ def prompts(
     sampler: str = Sampler,
     threshold: str = Thresholding,
     noise_level: str = NoiseLevel,
+    undistilled: bool = Undistilled,
     out: Path = typer.Option(..., "--out", "-o", metavar="DIR", help="The run's folder."),
     device: str = Device,
     fast: bool = Fast,
@@ -133,7 +135,7 @@ def prompts(
 
     The folder has GenEval's layout, and a page to browse: index.html.
     """
-    given = read_settings(steps, guidance, sampler, threshold, noise_level)
+    given = read_settings(steps, guidance, sampler, threshold, noise_level, undistilled)
 
     from open_imagen.distributed import process_device, process_group, world
     from open_imagen.evaluation.suites.contact_sheet import write_contact_sheet

@@ -16,6 +16,7 @@ from open_imagen.cli.generate import (
     Stages,
     Steps,
     Thresholding,
+    Undistilled,
     Weight,
 )
 from open_imagen.cli.measuring import counting
@@ -35,6 +36,7 @@ def shapes(
     sampler: str = Sampler,
     threshold: str = Thresholding,
     noise_level: str = NoiseLevel,
+    undistilled: bool = Undistilled,
     out: Path = typer.Option(
         None, "--out", help="Keep verdicts there; run again to go on after a stop."
     ),
@@ -44,9 +46,9 @@ def shapes(
     as_json: bool = Json,
 ) -> None:
     """Score a model on the shapes world, judged by its checker."""
-    given = read_settings(steps, guidance, sampler, threshold, noise_level)
+    given = read_settings(steps, guidance, sampler, threshold, noise_level, undistilled)
 
-    from open_imagen.cascade.pipeline import load
+    from open_imagen.cascade.io import load
     from open_imagen.worlds.shapes.evaluate import ShapesEvaluation, evaluate_shapes
     from open_imagen.worlds.shapes.suite import CATEGORIES
 
@@ -55,7 +57,7 @@ def shapes(
     config = ShapesEvaluation(
         count=count, seed=seed, categories=chosen or tuple(CATEGORIES), stages=stages
     )
-    cascade = load(model, device, fast=fast, precision=precision or "fp32")
+    cascade = load(model, device=device, fast=fast, dtype=precision or "fp32")
     with counting("images") as progress:
         report = evaluate_shapes(
             config=config,
@@ -86,14 +88,14 @@ def super_resolution(
     as_json: bool = Json,
 ) -> None:
     """Measure super-resolution on shapes: are edges sharp, do colours stay?"""
-    from open_imagen.cascade.pipeline import load
+    from open_imagen.cascade.io import load
     from open_imagen.worlds.shapes.super_resolution import (
         SuperResolutionEvaluation,
         evaluate_super_resolution,
     )
 
     config = SuperResolutionEvaluation(count=count, seed=seed, stages=stages)
-    cascade = load(model, device, fast=fast, precision=precision or "fp32")
+    cascade = load(model, device=device, fast=fast, dtype=precision or "fp32")
     with counting("images") as progress:
         report = evaluate_super_resolution(cascade, config, progress)
     if as_json:

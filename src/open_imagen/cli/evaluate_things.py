@@ -17,6 +17,7 @@ from open_imagen.cli.generate import (
     Stages,
     Steps,
     Thresholding,
+    Undistilled,
     Weight,
 )
 from open_imagen.cli.measuring import BatchSize, counting
@@ -45,6 +46,11 @@ def things(
         metavar="CSV",
         help="Instead, prompts of DrawBench's Colors, Counting, Positional and Text.",
     ),
+    baseline: bool = typer.Option(
+        False,
+        "--baseline",
+        help="Instead of a model's images: the sprite whose label is nearest to the prompt.",
+    ),
     stages: int = Stages,
     batch_size: int = BatchSize,
     steps: str = Steps,
@@ -52,6 +58,7 @@ def things(
     sampler: str = Sampler,
     threshold: str = Thresholding,
     noise_level: str = NoiseLevel,
+    undistilled: bool = Undistilled,
     out: Path = typer.Option(
         None, "--out", help="Keep images and judgements there; run again to go on after a stop."
     ),
@@ -61,12 +68,18 @@ def things(
     as_json: bool = Json,
 ) -> None:
     """Score a model on real things: names, colors, styles, numbers, places, signs, transparency."""
-    given = read_settings(steps, guidance, sampler, threshold, noise_level)
+    given = read_settings(steps, guidance, sampler, threshold, noise_level, undistilled)
 
-    from open_imagen.cascade.pipeline import load
+    from open_imagen.cascade.io import load
     from open_imagen.worlds.things.atlas import Atlas
     from open_imagen.worlds.things.catalog import Catalog
-    from open_imagen.worlds.things.evaluate import ThingsEvaluation, evaluate_things, suite_prompts
+    from open_imagen.worlds.things.evaluate import (
+        CascadeSystem,
+        System,
+        ThingsEvaluation,
+        evaluate_system,
+        suite_prompts,
+    )
     from open_imagen.worlds.things.palette import Palette
     from open_imagen.worlds.things.prompt_reader import read_drawbench
     from open_imagen.worlds.things.scenes import COLORS
@@ -94,11 +107,17 @@ def things(
         }
     else:
         prompts = suite_prompts(Suite(catalog, Palette(art, (64, 256)).near), config)
-    cascade = load(model, device, fast=fast, precision=precision or "fp32")
+    system: System
+    cascade = load(model, device=device, fast=fast, dtype=precision or "fp32")
+    if baseline:
+        from open_imagen.worlds.things.baseline import NearestSprite
+
+        system = NearestSprite(art, cascade.text)
+    else:
+        settings = sampling(given, cascade.stages)
+        system = CascadeSystem(cascade, stages, settings, batch_size)
     with counting("images") as told:
-        report = evaluate_things(
-            cascade, prompts, eye, config, sampling(given, cascade.stages), out, told
-        )
+        report = evaluate_system(system, prompts, eye, config, out, told)
     if of:
         report["in_file"] = of
     print(json.dumps(report) if as_json else table(report))
@@ -113,8 +132,10 @@ def _open_judge(file: Path | None) -> "Judge":
 
 def table(report: dict[str, Any]) -> str:
     """A report as text: shares, intervals, and the judge's own accuracy beside them."""
-    model, stages = f"{report['model']} {report['model_hash']}", report["stages"]
-    lines = [f"{model}, {stages} {'stage' if stages == 1 else 'stages'}, seed {report['seed']}"]
+    facts = [f"{report['model']} {report['model_hash']}", f"seed {report['seed']}"]
+    if stages := report.get("stages"):
+        facts.insert(1, f"{stages} {'stage' if stages == 1 else 'stages'}")
+    lines = [", ".join(facts)]
     for name, row in report["categories"].items():
         lines.append(f"{name:16} {_share(row)}   {_judge(row)}")
         if row.get("of_present"):

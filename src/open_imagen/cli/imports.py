@@ -30,7 +30,7 @@ def deepfloyd(
     import torch
 
     from open_imagen.cascade.deepfloyd import copy_text_encoder, find_encoder, read, show_licence
-    from open_imagen.cascade.folder import write_folder
+    from open_imagen.cascade.folder import CascadeConfig, write_folder
     from open_imagen.errors import DataError
 
     if not folder.is_dir():
@@ -43,7 +43,8 @@ def deepfloyd(
     for stage, files in zip(found.stages, found.networks, strict=True):
         print(f"reading {stage.config.name}: {files}", file=sys.stderr)
         stage.load_weights(torch.device("cpu"))
-    write_folder(out, folder.resolve().name, encoder, found.stages, dtype)
+    config = CascadeConfig(name=folder.resolve().name, encoder=encoder)
+    write_folder(out, config, found.stages, dtype)
     if found.text_encoder is not None:
         print(f"copying the text encoder: {text}", file=sys.stderr)
         copy_text_encoder(found.text_encoder, out)

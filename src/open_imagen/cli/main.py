@@ -9,6 +9,7 @@ import typer
 
 from open_imagen.cli import (
     data,
+    edit,
     ema,
     embed,
     evaluate,
@@ -24,6 +25,7 @@ from open_imagen.cli import (
     train,
 )
 from open_imagen.errors import ConfigError, OpenImagenError, OpenImagenWarning
+from open_imagen.version import __version__
 
 app = typer.Typer(
     name="imagen",
@@ -37,16 +39,30 @@ app = typer.Typer(
 )
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"open-imagen {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: bool = typer.Option(False, "--debug", help="Show tracebacks of errors."),
+    version: bool = typer.Option(
+        False,
+        "--version",
+        help="Print the version and exit.",
+        is_eager=True,
+        callback=_show_version,
+    ),
 ) -> None:
     if debug:
         os.environ["IMAGEN_DEBUG"] = "1"
 
 
 app.command("generate")(generate.generate)
-app.command("upscale")(generate.upscale)
+app.command("edit")(edit.edit)
+app.command("upscale")(edit.upscale)
 app.command("show")(generate.show)
 app.command("models")(models.models)
 app.command("train")(train.train)

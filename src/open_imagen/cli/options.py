@@ -46,6 +46,8 @@ def read_settings(
     sampler: str | None,
     threshold: str | None,
     noise_level: str | None,
+    undistilled: bool = False,
+    guidance_kind: str | None = None,
 ) -> dict[str, PerStage]:
     """The sampling options of a command, by setting; an option that was not given is empty."""
     return {
@@ -54,6 +56,8 @@ def read_settings(
         "sampler": per_stage(sampler, "--sampler", str),
         "threshold": per_stage(threshold, "--threshold", str),
         "noise_level": per_stage(noise_level, "--noise-level", float),
+        "guidance_kind": per_stage(guidance_kind, "--guidance-kind", str),
+        "adapter": {"": "none"} if undistilled else {},
     }
 
 
@@ -110,6 +114,26 @@ def read_size(text: str | None) -> tuple[int, int] | None:
     if len(sides) not in (1, 2) or not all(side.strip().isdecimal() for side in sides):
         raise ConfigError(f"--size {text} is not a size.", "Write --size WxH, as in 256x192.")
     return int(sides[0]), int(sides[-1])
+
+
+def read_extension(text: str | None) -> tuple[int, ...] | None:
+    """The numbers of "L,T,R,B".
+
+    >>> read_extension("64,0,64,0")
+    (64, 0, 64, 0)
+
+    Raises:
+        ConfigError: they are not four whole numbers.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 4 or not all(part.isdecimal() for part in parts):
+        raise ConfigError(
+            f"--extend {text} is not L,T,R,B: pixels to add left, above, right and below.",
+            "Write --extend 64,0,64,0.",
+        )
+    return tuple(int(part) for part in parts)
 
 
 def read_prompts(file: Path) -> list[str]:

@@ -16,7 +16,7 @@ from open_imagen.cli.generate import Device, Fast, Precision
 from open_imagen.errors import ConfigError, MissingDependency
 
 if TYPE_CHECKING:
-    from open_imagen.cascade.pipeline import Cascade
+    from open_imagen.cascade.cascade import Cascade
     from open_imagen.server.service import Filter
 
 
@@ -164,11 +164,11 @@ def set_up_logging() -> None:
 
 def load_models(models: list[str], device: str, fast: bool, precision: str) -> "dict[str, Cascade]":
     """Cascades by the names that clients see, which never hold a path of this machine."""
-    from open_imagen.cascade.pipeline import load
+    from open_imagen.cascade.io import load
 
     cascades: dict[str, Cascade] = {}
     for model in models:
-        cascade = load(model, device, fast=fast, precision=precision)
+        cascade = load(model, device=device, fast=fast, dtype=precision)
         name, number = cascade.name, 2
         while name in cascades:
             name, number = f"{cascade.name}-{number}", number + 1

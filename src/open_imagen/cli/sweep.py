@@ -17,6 +17,7 @@ from open_imagen.cli.generate import (
     Stages,
     Steps,
     Thresholding,
+    Undistilled,
     Weight,
 )
 from open_imagen.cli.measuring import (
@@ -66,6 +67,7 @@ def sweep(
     sampler: str = Sampler,
     threshold: str = Thresholding,
     noise_level: str = NoiseLevel,
+    undistilled: bool = Undistilled,
     reference: Path = ReferenceOption,
     weights: list[str] = Weights,
     protocol: str = ProtocolOption,
@@ -82,9 +84,9 @@ def sweep(
 
     Run the same command again to go on after a stop; under torchrun processes share the work.
     """
-    given = read_settings(steps, guidance, sampler, threshold, noise_level)
+    given = read_settings(steps, guidance, sampler, threshold, noise_level, undistilled)
 
-    from open_imagen.cascade.pipeline import load
+    from open_imagen.cascade.io import load
     from open_imagen.distributed import process_device, process_group, world
     from open_imagen.evaluation.metrics.scores import Scorer, parse_measure
     from open_imagen.evaluation.suites.contact_sheet import write_contact_sheet
@@ -111,7 +113,7 @@ def sweep(
     )  # fmt: skip
     scorer.check(measures)
     prompts = open_suite(suite, count, suite_seed)
-    cascade = load(model, str(place), fast=fast, precision=precision or "fp32")
+    cascade = load(model, device=str(place), fast=fast, dtype=precision or "fp32")
     with process_group(place), counting("images") as progress:
         results = run_sweep(
             cascade, prompts, plan, scorer, out, sampling(given, cascade.stages), progress

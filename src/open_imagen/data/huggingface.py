@@ -5,20 +5,22 @@ read at a time and shuffled among themselves. Either way example k is a function
 run resumes at the very next example; a stream gets there by leaving rows out unread.
 """
 
+import contextlib
 import random
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from open_imagen.config import plain
-from open_imagen.data.caption_text import caption_of
-from open_imagen.data.images import SkippedExample, Square, decode, read_file, to_square
+from open_imagen.data.caption_text import joined_captions
+from open_imagen.data.images import SkippedExample, read_file
 from open_imagen.data.order import Order, Permutation
 from open_imagen.data.registry import SOURCES
-from open_imagen.data.tolerant import Tolerant, TolerantConfig
+from open_imagen.data.tolerant import Sample, Tolerant, TolerantConfig
+from open_imagen.data.where import Where
 from open_imagen.errors import ConfigError, DataError, MissingDependency
 
 OWN_WINDOW = 20
@@ -39,8 +41,8 @@ class HuggingFaceConfig(TolerantConfig):
     """A commit of the hub, so that the data stay what they are."""
     image: str = "image"
     """Column of the pictures."""
-    caption: str = "text"
-    """Column of the captions; of a list of captions the first is taken."""
+    caption: str | tuple[str, ...] = "text"
+    """Column of the captions, or several; each may hold a caption or a list of them."""
     streaming: bool = False
     """Read over the network while training, rather than download first."""
     window: int = 1000
@@ -48,12 +50,25 @@ class HuggingFaceConfig(TolerantConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.caption_columns:
+            raise ConfigError("data.caption must name at least one column.")
         if self.window < 1:
             raise ConfigError(f"data.window = {self.window} must be at least 1.")
+
+    @property
+    def caption_columns(self) -> tuple[str, ...]:
+        return (self.caption,) if isinstance(self.caption, str) else self.caption
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns that are read, but for those of `where`."""
+        return [self.image, *self.caption_columns]
 
 
 class HuggingFace(Tolerant):
     """A Source of a data set of the hub."""
+
+    config: HuggingFaceConfig
 
     def __init__(self, config: HuggingFaceConfig, device: str = "cpu") -> None:
         """
@@ -62,28 +77,28 @@ class HuggingFace(Tolerant):
             DataError: there is no such data set, or it lacks one of the columns.
         """
         super().__init__(config.path, config)
-        self.config = config
         rows = _open(config)
         self.rows: _Rows = _Streamed(rows, config) if config.streaming else _Stored(rows, config)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def read(self, index: int, attempt: int, rng: random.Random) -> tuple[Square, str]:
-        """The square and caption of example ``index``, or of a stand-in."""
+    def read(self, index: int, attempt: int, rng: random.Random) -> Sample:
+        """Example ``index``, or a stand-in."""
         config = self.config
         row = self.rows[index] if not attempt else self.rows.near(index, attempt)
-        caption = caption_of(row.get(config.caption))
-        image = decode(picture_of(row.get(config.image)), config.size, config.max_pixels)
-        return to_square(image, config.size, config.lowres, config.crop, rng), caption
+        captions = joined_captions([row.get(name) for name in config.caption_columns])
+        columns = {name: value for name, value in row.items() if name != config.image}
+        return Sample(picture_of(row.get(config.image)), captions, columns)
 
     def captions(self) -> Iterator[str]:
         """Every caption that can be used."""
-        for value in self.rows.column(self.config.caption):
-            try:
-                yield caption_of(value)
-            except SkippedExample:
-                continue
+        return self.chooser.possible(self._usable_captions())
+
+    def _usable_captions(self) -> Iterator[tuple[str, ...]]:
+        for values in self.rows.columns(self.config.caption_columns):
+            with contextlib.suppress(SkippedExample):
+                yield joined_captions(values)
 
     def describe(self) -> dict[str, Any]:
         """What it is, for model cards and logs."""
@@ -107,7 +122,8 @@ class _Rows:
         """A stand-in for an example that cannot be used."""
         raise NotImplementedError
 
-    def column(self, name: str) -> Iterator[Any]:
+    def columns(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """The values of these columns, row by row."""
         raise NotImplementedError
 
 
@@ -135,8 +151,9 @@ class _Stored(_Rows):
         far = random.Random(f"stand-in {self.seed} {index} {attempt}")
         return self[far.randrange(len(self.rows))]
 
-    def column(self, name: str) -> Iterator[Any]:
-        return iter(self.rows.select_columns([name])[name])
+    def columns(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        rows = self.rows.select_columns(list(names))
+        return zip(*(rows[name] for name in names), strict=True)
 
 
 class _Streamed(_Rows):
@@ -157,7 +174,9 @@ class _Streamed(_Rows):
             if not self.length:
                 known = (self.rows.info.splits or {}).get(self.config.split)
                 counted = known.num_examples if known and known.num_examples else 0
-                self.length = counted or sum(1 for _ in self.column(self.config.caption))
+                self.length = counted or sum(
+                    1 for _ in self.columns(self.config.caption_columns[:1])
+                )
                 if not self.length:
                     raise DataError(f"There is no row in {self.config.path}.")
         return self.length
@@ -179,8 +198,9 @@ class _Streamed(_Rows):
         epoch, place = divmod(index, len(self))
         return epoch, *divmod(place, self.config.window)
 
-    def column(self, name: str) -> Iterator[Any]:
-        return (row[name] for row in self.rows.select_columns([name]))
+    def columns(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        rows = self.rows.select_columns(list(names))
+        return (tuple(row[name] for name in names) for row in rows)
 
     def _read(self, epoch: int, number: int) -> list[Mapping[str, Any]]:
         """A window of rows, read on from the last one or from the beginning."""
@@ -219,14 +239,17 @@ def _open(config: HuggingFaceConfig) -> Any:
             "Check the name, the split and the network; log in if it is gated.",
         ) from error
     columns = rows.column_names or list(rows.features or {})
-    for setting in ("image", "caption"):
-        if getattr(config, setting) not in columns:
+    for number, column in enumerate(config.columns):
+        if column not in columns:
             raise DataError(
-                f"The data set {config.path!r} has no column {getattr(config, setting)!r}.",
-                f"Set data.{setting} to one of: {', '.join(columns)}.",
+                f"The data set {config.path!r} has no column {column!r}.",
+                f"Set data.{'caption' if number else 'image'} to one of: {', '.join(columns)}.",
             )
+    names = Where(config.where).names if config.where else frozenset()
+    if config.where:
+        Where(config.where).check_columns({*columns, "width", "height"}, config.path)
     # Other columns may hold pictures, too, which `datasets` would decode with every row.
-    rows = rows.select_columns([config.image, config.caption])
+    rows = rows.select_columns(list(dict.fromkeys([*config.columns, *sorted(names & {*columns})])))
     try:
         # Bytes, which we decode ourselves: a damaged picture is then one example, not the run.
         return rows.cast_column(config.image, datasets.Image(decode=False))

@@ -1,5 +1,6 @@
 """From the bytes of a picture to the square that training sees, or the reason why not."""
 
+import functools
 import random
 import stat
 from io import BytesIO
@@ -9,11 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from open_imagen.errors import DataError
 
+ORIENTATION = 0x0112
+"""EXIF's tag of how a camera was held."""
 MAX_PIXELS = 89_478_485
 """Beyond this a picture is taken for a decompression bomb (Pillow's own line)."""
 
@@ -27,7 +30,8 @@ class SkippedExample(DataError):
 
 
 def decode(data: bytes, near: int = 0, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """A picture as RGB: turned as its EXIF says, transparency over white, its first frame.
+    """A picture as RGB: turned as its EXIF says, its colour profile applied, transparency over
+    white, its first frame.
 
     Args:
         near: the side that is wanted; a JPEG of at least twice that is decoded smaller, which is
@@ -45,7 +49,7 @@ def decode(data: bytes, near: int = 0, max_pixels: int = MAX_PIXELS) -> Image.Im
         if near:
             image.draft(None, (2 * near, 2 * near))
         image.load()
-        return as_rgb(upright(image))
+        return as_rgb(to_srgb(upright(image)))
     except SkippedExample:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -56,12 +60,57 @@ def decode(data: bytes, near: int = 0, max_pixels: int = MAX_PIXELS) -> Image.Im
         raise SkippedExample("damaged picture", str(error) or type(error).__name__) from error
 
 
+def header_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a picture that is turned as its EXIF says, from its header alone.
+
+    Raises:
+        SkippedExample: empty, or not a picture.
+    """
+    if not data:
+        raise SkippedExample("empty file")
+    try:
+        image = Image.open(BytesIO(data))
+        is_turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+    except Image.DecompressionBombError as error:
+        raise SkippedExample("too many pixels", str(error)) from error
+    except UnidentifiedImageError as error:
+        raise SkippedExample("not a picture") from error
+    except Exception as error:
+        raise SkippedExample("damaged picture", str(error) or type(error).__name__) from error
+    return (image.height, image.width) if is_turned else image.size
+
+
 def upright(image: Image.Image) -> Image.Image:
     """The picture turned as its EXIF says, or as it is where the EXIF is damaged."""
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # a parser of bytes that anyone may have written; the pixels are good
         return image
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """The picture in sRGB where it has another colour profile, as phones (Display P3) and
+    photographers (Adobe RGB) write; as it is where the profile is damaged or of another mode."""
+    profile = image.info.get("icc_profile")
+    if not isinstance(profile, bytes) or image.mode not in ("RGB", "RGBA", "CMYK", "L", "P"):
+        return image
+    try:
+        colors = image.convert("RGBA" if "transparency" in image.info else "RGB")
+        source = colors if image.mode == "P" else image
+        target = "RGBA" if source.mode == "RGBA" else "RGB"
+        transform = _transform(profile, source.mode, target)
+        return source if transform is None else ImageCms.applyTransform(source, transform) or source
+    except Exception:  # a parser of bytes that anyone may have written; the pixels are good
+        return image
+
+
+@functools.lru_cache(64)
+def _transform(profile: bytes, mode: str, target: str) -> ImageCms.ImageCmsTransform | None:
+    """From a profile to sRGB; None if it is sRGB."""
+    opened = ImageCms.ImageCmsProfile(BytesIO(profile))
+    if "sRGB" in (opened.profile.profile_description or "") and mode != "CMYK":
+        return None
+    return ImageCms.buildTransform(opened, ImageCms.createProfile("sRGB"), mode, target)
 
 
 def read_file(path: Path) -> bytes:
@@ -81,9 +130,11 @@ def read_file(path: Path) -> bytes:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Any mode of Pillow as RGB: 16 bits scaled to 8, transparent places white."""
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.float64)
+    """Any mode of Pillow as RGB: 16 bits and floats scaled to 8, transparent places white."""
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.nan_to_num(np.asarray(image).astype(np.float64))
+        if image.mode == "F":  # 0 to 1, as programs for photographs write it, or 0 to 255
+            values = values * (65535 if values.max(initial=0) <= 1 else 257)
         scaled = np.clip(values / 257 + 0.5, 0, 255).astype(np.uint8)
         return Image.fromarray(scaled).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:

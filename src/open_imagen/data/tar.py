@@ -1,17 +1,22 @@
 """Tar files as img2dataset and WebDataset write them: an index once, then any member at once."""
 
-import os
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from open_imagen.data.images import SkippedExample
 from open_imagen.errors import DataError
 
 BLOCK = 512
-PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
+COMPRESSED = {
+    "gzip": (b"\x1f\x8b", "gunzip FILE"),
+    "zstd": (b"\x28\xb5\x2f\xfd", "unzstd FILE"),
+    "bzip2": (b"BZh", "bunzip2 FILE"),
+    "xz": (b"\xfd7zXZ\0", "unxz FILE"),
+}
+"""Formats of whole files: their first bytes, and the command that unpacks them."""
+PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "jfif", "jp2")
 
 
 @dataclass
@@ -32,27 +37,14 @@ class Shard:
     """False if it ends before its last member does; what came before is there."""
 
 
-class Reader:
-    """Ranges of bytes of files, local or at any URL that fsspec reads (http, s3, gs ...)."""
+class Reader(Protocol):
+    """Ranges of bytes of a file, local or at a URL."""
 
-    def __init__(self, name: str) -> None:
-        """
-        Raises:
-            DataError: there is no such file, or the URL cannot be read.
-        """
-        self.name = name
-        self._local = threading.local()
-        self.remote: Any = None
-        try:
-            if "://" in name:
-                import fsspec
+    name: str
+    """As messages name it."""
 
-                self.remote, self.path = fsspec.core.url_to_fs(name)
-                self.size = int(self.remote.size(self.path) or 0)
-            else:
-                self.size = Path(name).stat().st_size
-        except (OSError, ImportError, ValueError) as error:
-            raise DataError(f"The shard {name} cannot be read: {error}.") from error
+    @property
+    def size(self) -> int: ...
 
     def read(self, offset: int, size: int) -> bytes:
         """``size`` bytes from ``offset`` on, fewer at the end of the file.
@@ -60,23 +52,57 @@ class Reader:
         Raises:
             SkippedExample: the file is gone, or cannot be read.
         """
+        ...
+
+
+class LocalReader:
+    """Ranges of bytes of a file on this machine."""
+
+    def __init__(self, name: str) -> None:
+        """
+        Raises:
+            DataError: there is no such file.
+        """
+        self.name = name
         try:
-            if self.remote is not None:
-                found: bytes = self.remote.cat_file(self.path, start=offset, end=offset + size)
-                return found
-            handle = os.open(self.name, os.O_RDONLY)
-            try:
-                return os.pread(handle, size, offset)
-            finally:
-                os.close(handle)
+            self.size = Path(name).stat().st_size
+        except OSError as error:
+            raise DataError(f"The shard {name} cannot be read: {error.strerror}.") from error
+
+    def read(self, offset: int, size: int) -> bytes:
+        try:
+            with open(self.name, "rb", buffering=0) as file:
+                file.seek(offset)
+                return file.read(size)
         except FileNotFoundError as error:
             raise SkippedExample("missing file", self.name) from error
-        except Exception as error:  # of a network, whatever its library raises
+        except OSError as error:
             raise SkippedExample("unreadable file", f"{self.name}: {error}") from error
 
 
+def read_members(reader: Reader, places: Sequence[tuple[int, int]]) -> list[bytes]:
+    """Members of one example, in one read where they lie side by side."""
+    start = min(offset for offset, _ in places)
+    end = max(offset + size for offset, size in places)
+    if end - start > 2 * sum(size for _, size in places) + 16 * BLOCK:
+        return [reader.read(offset, size) for offset, size in places]
+    data = reader.read(start, end - start)
+    return [data[offset - start : offset - start + size] for offset, size in places]
+
+
 def scan(reader: Reader) -> Shard:
-    """The index of a tar file, from its headers alone."""
+    """The index of a tar file, from its headers alone.
+
+    Raises:
+        DataError: it is compressed.
+    """
+    magic = reader.read(0, 6)
+    for kind, (start, unpack) in COMPRESSED.items():
+        if magic.startswith(start):
+            raise DataError(
+                f"{reader.name} is compressed ({kind}): no example in it can be read alone.",
+                f"Unpack it with: {unpack}",
+            )
     examples: dict[str, Example] = {}
     whole = True
     try:
@@ -89,6 +115,23 @@ def scan(reader: Reader) -> Shard:
     except _Truncated:
         whole = False
     return Shard(reader.name, list(examples.values()), whole)
+
+
+def to_plain(shard: Shard) -> list[list[object]]:
+    """The index of a shard as JSON takes it: key, suffix, offset, size, suffix ..."""
+    return [
+        [one.key, *(part for suffix, place in one.members.items() for part in (suffix, *place))]
+        for one in shard.examples
+    ]
+
+
+def from_plain(name: str, whole: bool, rows: list[list[Any]]) -> Shard:
+    """The same back."""
+    examples = []
+    for key, *parts in rows:
+        members = {parts[k]: (parts[k + 1], parts[k + 2]) for k in range(0, len(parts), 3)}
+        examples.append(Example(key, members))
+    return Shard(name, examples, whole)
 
 
 def _split(name: str) -> tuple[str, str, str]:

@@ -1,26 +1,43 @@
 """What sources of found pictures share: they leave out what cannot be used, and count it."""
 
+import math
 import random
 import threading
+import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 
-from open_imagen.data.images import MAX_PIXELS, SkippedExample, Square
-from open_imagen.errors import ConfigError, DataError
+from open_imagen.data.augment import AugmentConfig, apply, draw
+from open_imagen.data.captions import CaptionChooser, CaptionConfig
+from open_imagen.data.images import (
+    MAX_PIXELS,
+    SkippedExample,
+    Square,
+    decode,
+    header_size,
+    to_square,
+)
+from open_imagen.data.where import Where
+from open_imagen.errors import ConfigError, DataError, OpenImagenWarning
 from open_imagen.types import Batch
 
 ATTEMPTS = 100
 """Examples tried in place of a skipped one before the data are given up."""
+MAX_ATTEMPTS = 100_000
+"""The same for examples that settings leave out, which may be nearly all."""
 ENOUGH = 200
 """Examples after which the share of skipped ones is checked."""
+ENLARGED_SHARE = 0.05
+"""Share of images smaller than training needs beyond which the user is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TolerantConfig:
+class TolerantConfig(CaptionConfig, AugmentConfig):
     """The settings that all sources of found pictures have."""
 
     size: int = 64
@@ -37,14 +54,40 @@ class TolerantConfig:
     """Largest share of skipped examples before the run stops."""
     max_pixels: int = MAX_PIXELS
     """Larger pictures are refused as decompression bombs."""
+    min_size: int = 0
+    """Leave pictures out whose short side is smaller; 0 for none. `size` leaves out all that would
+    be enlarged."""
+    where: str = ""
+    """A condition on width, height and columns; examples that do not meet it are left out."""
 
     def __post_init__(self) -> None:
         check_squares(self.size, self.crop, self.lowres)
+        self.check_captions()
+        self.check_augment()
         if not 0 <= self.max_bad <= 1:
             raise ConfigError(f"data.max_bad = {self.max_bad} must be between 0 and 1.")
         for name in ("workers", "max_pixels"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"data.{name} = {getattr(self, name)} must be at least 1.")
+        if self.min_size < 0:
+            raise ConfigError(f"data.min_size = {self.min_size} must be at least 0.")
+        if self.where:
+            Where(self.where)
+
+
+class Sample(NamedTuple):
+    """What a source has of an example."""
+
+    data: bytes
+    """The file of the picture."""
+    captions: tuple[str, ...]
+    """"" for one that cannot be used."""
+    columns: Mapping[str, Any] = {}
+    """What else is known of it; for `where`."""
+
+
+class Filtered(SkippedExample):
+    """An example that settings leave out. It is counted, but is not bad."""
 
 
 class Tolerant:
@@ -54,22 +97,39 @@ class Tolerant:
         skipped: reason -> how many examples were skipped for it, since this source was opened.
     """
 
+    config: TolerantConfig
+    filters_at_start = False
+    """Whether the source itself has left out what `min_size` and `where` leave out."""
+
     def __init__(self, path: str, config: TolerantConfig) -> None:
         self.path, self.seed = path, config.seed
+        self.config = config
         self.max_bad, self.workers = config.max_bad, config.workers
         self.skipped: Counter[str] = Counter()
-        self._seen = 0
+        self.chooser = CaptionChooser(config)
+        self.endless_captions = self.chooser.is_endless
+        self.where = Where(config.where) if config.where else None
+        self._excused = Counter[str]()
+        """Those of them that do not count towards `max_bad`."""
+        self._known_columns: set[str] = set()
+        self._filter_checks = 0
+        self._seen = self._enlarged = 0
+        self._has_warned = False
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(self.workers) if self.workers > 1 else None
 
-    def read(self, index: int, attempt: int, rng: random.Random) -> tuple[Square, str]:
-        """The square and caption of example ``index``, or of a stand-in for it, found from these
-        numbers alone.
+    def read(self, index: int, attempt: int, rng: random.Random) -> Sample:
+        """Example ``index``, or a stand-in for it, found from these numbers alone.
 
         Raises:
             SkippedExample: it cannot be learned from.
         """
         raise NotImplementedError
+
+    @property
+    def num_bad(self) -> int:
+        """Skipped examples that count towards `max_bad`."""
+        return self.skipped.total() - self._excused.total()
 
     def batch(self, index: int, size: int) -> Batch:
         """Examples index to index + size - 1.
@@ -83,14 +143,7 @@ class Tolerant:
         tasks = [range(k, min(k + step, index + size)) for k in range(index, index + size, step)]
         made = [example for some in each(self._examples, tasks) for example in some]
         self._seen += size
-        bad = sum(self.skipped.values())
-        if self._seen >= ENOUGH and bad > self.max_bad * (self._seen + bad):
-            raise DataError(
-                f"{bad:,} of {self._seen + bad:,} examples of {self.path} were skipped "
-                f"({describe_counts(self.skipped)}), more than data.max_bad = {self.max_bad} "
-                "allows.",
-                "Look at the data with: imagen data check; or raise data.max_bad.",
-            )
+        self._check_counts()
         lowres = [square.lowres for square, _ in made if square.lowres is not None]
         return Batch(
             torch.stack([square.image for square, _ in made]),
@@ -99,23 +152,92 @@ class Tolerant:
             torch.stack(lowres) if lowres else None,
         )
 
+    def _check_counts(self) -> None:
+        bad = self.num_bad
+        if self._seen >= ENOUGH and bad > self.max_bad * (self._seen + bad):
+            raise DataError(
+                f"{bad:,} of {self._seen + bad:,} examples of {self.path} were skipped "
+                f"({describe_counts(self.skipped)}), more than data.max_bad = {self.max_bad} "
+                "allows.",
+                "Look at the data with: imagen data check; or raise data.max_bad.",
+            )
+        many = self._seen >= ENOUGH and self._enlarged > ENLARGED_SHARE * self._seen
+        if many and not self._has_warned:
+            self._has_warned = True
+            size = self.config.size
+            warnings.warn(
+                f"{self._enlarged:,} of {self._seen:,} images of {self.path} are smaller than "
+                f"data.size = {size} and are enlarged. data.min_size = {size} leaves them out.",
+                OpenImagenWarning,
+                stacklevel=3,
+            )
+
     def _examples(self, indices: Iterable[int]) -> list[tuple[Square, str]]:
         return [self._example(index) for index in indices]
 
     def _example(self, index: int) -> tuple[Square, str]:
         """Example ``index``, or the first stand-in that can be used."""
         rng = random.Random(f"crop {self.seed} {index}")
-        for attempt in range(ATTEMPTS):
+        attempt = bad = 0
+        while bad < ATTEMPTS and attempt < MAX_ATTEMPTS:
             try:
-                return self.read(index, attempt, rng)
+                return self._prepare(self.read(index, attempt, rng), index, rng)
             except SkippedExample as error:
+                bad += not isinstance(error, Filtered)
                 if not attempt:
-                    with self._lock:
-                        self.skipped[error.reason] += 1
+                    self._count(error)
+                attempt += 1
         raise DataError(
-            f"{ATTEMPTS} examples of {self.path} in a row were skipped "
+            f"{attempt} examples of {self.path} in a row were skipped "
             f"({describe_counts(self.skipped)})."
         )
+
+    def _count(self, error: SkippedExample) -> None:
+        with self._lock:
+            self.skipped[error.reason] += 1
+            self._excused[error.reason] += isinstance(error, Filtered)
+
+    def count_at_start(self, counts: Counter[str]) -> None:
+        """Add what was skipped when the source was opened, whose share was checked there."""
+        self.skipped.update(counts)
+        self._excused.update(counts)
+
+    def _prepare(self, sample: Sample, index: int, rng: random.Random) -> tuple[Square, str]:
+        """What is learned from an example."""
+        config = self.config
+        if (self.where or config.min_size) and not self.filters_at_start:
+            self._check_known(sample.columns)
+            self.check_filters(header_size(sample.data), sample.columns)
+        caption = self.chooser.choose(sample.captions, random.Random(f"text {self.seed} {index}"))
+        near = math.ceil(config.size * config.zoom)
+        image = decode(sample.data, near, config.max_pixels)
+        self._enlarged += min(image.size) < config.size
+        target = (config.size, config.size)
+        if config.changes_images:
+            drawn = draw(
+                config, image.size, target, caption, random.Random(f"augment {self.seed} {index}")
+            )
+            image = apply(image, drawn, target)
+        return to_square(image, config.size, config.lowres, config.crop, rng), caption
+
+    def check_filters(self, size: tuple[int, int], columns: Mapping[str, Any]) -> None:
+        """
+        Raises:
+            Filtered: settings leave a picture of this size and with these columns out.
+        """
+        if min(size) < self.config.min_size:
+            raise Filtered("smaller than data.min_size", f"{size[0]}x{size[1]}")
+        if self.where and not self.where({**columns, "width": size[0], "height": size[1]}):
+            raise Filtered("left out by data.where")
+
+    def _check_known(self, columns: Mapping[str, Any]) -> None:
+        """Whether `where` reads columns that examples have; the first may lack some."""
+        if self.where and self._filter_checks < ENOUGH:
+            with self._lock:
+                self._filter_checks += 1
+                self._known_columns |= columns.keys() | {"width", "height"}
+            if self._filter_checks == ENOUGH:
+                self.where.check_columns(self._known_columns, self.path)
 
 
 def check_squares(size: int, crop: int, lowres: int) -> None:

@@ -128,7 +128,9 @@ class Schedule:
         """Levels even in log-SNR, from that at ``latest`` to that at t = 0."""
         ends = self.logsnr(torch.tensor([latest, 0.0], dtype=torch.float64))
         first, last = max(float(ends[0]), self.logsnr_min), float(ends[1])
-        levels: list[float] = torch.linspace(first, last, steps).double().tolist()
+        levels: list[float] = (
+            torch.linspace(first, last, steps, dtype=torch.float32).double().tolist()
+        )
         if not _are_apart(levels):
             levels = torch.linspace(first, last, steps, dtype=torch.float64).tolist()
         return levels

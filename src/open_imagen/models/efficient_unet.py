@@ -13,21 +13,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.models.attention import TextAttention, number_attentions
 from open_imagen.models.layers import (
     LevelEmbedding,
     NormAct,
-    PooledText,
     ResBlock,
-    TextAttention,
+    ResBlockConfig,
+    augment_embedding,
     check_image_channels,
     conv3x3,
     cropped,
-    letter_tokens,
-    number_attentions,
     resampled,
     zeroed,
 )
 from open_imagen.models.registry import NETWORKS, PRESETS, Preset
+from open_imagen.models.text_layers import PooledText, letter_tokens
 from open_imagen.types import CachedText, LowRes, TextEmbedding
 
 ATTENTION = ("both", "none", "text")
@@ -70,6 +70,9 @@ class EfficientUNetConfig:
     """3, RGB, or 4, RGBA with premultiplied alpha."""
     lowres: bool = True
     """Whether the low-resolution image is an input; always, but for ablations."""
+    augment_labels: int = 0
+    """Width of the vector that tells how a training image was transformed (training/augment.py);
+    sampling gives none. 0 for networks that are not told."""
     dropout: float = 0.0
     """Dropout in the residual blocks."""
 
@@ -109,6 +112,7 @@ class EfficientUNet(nn.Module):
         if config.lowres:
             self.lowres_level = LevelEmbedding(config.channels[0], D, scale=50.0)
         inputs = config.image_channels * (2 if config.lowres else 1) * config.patch**2
+        self.augment = augment_embedding(config.augment_labels, D)
         self.stem = conv3x3(inputs, config.stem)
 
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -134,6 +138,7 @@ class EfficientUNet(nn.Module):
         level: Tensor,
         text: TextEmbedding | CachedText,
         lowres: LowRes | None = None,
+        augment_labels: Tensor | None = None,
     ) -> Tensor:
         # Conditions. Every block wants the embedding through the activation: once is enough.
         if isinstance(text, CachedText):
@@ -145,6 +150,8 @@ class EfficientUNet(nn.Module):
         if lowres is not None:
             embedding = embedding + self.lowres_level(lowres.level)
             z = torch.cat([z, lowres.image], dim=1)
+        if self.augment is not None and augment_labels is not None:
+            embedding = embedding + self.augment(augment_labels)
         embedding = F.silu(embedding)
 
         # Down: every level's output, and the stem's, is kept for the way up.
@@ -168,14 +175,14 @@ class Blocks(nn.Module):
     def __init__(self, config: EfficientUNetConfig, level: int) -> None:
         super().__init__()
         width = config.channels[level]
+        shared = ResBlockConfig(
+            embedding=config.embedding,
+            dropout=config.dropout,
+            norm=config.norm,
+            conv_shortcut=config.conv_shortcut,
+        )
         self.blocks = nn.ModuleList(
-            ResBlock(
-                *(width, width, config.embedding),
-                dropout=config.dropout,
-                norm=config.norm,
-                conv_shortcut=config.conv_shortcut,
-            )
-            for _ in range(config.blocks[level])
+            ResBlock(width, width, shared) for _ in range(config.blocks[level])
         )
         kind, inner = config.attention[level], width * config.attention_multiplier
         self.attention = (

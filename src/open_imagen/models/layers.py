@@ -4,7 +4,8 @@ Feature maps are [B, C, H, W]; the embedding of noise level and pooled text is [
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -12,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from open_imagen.errors import ConfigError
-from open_imagen.types import NUM_LETTERS, CachedText, TextEmbedding
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -107,66 +107,10 @@ class LevelEmbedding(nn.Module):
         return out
 
 
-class PooledText(nn.Module):
-    """The text as one vector, added to the time embedding (section 2.5). [B, L, C] -> [B, D].
-
-    ``how`` it is pooled, with LayerNorm before and after:
-    attention   over the tokens; the query is the mean token plus a learned offset
-    class       the same, with that mean token among the keys (DeepFloyd IF)
-    mean        the mean token itself (the paper's ablation, appendix D.3.1)
-    """
-
-    def __init__(self, width: int, out: int, how: str = "attention", head_width: int = 64) -> None:
-        super().__init__()
-        self.how = how
-        self.heads = max(1, width // head_width)
-        self.norm_in = nn.LayerNorm(width)
-        if how != "mean":
-            self.offset = nn.Parameter(torch.zeros(width))
-            self.query = nn.Linear(width, width)
-            self.keys_values = nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width, out)
-        self.norm_out = nn.LayerNorm(out)
-
-    def forward(self, text: TextEmbedding) -> Tensor:
-        tokens, mask = self.norm_in(text.tokens), text.mask
-        pooled = TextEmbedding(tokens, mask).mean()
-        if self.how != "mean":
-            asking = (pooled + self.offset)[:, None]
-            if self.how == "class":
-                tokens, mask = torch.cat([asking, tokens], dim=1), F.pad(mask, (1, 0), value=True)
-            query = split_heads(self.query(asking), self.heads)
-            keys, values = split_heads(self.keys_values(tokens), 2 * self.heads).chunk(2, dim=1)
-            found = attention(query, keys, values, mask[:, None, None])
-            pooled = found.transpose(1, 2).flatten(1)
-        out: Tensor = self.norm_out(self.out(pooled))
-        return out
-
-
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """[B, N, C] -> [B, heads, N, C / heads]."""
-    return x.reshape(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)
-
-
-def attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    """softmax(q k / sqrt d) v over the keys that are not masked. [B, heads, N, d] -> the same.
-
-    Written out for small maps on a CPU, where the gradient of torch's fused form is several times
-    slower than this.
-    """
-    if query.device.type != "cpu" or query.shape[2] * keys.shape[2] > 2**14:
-        return F.scaled_dot_product_attention(query, keys, values, mask)
-    scores = (query * query.shape[-1] ** -0.5) @ keys.transpose(2, 3)
-    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    out: Tensor = scores.softmax(dim=-1).to(values.dtype) @ values
-    return out
-
-
-def multi_head_attention(query: Tensor, keys_values: Tensor, mask: Tensor, heads: int) -> Tensor:
-    """The same of heads side by side: query [B, N, C], keys and values [B, M, 2C], mask [B, M]."""
-    keys, values = split_heads(keys_values, 2 * heads).chunk(2, dim=1)
-    found = attention(split_heads(query, heads), keys, values, mask[:, None, None])
-    return found.transpose(1, 2).flatten(2)
+def augment_embedding(labels: int, out: int) -> nn.Linear | None:
+    """The transforms of a training image, [B, labels] -> [B, out]; without any it adds nothing,
+    and at first it never does. None for networks that are not told."""
+    return zeroed(nn.Linear(labels, out, bias=False)) if labels else None
 
 
 class Positions(nn.Module):
@@ -181,151 +125,17 @@ class Positions(nn.Module):
         self.out = zeroed(nn.Conv2d(4 * bands, out, 1))
 
     def forward(self, height: int, width: int) -> Tensor:
-        waves = math.pi * torch.arange(1, self.bands + 1, device=self.out.weight.device)
+        device, real = self.out.weight.device, torch.float32
+        waves = math.pi * torch.arange(1, self.bands + 1, device=device, dtype=real)
 
         def along(side: int) -> Tensor:
-            angles = waves[:, None] * (torch.arange(side, device=waves.device) + 0.5) / side
+            angles = waves[:, None] * (torch.arange(side, device=device, dtype=real) + 0.5) / side
             return torch.cat([angles.sin(), angles.cos()])  # [2 bands, side]
 
         down, across = along(height)[:, :, None], along(width)[:, None, :]
         features = torch.cat([down.expand(-1, -1, width), across.expand(-1, height, -1)])
         out: Tensor = self.out(features[None].to(self.out.weight.dtype))
         return out
-
-
-class TokenGroupNorm(nn.GroupNorm):
-    """GroupNorm over the channels of tokens [B, L, C] and all L of them, as DeepFloyd IF has it."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(math.gcd(32, channels), channels)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return super().forward(tokens.transpose(1, 2)).transpose(1, 2)
-
-
-class TextAttention(nn.Module):
-    """Attention of every pixel over pixels and text together, over the text, or over pixels.
-
-    Keys and values of the text join those of the image in one softmax (section 2.5). The text is
-    normalised before its keys and values: by LayerNorm, as the paper found to help, or by groups.
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        text_width: int,
-        head_width: int,
-        over: str = "both",
-        text_norm: str = "layer",
-        norm: str = "groups",
-        inner: int = 0,
-    ) -> None:
-        super().__init__()
-        inner = inner or channels  # the width of queries, keys and values
-        self.heads = max(1, inner // head_width)
-        self.over = over
-        self.norm = NormAct(channels, over=norm)
-        self.query = nn.Linear(channels, inner)
-        if over != "text":
-            self.keys_values = nn.Linear(channels, 2 * inner)
-        if over != "pixels":
-            self.norm_text = (nn.LayerNorm if text_norm == "layer" else TokenGroupNorm)(text_width)
-            self.text_keys_values = nn.Linear(text_width, 2 * inner)
-        self.out = zeroed(nn.Linear(inner, channels))
-        self.number = 0
-        """Which of the network's attentions over the text this is."""
-
-    def encode_text(self, text: TextEmbedding) -> Tensor:
-        """Keys and values of the text, [B, L, 2 * inner]."""
-        seen: Tensor = self.text_keys_values(self.norm_text(text.tokens))
-        return seen
-
-    def forward(self, x: Tensor, text: TextEmbedding | CachedText) -> Tensor:
-        pixels = self.norm(x).flatten(2).transpose(1, 2)  # [B, HW, C]
-        query = self.query(pixels)
-        seen, masks = [], []
-        if self.over != "pixels":
-            seen.append(
-                text.keys_values[self.number]
-                if isinstance(text, CachedText)
-                else self.encode_text(text)
-            )
-            masks.append(text.mask)
-        if self.over != "text":
-            seen.append(self.keys_values(pixels))
-            masks.append(text.mask.new_ones(1, 1).expand(pixels.shape[:2]))
-        keys_values, mask = torch.cat(seen, dim=1), torch.cat(masks, dim=1)
-        update = self.out(self.attend(query, keys_values, mask))  # [B, HW, C]
-        out: Tensor = x + update.transpose(1, 2).reshape(x.shape)
-        return out
-
-    def attend(self, query: Tensor, keys_values: Tensor, mask: Tensor) -> Tensor:
-        """[B, N, C], [B, M, 2C] and [B, M] -> [B, N, C]."""
-        return multi_head_attention(query, keys_values, mask, self.heads)
-
-
-def number_attentions(network: nn.Module) -> list[TextAttention]:
-    """The attentions of a network that look at the text, each told its number."""
-    found = [m for m in network.modules() if isinstance(m, TextAttention) and m.over != "pixels"]
-    for number, one in enumerate(found):
-        one.number = number
-    return found
-
-
-class TextLayer(nn.Module):
-    """One layer of a transformer over the text: attention among its tokens, then an MLP.
-
-    Starts as nothing. [B, L, C] and mask -> the same; what is masked stays unseen.
-    """
-
-    def __init__(self, width: int, head_width: int = 64) -> None:
-        super().__init__()
-        self.heads = max(1, width // head_width)
-        self.norm = nn.LayerNorm(width)
-        self.query_keys_values = nn.Linear(width, 3 * width)
-        self.out = zeroed(nn.Linear(width, width))
-        self.norm_mlp = nn.LayerNorm(width)
-        self.mlp = nn.ModuleDict({"in": nn.Linear(width, 4 * width)})
-        self.mlp["out"] = zeroed(nn.Linear(4 * width, width))
-
-    def forward(self, text: TextEmbedding) -> TextEmbedding:
-        tokens, mask = text.tokens, text.mask
-        joined = split_heads(self.query_keys_values(self.norm(tokens)), 3 * self.heads)
-        query, keys, values = joined.chunk(3, dim=1)
-        found = attention(query, keys, values, mask[:, None, None])
-        tokens = tokens + self.out(found.transpose(1, 2).flatten(2))
-        tokens = tokens + self.mlp["out"](F.gelu(self.mlp["in"](self.norm_mlp(tokens))))
-        return TextEmbedding(tokens, mask)
-
-
-class LetterTokens(nn.Module):
-    """One token a letter of quoted text, after the encoder's tokens (text/letters.py).
-
-    A token is a learned vector of the letter plus one of its position. [B, L, C] and letters
-    [B, K] -> [B, L + length, C]; positions without a letter are masked.
-    """
-
-    def __init__(self, length: int, width: int) -> None:
-        super().__init__()
-        self.length = length
-        self.letter = nn.Embedding(NUM_LETTERS, width)
-        self.position = nn.Embedding(length, width)
-
-    def forward(self, text: TextEmbedding) -> TextEmbedding:
-        tokens, mask, letters = text
-        if letters is None:
-            letters = mask.new_zeros((len(mask), self.length), dtype=torch.int64)
-        letters = letters[:, : self.length]
-        letters = F.pad(letters, (0, self.length - letters.shape[1]))
-        found = (self.letter(letters) + self.position.weight).to(tokens.dtype)
-        there = letters > 0
-        tokens = torch.cat([tokens, found * there[..., None]], dim=1)
-        return TextEmbedding(tokens, torch.cat([mask, there], dim=1))
-
-
-def letter_tokens(length: int, width: int) -> nn.Module:
-    """Letter tokens, or nothing for a network that reads no letters."""
-    return LetterTokens(length, width) if length else nn.Identity()
 
 
 def check_image_channels(channels: int) -> None:
@@ -336,26 +146,21 @@ def check_image_channels(channels: int) -> None:
         )
 
 
-class TextDenoiser(nn.ModuleList):
-    """Layers that denoise embeddings of captions with out-of-vocabulary words.
+@dataclass(frozen=True, kw_only=True)
+class ResBlockConfig:
+    """What all residual blocks of a network have in common."""
 
-    Where the relative change of a caption (mean squared) is below ``threshold``, it has no such
-    word, and its embedding is left as it is.
-    """
-
-    def __init__(self, layers: Iterable[TextLayer], threshold: float = 0.0) -> None:
-        super().__init__(layers)
-        self.threshold = threshold
-
-    def forward(self, text: TextEmbedding) -> TextEmbedding:
-        if not len(self):
-            return text
-        found = text
-        for layer in self:
-            found = layer(found)
-        change = TextEmbedding(found.tokens - text.tokens, text.mask)
-        changed = (change.mean_square() > self.threshold * text.mean_square())[:, None, None]
-        return text._replace(tokens=torch.where(changed, found.tokens, text.tokens))
+    embedding: int
+    """Width of the embedding of noise level and text."""
+    dropout: float = 0.0
+    activation: str = "silu"
+    """silu or gelu."""
+    divide: float = 1.0
+    """What the sum of block and shortcut is divided by."""
+    norm: str = "groups"
+    """Over what norms are taken; see NormAct."""
+    conv_shortcut: bool = False
+    """Whether the shortcut is a 1x1 convolution even where the width stays."""
 
 
 class ResBlock(nn.Module):
@@ -367,29 +172,20 @@ class ResBlock(nn.Module):
     """
 
     def __init__(
-        self,
-        inside: int,
-        outside: int,
-        embedding: int,
-        resample: str = "",
-        dropout: float = 0.0,
-        activation: str = "silu",
-        divide: float = 1.0,
-        norm: str = "groups",
-        conv_shortcut: bool = False,
+        self, inside: int, outside: int, config: ResBlockConfig, resample: str = ""
     ) -> None:
         super().__init__()
-        self.resample, self.divide = resample, divide
-        self.norm_in = NormAct(inside, activation, norm)
+        self.resample, self.divide = resample, config.divide
+        self.norm_in = NormAct(inside, config.activation, config.norm)
         self.conv_in = conv3x3(inside, outside)
-        self.scale_shift = nn.Linear(embedding, 2 * outside)
-        self.norm_out = NormAct(outside, activation, norm)
-        self.dropout = nn.Dropout(dropout)
+        self.scale_shift = nn.Linear(config.embedding, 2 * outside)
+        self.norm_out = NormAct(outside, config.activation, config.norm)
+        self.dropout = nn.Dropout(config.dropout)
         self.conv_out = zeroed(conv3x3(outside, outside))
         self.shortcut: nn.Module = nn.Identity()
         if inside != outside:
             self.shortcut = Conv(inside, outside, 1)
-        elif conv_shortcut:
+        elif config.conv_shortcut:
             self.shortcut = identity(Conv(inside, outside, 1))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ the names and shapes that PEFT gives them, less its prefix: LAYER.lora_A.weight 
 LAYER.lora_B.weight.
 """
 
+import fnmatch
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -13,6 +15,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from open_imagen.errors import CheckpointError, ConfigError
+
+NO_ADAPTER = "none"
+"""Stands for a network's own weights where an adapter's name is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +31,24 @@ class LoraConfig:
     targets: tuple[str, ...] = ("attention",)
     """Layers whose name has one of these among its parts: "attention" for all of attention,
     "query" or "text_keys_values" for some of it, "block" for residual blocks, "all" for all."""
+    modules_to_save: tuple[str, ...] = ()
+    """Patterns of weights that are learned and saved whole, beside the low-rank changes:
+    ["*norm*", "level.*"]."""
+    name: str = ""
+    """Keep the adapter apart in RUN/model under this name, beside the weights that it changes: the
+    model then uses it by default, and can be sampled without it. Empty: merge it."""
+    init: str = ""
+    """Start from this adapter (a folder that a run wrote) instead of from no change."""
 
     def __post_init__(self) -> None:
+        if self.name and (self.name == NO_ADAPTER or not re.fullmatch(r"[\w.-]+", self.name)):
+            raise ConfigError(
+                f"adapter.name = {self.name!r} must be letters, digits, - and _, and not "
+                f"{NO_ADAPTER!r}."
+            )
+        for key in ("modules_to_save", "name", "init"):
+            if getattr(self, key) and not self.rank:
+                raise ConfigError(f"adapter.{key} needs an adapter.", "Set adapter.rank.")
         if self.rank < 0 or self.alpha < 0:
             raise ConfigError(
                 f"adapter.rank = {self.rank} and adapter.alpha = {self.alpha} must not be negative."
@@ -63,21 +84,26 @@ def change(a: Tensor, b: Tensor, scale: float) -> Tensor:
 def adapt(network: nn.Module, config: LoraConfig) -> list[str]:
     """Freeze a network and give the layers that are meant an adapter each; their names.
 
+    Weights of `modules_to_save` stay trainable, and their layers get no adapter.
+
     Raises:
-        ConfigError: no layer has such a name.
+        ConfigError: no layer has such a name, or no weight.
     """
+    whole = _weights_to_save(network, config.modules_to_save)
     names = [
         name
         for name, layer in network.named_modules()
         if isinstance(layer, nn.Linear | nn.Conv2d)
         and ("all" in config.targets or set(name.split(".")) & set(config.targets))
+        and f"{name}.weight" not in whole
     ]
     if not names:
         raise ConfigError(
             f"adapter.targets = {list(config.targets)} names no layer of this network.",
             'Try ["attention"], ["block"] or ["all"].',
         )
-    network.requires_grad_(False)
+    for name, weight in network.named_parameters():
+        weight.requires_grad_(name in whole)
     for name in names:
         layer = network.get_submodule(name)
         assert isinstance(layer.weight, Tensor)
@@ -85,16 +111,55 @@ def adapt(network: nn.Module, config: LoraConfig) -> list[str]:
     return names
 
 
+def _weights_to_save(network: nn.Module, patterns: Iterable[str]) -> set[str]:
+    names = [name for name, _ in network.named_parameters()]
+    found = set[str]()
+    for pattern in patterns:
+        matching = fnmatch.filter(names, pattern)
+        if not matching:
+            raise ConfigError(
+                f"adapter.modules_to_save: no weight is called {pattern!r}.",
+                f"There are: {', '.join(names)}.",
+            )
+        found.update(matching)
+    return found
+
+
 _WEIGHT = ".parametrizations.weight."
 
 
-def adapter_of(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The adapters among the parameters of an adapted network, under their public names."""
-    return {
-        name.replace(f"{_WEIGHT}0.", ".lora_") + ".weight": tensor
-        for name, tensor in parameters.items()
-        if f"{_WEIGHT}0." in name
-    }
+def public_name(name: str) -> str:
+    """The name that a trainable parameter of an adapted network has in an adapter's file."""
+    if f"{_WEIGHT}0." in name:
+        return name.replace(f"{_WEIGHT}0.", ".lora_") + ".weight"
+    return name
+
+
+def adapter_of(trainable: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The trainable parameters of an adapted network, under their public names."""
+    return {public_name(name): tensor for name, tensor in trainable.items()}
+
+
+@torch.no_grad()
+def load_adapter(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Have an adapted network begin with these tensors.
+
+    Raises:
+        ConfigError: they are of another rank, of other layers, or not all.
+    """
+    own = adapter_of({n: p for n, p in network.named_parameters() if p.requires_grad})
+    wrong = [
+        name
+        for name in sorted(own.keys() | tensors.keys())
+        if name not in own or name not in tensors or own[name].shape != tensors[name].shape
+    ]
+    if wrong:
+        raise ConfigError(
+            f"adapter.init has not the layers and rank of this adapter: {', '.join(wrong[:3])}.",
+            "Take adapter.rank, targets and modules_to_save of the run that wrote it.",
+        )
+    for name, parameter in own.items():
+        parameter.copy_(tensors[name])
 
 
 def frozen_of(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -119,10 +184,15 @@ class Merged:
         scale: float,
     ) -> None:
         self.weights, self.scale = weights, scale
-        self.pairs = {}
+        self.pairs: dict[str, tuple[Tensor, Tensor]] = {}
+        self.whole: dict[str, Tensor] = {}
         wrong = []
         for name, a in adapter.items():
             layer, _, part = name.partition(".lora_")
+            if not part:
+                self.whole[name] = a
+                if tuple(a.shape) != tuple(shapes.get(name, ())):
+                    wrong.append(name)
             if part != "A.weight":
                 continue
             b = adapter.get(f"{layer}.lora_B.weight")
@@ -131,12 +201,13 @@ class Merged:
                 wrong.append(layer)
             else:
                 self.pairs[f"{layer}.weight"] = (a, b)
-        if wrong or not self.pairs:
+        if wrong or not (self.pairs or self.whole):
             told = ", ".join(wrong[:5]) or "it has no lora_A and lora_B"
             raise CheckpointError(f"The adapter is not one of this network: {told}.")
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         for name, tensor in self.weights:
+            tensor = self.whole.get(name, tensor)
             if name in self.pairs:
                 a, b = (part.to(tensor.device, torch.float32) for part in self.pairs[name])
                 tensor = tensor.float() + change(a, b, self.scale)

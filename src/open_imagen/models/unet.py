@@ -12,24 +12,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.models.attention import TextAttention, number_attentions
 from open_imagen.models.layers import (
     ACTIVATIONS,
     LevelEmbedding,
     NormAct,
-    PooledText,
     Positions,
     ResBlock,
-    TextAttention,
-    TextDenoiser,
-    TextLayer,
+    ResBlockConfig,
+    augment_embedding,
     check_image_channels,
     conv3x3,
     cropped,
-    letter_tokens,
-    number_attentions,
     zeroed,
 )
 from open_imagen.models.registry import NETWORKS, PRESETS, Preset
+from open_imagen.models.text_layers import PooledText, TextDenoiser, TextLayer, letter_tokens
 from open_imagen.types import CachedText, LowRes, TextEmbedding
 
 LEVELS = {"logsnr": 50.0, "step": 1.0}
@@ -99,6 +97,9 @@ class UNetConfig:
     """0 for `image_channels`; twice as many with learned variance."""
     lowres: bool = False
     """Whether it is a super-resolution network, with the low-resolution image as input."""
+    augment_labels: int = 0
+    """Width of the vector that tells how a training image was transformed (training/augment.py);
+    sampling gives none. 0 for networks that are not told."""
     dropout: float = 0.0
     """Dropout in the residual blocks."""
 
@@ -140,25 +141,10 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
-        depth, widths, D = len(config.widths), config.widths, config.channels
+        D, parts = config.channels, UNetParts(config)
         embedding = D * config.embedding_multiplier
-        text_width = config.text_projection or config.text_width
-
-        def block(inside: int, outside: int, resample: str = "") -> ResBlock:
-            how = (resample, config.dropout, config.activation, config.residual_divisor)
-            return ResBlock(inside, outside, embedding, *how)
-
-        def attend(level: int) -> nn.Module | None:
-            if not config.attention[level]:
-                return None
-            how = (config.head_width, config.attends, config.text_norm)
-            return TextAttention(widths[level], text_width, *how)
-
-        def level_embedding() -> LevelEmbedding:
-            return LevelEmbedding(D, embedding, LEVELS[config.level], config.activation)
-
         self.act = ACTIVATIONS[config.activation]
-        self.level = level_embedding()
+        self.level = parts.level_embedding()
         self.letters = letter_tokens(config.letters, config.text_width)
         denoiser, layers = (
             [TextLayer(config.text_width) for _ in range(number)]
@@ -169,40 +155,16 @@ class UNet(nn.Module):
         self.pooled_text = PooledText(
             config.text_width, embedding, config.pooling, config.pooling_head_width
         )
-        self.project_text = (
-            nn.Linear(config.text_width, text_width) if config.text_projection else nn.Identity()
-        )
+        self.project_text = parts.text_projection()
         inputs = config.image_channels * (2 if config.lowres else 1) * config.patch**2
         if config.lowres:
-            self.lowres_level = level_embedding()
+            self.lowres_level = parts.level_embedding()
+        self.augment = augment_embedding(config.augment_labels, embedding)
         self.stem = conv3x3(inputs, D)
         self.positions = Positions(config.positions, D) if config.positions else None
-
-        skips = [D]  # the width of every skip, in the order in which they are made
-        self.down = nn.ModuleList()
-        for level, width in enumerate(widths):
-            for _ in range(config.blocks[level]):
-                self.down.append(Step(block(skips[-1], width), attend(level)))
-                skips.append(width)
-            if level < depth - 1:
-                self.down.append(Step(block(width, width, "down")))
-                skips.append(width)
-
-        bottom = widths[-1]
-        self.middle = nn.ModuleList(
-            [Step(block(bottom, bottom), attend(depth - 1)), Step(block(bottom, bottom))]
-        )
-
-        self.up = nn.ModuleList()
-        width = bottom
-        for level in reversed(range(depth)):
-            for i in range(config.blocks[level] + 1):
-                step = Step(block(width + skips.pop(), widths[level]), attend(level))
-                width = widths[level]
-                if level and i == config.blocks[level]:
-                    step.after = block(width, width, "up")
-                self.up.append(step)
-
+        self.down, skips = parts.down()
+        self.middle = parts.middle()
+        self.up, width = parts.up(skips)
         outputs = config.out_channels or config.image_channels
         self.norm = NormAct(width, config.activation)
         self.head = zeroed(conv3x3(width, outputs * config.patch**2))
@@ -228,6 +190,7 @@ class UNet(nn.Module):
         level: Tensor,
         text: TextEmbedding | CachedText,
         lowres: LowRes | None = None,
+        augment_labels: Tensor | None = None,
     ) -> Tensor:
         # Conditions. Every block wants the embedding through the activation: once is enough.
         if isinstance(text, CachedText):
@@ -238,6 +201,8 @@ class UNet(nn.Module):
         if lowres is not None:
             embedding = embedding + self.lowres_level(lowres.level)
             z = torch.cat([z, lowres.image], dim=1)
+        if self.augment is not None and augment_labels is not None:
+            embedding = embedding + self.augment(augment_labels)
         embedding = self.act(embedding)
 
         # Down.
@@ -277,6 +242,76 @@ class Step(nn.Module):
         if self.after is not None:
             x = self.after(x, embedding)
         return x
+
+
+class UNetParts:
+    """Builds the levels of a U-Net of one config."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        self.config, self.widths = config, config.widths
+        self.embedding = config.channels * config.embedding_multiplier
+        self.shared = ResBlockConfig(
+            embedding=self.embedding,
+            dropout=config.dropout,
+            activation=config.activation,
+            divide=config.residual_divisor,
+        )
+
+    def level_embedding(self) -> LevelEmbedding:
+        """Of the image's noise level, or of the low-resolution image's."""
+        config = self.config
+        scale = LEVELS[config.level]
+        return LevelEmbedding(config.channels, self.embedding, scale, config.activation)
+
+    def text_projection(self) -> nn.Module:
+        """From the encoder's width to that of attention."""
+        config = self.config
+        if not config.text_projection:
+            return nn.Identity()
+        return nn.Linear(config.text_width, config.text_projection)
+
+    def attention(self, level: int) -> nn.Module | None:
+        """What follows a level's residual blocks, if anything does."""
+        config = self.config
+        if not config.attention[level]:
+            return None
+        text_width = config.text_projection or config.text_width
+        return TextAttention(
+            *(self.widths[level], text_width, config.head_width, config.attends, config.text_norm)
+        )
+
+    def down(self) -> tuple[nn.ModuleList, list[int]]:
+        """The way down, and the width of every skip, in the order in which they are made."""
+        skips = [self.config.channels]
+        steps = nn.ModuleList()
+        for level, width in enumerate(self.widths):
+            for _ in range(self.config.blocks[level]):
+                block = ResBlock(skips[-1], width, self.shared)
+                steps.append(Step(block, self.attention(level)))
+                skips.append(width)
+            if level < len(self.widths) - 1:
+                steps.append(Step(ResBlock(width, width, self.shared, "down")))
+                skips.append(width)
+        return steps, skips
+
+    def middle(self) -> nn.ModuleList:
+        """Two blocks at the lowest resolution, attention between them."""
+        width, last = self.widths[-1], len(self.widths) - 1
+        first = Step(ResBlock(width, width, self.shared), self.attention(last))
+        return nn.ModuleList([first, Step(ResBlock(width, width, self.shared))])
+
+    def up(self, skips: list[int]) -> tuple[nn.ModuleList, int]:
+        """The way up, which takes the skips from the last to the first, and its final width."""
+        steps, width = nn.ModuleList(), self.widths[-1]
+        for level in reversed(range(len(self.widths))):
+            for i in range(self.config.blocks[level] + 1):
+                block = ResBlock(width + skips.pop(), self.widths[level], self.shared)
+                step = Step(block, self.attention(level))
+                width = self.widths[level]
+                if level and i == self.config.blocks[level]:
+                    step.after = ResBlock(width, width, self.shared, "up")
+                steps.append(step)
+        return steps, width
 
 
 NETWORKS.register("unet")((UNetConfig, UNet))

@@ -86,21 +86,11 @@ def plan(
         UnknownName: no such preset or recipe, accelerator or sharding.
         ConfigError: a number out of range, or a batch that cannot be shared out.
     """
-    if sharding not in SHARDINGS:
-        raise UnknownName("sharding", sharding, SHARDINGS)
-    if number < 1 or not 0 < utilisation <= 1:
-        raise ConfigError("--gpus must be at least 1 and --utilisation above 0, at most 1.")
+    _check(sharding, number, utilisation)
     row = ACCELERATORS[accelerator]
     run = _of_recipe(what, settings) if what.endswith(".toml") else _of_preset(what)
     total = run.images if images is None else images
-    if run.batch_size % (number * run.accumulate):
-        raise ConfigError(
-            f"A batch of {run.batch_size} cannot be shared out to {number} accelerators in "
-            f"{run.accumulate} parts.",
-            "Choose a number that divides it.",
-        )
-    found = run.survey
-    local = run.batch_size // number // run.accumulate
+    found, local = run.survey, _local_batch(run, number)
     shared = number if sharding == "full" else 1
     weights, kept = (size / GIB for size in memory_of(run, local, shared))
     memory = weights + kept + OVERHEAD
@@ -130,6 +120,14 @@ def plan(
     )
 
 
+def _check(sharding: str, number: int, utilisation: float) -> None:
+    """Raises UnknownName or ConfigError unless these are in range."""
+    if sharding not in SHARDINGS:
+        raise UnknownName("sharding", sharding, SHARDINGS)
+    if number < 1 or not 0 < utilisation <= 1:
+        raise ConfigError("--gpus must be at least 1 and --utilisation above 0, at most 1.")
+
+
 @dataclass(frozen=True)
 class _Run:
     """What a plan needs to know of a run."""
@@ -143,6 +141,21 @@ class _Run:
     recomputed: bool
     numbers: int = 2
     """Bytes of a number in the forward pass: 2 in bfloat16, beside float32 master weights; or 4."""
+
+
+def _local_batch(run: _Run, number: int) -> int:
+    """Images that are in memory of one of ``number`` accelerators at once.
+
+    Raises:
+        ConfigError: the batch cannot be shared out evenly.
+    """
+    if run.batch_size % (number * run.accumulate):
+        raise ConfigError(
+            f"A batch of {run.batch_size} cannot be shared out to {number} accelerators in "
+            f"{run.accumulate} parts.",
+            "Choose a number that divides it.",
+        )
+    return run.batch_size // number // run.accumulate
 
 
 def memory_of(run: _Run, local: int, shared: int = 1) -> tuple[float, float]:

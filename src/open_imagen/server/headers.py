@@ -3,7 +3,7 @@
 import asyncio
 from urllib.parse import quote
 
-from open_imagen.cascade.pipeline import Cascade
+from open_imagen.cascade.cascade import Cascade
 from open_imagen.errors import OpenImagenError
 from open_imagen.server.schema import RequestBody
 
@@ -36,7 +36,7 @@ def _cut(cascade: Cascade, body: RequestBody) -> str:
 
     An encoder that is loaded only while it is needed is not loaded for counting tokens alone.
     """
-    if cascade.sequential_offload:
+    if cascade.generator.offload:
         return ""
     limit, cut = cascade.text.max_length, []
     for field in ("prompt", "negative_prompt"):

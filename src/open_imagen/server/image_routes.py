@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from open_imagen.cascade.pipeline import Cascade
+from open_imagen.cascade.cascade import Cascade
 from open_imagen.server.auth import Client
 from open_imagen.server.errors import RequestError
 from open_imagen.server.requests import generation_request, upscale_request
@@ -118,6 +118,7 @@ def _model(name: str, cascade: Cascade) -> ModelReply:
             "name": stage.config.name,
             "resolution": stage.config.resolution,
             "defaults": stage.config.sampling.given(),
+            "adapters": list(cascade.variants[stage.config.name].adapters),
         }
         for stage in cascade.stages.values()
     ]

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from PIL import Image
 from torch import Tensor
 
-from open_imagen.cascade.pipeline import StageRequest
-from open_imagen.cascade.sampling import Sampling
+from open_imagen.cascade.requests import ImageRequest, StageRequest
+from open_imagen.cascade.sampling import ResolvedSampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.errors import OpenImagenError
 
@@ -68,14 +68,6 @@ class Failed(NamedTuple):
 Event = Progress | Finished | Failed
 
 
-class ImageRequest(NamedTuple):
-    """One image of a job."""
-
-    prompt: str
-    negative: str
-    seed: int
-
-
 @dataclass(eq=False)
 class Job:
     """A request: its images, the stages they go through, and who is notified."""
@@ -85,7 +77,7 @@ class Job:
     model: str
     images: Sequence[ImageRequest]
     stages: Sequence[Stage]
-    settings: Mapping[str, Sampling]
+    settings: Mapping[str, ResolvedSampling]
     """Of each stage, complete."""
     on_event: Callable[[Event], None]
     """Called in the worker's threads, by one at a time."""

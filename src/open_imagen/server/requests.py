@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from PIL import Image
 from torch import Tensor
 
-from open_imagen.cascade.pipeline import Cascade
-from open_imagen.cascade.sampling import Sampling, parse_sampling
+from open_imagen.cascade.cascade import Cascade
+from open_imagen.cascade.requests import ImageRequest
+from open_imagen.cascade.sampling import ResolvedSampling, parse_sampling
 from open_imagen.cascade.stage import Stage
-from open_imagen.data.images import SkippedExample, decode
-from open_imagen.errors import ConfigError
+from open_imagen.data.original import read_original
+from open_imagen.errors import ConfigError, DataError
 from open_imagen.server.errors import RequestError
 from open_imagen.server.gallery_files import ID
-from open_imagen.server.jobs import ImageRequest
 from open_imagen.server.schema import GenerationBody, RequestBody, UpscaleBody
 from open_imagen.server.service import Service
 from open_imagen.server.sizes import next_size
@@ -31,7 +31,7 @@ class GenerationRequest:
     cascade: Cascade
     images: list[ImageRequest]
     stages: list[Stage]
-    settings: dict[str, Sampling]
+    settings: dict[str, ResolvedSampling]
     size: tuple[int, int] | None = None
     """Width and height of the first stage's images."""
     crop: tuple[int, int] | None = None
@@ -61,7 +61,7 @@ def generation_request(service: Service, body: GenerationBody) -> GenerationRequ
     return GenerationRequest(
         name,
         cascade,
-        [ImageRequest(body.prompt, negative, seed + k) for k in range(body.n or 1)],
+        [ImageRequest(body.prompt, seed + k, negative) for k in range(body.n or 1)],
         stages,
         _settings(cascade, body, stages),
         first_size,
@@ -85,7 +85,7 @@ def upscale_request(service: Service, body: UpscaleBody, owner: str) -> Generati
     return GenerationRequest(
         name,
         cascade,
-        [ImageRequest(body.prompt, body.negative_prompt or "", _seed(body))],
+        [ImageRequest(body.prompt, _seed(body), body.negative_prompt or "")],
         stages,
         _settings(cascade, body, stages),
         lowres=lowres,
@@ -146,7 +146,9 @@ def _background(cascade: Cascade, body: RequestBody) -> str | None:
     raise RequestError(400, message, "background", "invalid_value")
 
 
-def _settings(cascade: Cascade, body: RequestBody, stages: list[Stage]) -> dict[str, Sampling]:
+def _settings(
+    cascade: Cascade, body: RequestBody, stages: list[Stage]
+) -> dict[str, ResolvedSampling]:
     names = [stage.config.name for stage in stages]
     try:
         plain = body.by_stage(names)
@@ -176,8 +178,8 @@ def _sent_or_saved(service: Service, text: str, owner: str) -> Image.Image:
                 400, "image is neither the id of an image nor base64.", "image", "invalid_value"
             ) from error
     try:
-        return decode(data, max_pixels=MAX_UPLOAD_PIXELS)
-    except SkippedExample as error:
+        return read_original(data, "image", MAX_UPLOAD_PIXELS).srgb
+    except DataError as error:
         raise RequestError(
             400, f"image cannot be read: {error}.", "image", "invalid_value"
         ) from error

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from open_imagen.cascade.pipeline import Cascade
+from open_imagen.cascade.cascade import Cascade
 from open_imagen.errors import ConfigError
 from open_imagen.server.auth import Keys
 from open_imagen.server.errors import RequestError

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from open_imagen.cascade.alpha import parse_background, to_image
-from open_imagen.cascade.pipeline import Cascade, to_uint8
+from open_imagen.cascade.cascade import Cascade
+from open_imagen.cascade.images import to_uint8
 from open_imagen.errors import ConfigError, OpenImagenError
 from open_imagen.server.admission import Admission
 from open_imagen.server.batch_run import BatchRun, Threads
@@ -262,11 +263,9 @@ class Worker:
         full, request = image.size, job.images[task.index]
         image = crop_centre(image, job.crop)
         record = self.cascades[job.model].record(
-            request.prompt,
-            request.negative,
-            request.seed,
-            image.size,
+            request,
             job.settings,
+            image.size,
             "generate" if job.lowres is None else "upscale",
             job.background,
         )
@@ -293,8 +292,8 @@ class Worker:
                     job.on_event(Progress(task.index, name, step, steps, fraction, _later(x, k)))
             if self._must_pause(run, cascade) and not run.abandoned:
                 run.suspend()
-                if cascade.sequential_offload and not run.abandoned:
-                    run.tasks[0].stage.load_weights(cascade.device)
+                if cascade.generator.offload and not run.abandoned:
+                    _load_again(run, cascade)
             if run.abandoned:
                 raise Cancelled("nobody waits for these images")
 
@@ -302,7 +301,7 @@ class Worker:
 
     def _must_pause(self, run: BatchRun, cascade: Cascade) -> bool:
         """Whether the batch has run ahead of a client that waits."""
-        quantum = max(self.quantum, OFFLOAD_QUANTUM * cascade.sequential_offload)
+        quantum = max(self.quantum, OFFLOAD_QUANTUM * cascade.generator.offload)
         with self._changed:
             others = [task for one in self._suspended for task in one.tasks]
             if len(self._suspended) < MAX_SUSPENDED:
@@ -312,6 +311,13 @@ class Worker:
             if not others:
                 return False
             return self._share.earliest(others) + quantum < self._share.earliest(run.tasks)
+
+
+def _load_again(run: BatchRun, cascade: Cascade) -> None:
+    """Load the weights of a batch that was suspended; others may have offloaded them."""
+    stage, settings = run.tasks[0].stage, run.tasks[0].stage_request().settings
+    variant = cascade.stage(stage.config.name, settings.adapter)
+    variant.load_weights(cascade.device, cascade.runtime.torch_dtype, cascade.runtime.fast)
 
 
 def _later(x: Tensor, k: int) -> Callable[[], Tensor]:

@@ -62,7 +62,7 @@ class Bert(nn.Module):
             if not name.startswith("pooler") and not name.endswith("position_ids"):
                 tensors[name] = tensor
         try:
-            model.load_state_dict(tensors)
+            model.load_state_dict(tensors, assign=True)  # in their own dtype
         except RuntimeError as error:
             raise CheckpointError(f"{folder} does not hold a BERT encoder: {error}") from error
         model.layers = model.layers[:layers]

@@ -49,11 +49,16 @@ class Remembered:
 
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
         """[B, L, width] float32 and mask, as the encoder's but for rounding to ``dtype``."""
+        rows = self.rows(captions)
+        return TextEmbedding.of([rows[caption] for caption in captions]).to("cpu", torch.float32)
+
+    def rows(self, captions: Sequence[str]) -> dict[str, torch.Tensor]:
+        """The tokens [L, width] of each caption, in ``dtype``."""
         self.warm([caption for caption in captions if caption not in self._kept])
-        rows = [self._kept[caption] for caption in captions]
+        rows = {caption: self._kept[caption] for caption in captions}
         while self.limit is not None and len(self._kept) > self.limit:
             del self._kept[next(iter(self._kept))]
-        return TextEmbedding.of(rows).to("cpu", torch.float32)
+        return rows
 
     def warm(
         self,
@@ -166,6 +171,11 @@ class OnDemand:
 
     def num_tokens(self, caption: str) -> int:
         return self._here().num_tokens(caption)
+
+    def places(self, caption: str, start: int, end: int) -> tuple[int, int]:
+        """The first token of these characters of a caption, and the first one after them."""
+        found: tuple[int, int] = self._here().places(caption, start, end)  # type: ignore[attr-defined]
+        return found
 
     def release(self) -> None:
         """Give its memory back; the next call loads it again."""

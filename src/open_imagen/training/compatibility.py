@@ -16,6 +16,7 @@ from open_imagen.errors import ConfigError
 FREE = (
     "name",
     "out",
+    "adapter.name",
     "validation.*",
     "stage.sampling.*",
     "ema.snapshot_every",

@@ -7,7 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from open_imagen.cascade.folder import locate, read_header, write_adapter, write_folder
+from open_imagen.cascade.folder import (
+    Adapter,
+    CascadeConfig,
+    locate,
+    read_header,
+    read_named,
+    write_adapter,
+    write_folder,
+)
 from open_imagen.cascade.stage import Stage
 from open_imagen.config import plain
 from open_imagen.distributed import world as process_world
@@ -24,8 +32,8 @@ from open_imagen.world import is_world
 def export_run(
     recipe: Recipe, network: nn.Module, averages: dict[str, Tensor], trained: dict[str, Any]
 ) -> None:
-    """Write RUN/model with averaged weights; of an adapter, its model with the adapter merged, and
-    the adapter alone in RUN/adapter.
+    """Write RUN/model with averaged weights; of an adapter, its model with the adapter merged, or
+    beside it if it has a name, and the adapter alone in RUN/adapter.
 
     Args:
         averages: of the trainable weights, by name.
@@ -34,13 +42,43 @@ def export_run(
     weights: Iterable[tuple[str, Tensor]]
     weights = {**dict(network.named_parameters()), **averages}.items()
     if recipe.adapter.rank:
-        adapter, scale = adapter_of(averages), recipe.adapter.scale
-        folder = recipe.folder / "adapter"
-        write_adapter(folder, recipe.stage.name, adapter, scale, recipe.train.init)
+        adapter = _adapter(recipe, averages, trained)
+        write_adapter(recipe.folder / "adapter", adapter)
+        if adapter.name:
+            _write_beside_base(recipe, adapter)
+            return
         frozen = dict(frozen_of(network))
         shapes = {name: tuple(tensor.shape) for name, tensor in frozen.items()}
-        weights = Merged(frozen.items(), shapes, adapter, scale)
+        weights = Merged(frozen.items(), shapes, adapter.tensors, adapter.scale)
     write_model(recipe, weights, recipe.folder / "model", trained)
+
+
+def _adapter(recipe: Recipe, averages: dict[str, Tensor], trained: dict[str, Any]) -> Adapter:
+    return Adapter(
+        recipe.stage.name,
+        recipe.adapter.scale,
+        adapter_of(averages),
+        model=recipe.train.init,
+        name=recipe.adapter.name,
+        distilled_guidance=recipe.stage.distilled_guidance,
+        sampling=recipe.stage.sampling,
+        trained=trained,
+    )
+
+
+def _write_beside_base(recipe: Recipe, adapter: Adapter) -> None:
+    """RUN/model with the stage that was adapted as it was, and the adapter as its default."""
+    folder = locate(recipe.train.init)
+    header = read_header(folder)
+    stage = read_named(folder, header, recipe.stage.name)
+    stage.load_weights(torch.device("cpu"))
+    config = CascadeConfig(
+        name=recipe.name,
+        encoder=recipe.encoder,
+        world=header.get("world", ""),
+        trained={adapter.stage: header.get("trained", {}).get(adapter.stage, {})},
+    )
+    write_folder(recipe.folder / "model", config, [stage], torch.float32, [adapter])
 
 
 def describe_training(
@@ -57,6 +95,8 @@ def describe_training(
     trained |= {"device": device.type, "data": source.describe()}
     if config.init:
         trained["init"] = config.init
+    if recipe.adapter.rank:
+        trained["adapter"] = plain(recipe.adapter)
     if config.reinitialise:
         trained["reinitialise"] = list(config.reinitialise)
     if changes:
@@ -88,4 +128,5 @@ def write_model(
     stages = {recipe.stage.name: trained}
     kind = str(recipe.data.get("kind", ""))
     world = kind if is_world(kind) else ""
-    write_folder(folder, recipe.name, recipe.encoder, [stage], torch.float32, stages, world=world)
+    config = CascadeConfig(name=recipe.name, encoder=recipe.encoder, world=world, trained=stages)
+    write_folder(folder, config, [stage], torch.float32)

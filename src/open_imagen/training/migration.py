@@ -35,6 +35,7 @@ SETTINGS = {
         "never": "excluded",
     },
 }
+STAGE = {"guided": "distilled_guidance"}
 NETWORK = {"text_denoiser_least": "text_denoiser_threshold"}
 ERRORS = {"absolute": "l1", "squared": "l2"}
 
@@ -59,7 +60,7 @@ def migrate_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     for section, names in SETTINGS.items():
         if section in settings:
             settings[section] = _renamed(settings[section], names)
-    stage = dict(settings.get("stage", {}))
+    stage = _renamed(settings.get("stage", {}), STAGE)
     if "network" in stage:
         stage["network"] = _renamed(stage["network"], NETWORK)
     if "objective" in stage:

@@ -9,7 +9,9 @@ from open_imagen.cascade.stage import StageConfig
 from open_imagen.config import override, parse, read_toml
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.models.lora import LoraConfig
+from open_imagen.models.registry import resolve
 from open_imagen.storage import read_json
+from open_imagen.training.augment import AugmentConfig
 from open_imagen.training.config import TrainConfig
 from open_imagen.training.ema import EmaConfig
 from open_imagen.training.objectives import DistillConfig, TextDenoisingConfig
@@ -37,6 +39,8 @@ class Recipe:
     """A folder that imagen embed wrote: the encoder is then never loaded."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Random transforms of the training images that the network is told of; off by default."""
     adapter: LoraConfig = field(default_factory=LoraConfig)
     """Train a low-rank change of some weights (LoRA) instead of all weights; needs train.init."""
     distill: DistillConfig = field(default_factory=DistillConfig)
@@ -51,6 +55,8 @@ class Recipe:
             self._check_text_denoising()
         if self.adapter.rank:
             self._check_adapter()
+        if self.augment.enabled:
+            self._check_augment()
         if self.objective == "diffusion" and self.stage.distilled_guidance != 1:
             raise ConfigError(
                 f"Guidance is distilled into stage {self.stage.name!r} already "
@@ -78,6 +84,21 @@ class Recipe:
         if self.train.parallel == "fsdp":
             raise ConfigError(
                 'adapter.rank does not go with train.parallel = "fsdp".', 'Use "ddp".'
+            )
+
+    def _check_augment(self) -> None:
+        if self.objective != "diffusion":
+            raise ConfigError(
+                f"augment.* does not go with the objective {self.objective}: only the stage's own "
+                "loss is told of transforms.",
+                "Leave [augment] out.",
+            )
+        has = getattr(resolve(self.stage.network)[1], "augment_labels", 0)
+        if self.augment.told and has != self.augment.labels:
+            raise ConfigError(
+                f"augment.told = true needs stage.network.augment_labels = {self.augment.labels}, "
+                f"not {has}.",
+                "Leave augment_labels out: it follows from [augment].",
             )
 
     def _check_text_denoising(self) -> None:
@@ -136,6 +157,7 @@ def read_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     stage, distill = values.get("stage"), values.get("distill")
     if isinstance(stage, dict) and isinstance(distill, dict) and distill.get("teacher"):
         values = {**values, "stage": {**stage, "distilled_guidance": distill.get("guidance", 1.0)}}
+    values = _with_augment_labels(values)
     stage, denoising = values.get("stage"), values.get("text_denoising")
     if isinstance(stage, dict) and isinstance(denoising, dict) and denoising.get("layers"):
         layers = {
@@ -144,6 +166,21 @@ def read_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
         network = {**stage.get("network", {}), **layers}
         values = {**values, "stage": {**stage, "network": network}}
     return parse(Recipe, values)
+
+
+def _with_augment_labels(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with a network that is told of the transforms of `augment`, if there are any."""
+    stage, augment = values.get("stage"), values.get("augment")
+    if not isinstance(stage, dict) or not isinstance(augment, dict):
+        return values
+    labels = parse(AugmentConfig, augment, "augment.").labels
+    network = stage.get("network", {})
+    if not labels or not isinstance(network, dict):
+        return values
+    network = {"augment_labels": labels, **network}
+    if not network["augment_labels"]:  # a model's own setting, of training without
+        network["augment_labels"] = labels
+    return {**values, "stage": {**stage, "network": network}}
 
 
 def _from_model(model: str, values: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:

@@ -1,21 +1,24 @@
 """What a run is set up of: stage, network, objective, optimiser, EMA, as its recipe says."""
 
 import functools
+import operator
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.utils.checkpoint
 from torch import nn
 
 from open_imagen.backends.accelerate import accelerate
-from open_imagen.cascade.folder import load_into, locate
+from open_imagen.cascade.folder import load_into, locate, read_adapter, read_header, read_named
 from open_imagen.cascade.stage import Stage
 from open_imagen.devices import has_bf16
 from open_imagen.distributed import process_device, world
 from open_imagen.errors import ConfigError, MissingDependency, OpenImagenWarning
-from open_imagen.models.lora import adapt
+from open_imagen.models.lora import adapt, load_adapter
 from open_imagen.storage import TensorFile
+from open_imagen.training.augment import AugmentConfig
 from open_imagen.training.data_check import check_data, check_text
 from open_imagen.training.ema import Ema
 from open_imagen.training.objectives import OBJECTIVES, Objective, ObjectiveContext
@@ -39,6 +42,7 @@ class TrainingSetup:
     """The network of the stage, whose weights are trained."""
     parallel_network: nn.Module
     """The module that is called in training: the network itself, or DDP around it."""
+    augment: AugmentConfig
     objective: Objective
     optimizer: CombinedOptimizer
     ema: Ema
@@ -69,6 +73,9 @@ def set_up(recipe: Recipe, source: Source, encoder: TextEncoder) -> TrainingSetu
     if spec.trainable:
         network.requires_grad_(False)
         network.get_submodule(spec.trainable).requires_grad_(True)
+    augment_embedding = getattr(network, "augment", None)
+    if augment_embedding is not None and not recipe.augment.labels:
+        augment_embedding.requires_grad_(False)  # of a run before: this one never uses it
     if config.checkpoint_activations:
         checkpoint_blocks(network)
     is_fast = config.fast and device.type == "cpu" and not bf16 and not config.compile
@@ -93,6 +100,7 @@ def set_up(recipe: Recipe, source: Source, encoder: TextEncoder) -> TrainingSetu
         stage=stage,
         network=network,
         parallel_network=parallel_network,
+        augment=recipe.augment,
         objective=spec.build(recipe.objective_config, context),
         optimizer=make_optimizer(network, recipe.optim),
         ema=Ema(network, recipe.ema),
@@ -110,8 +118,45 @@ def _build_stage(recipe: Recipe, device: torch.device) -> Stage:
     if config.init:
         _load_initial_weights(stage.network, recipe)
     if recipe.adapter.rank:
+        _check_named_adapter(stage, recipe)
         adapt(stage.network, recipe.adapter)
+        if recipe.adapter.init:
+            load_adapter(stage.network, read_adapter(Path(recipe.adapter.init)).tensors)
     return stage
+
+
+SAMPLED = (
+    *("resolution", "lowres", "schedule", "objective.prediction", "augmentation", "unconditional"),
+)
+"""Settings of a stage that sampling depends on, beside its network and defaults."""
+
+
+def _check_named_adapter(stage: Stage, recipe: Recipe) -> None:
+    """Whether the stage differs from the model's own only in what an adapter kept apart records."""
+    folder = locate(recipe.train.init)
+    if not recipe.adapter.name:
+        return
+    if not (folder / "cascade.json").is_file():
+        raise ConfigError(
+            f"adapter.name = {recipe.adapter.name!r} needs a model folder to be kept in, and "
+            f"train.init = {recipe.train.init!r} is none of ours.",
+            "Convert it with imagen import, or leave adapter.name out.",
+        )
+    own = read_named(folder, read_header(folder), recipe.stage.name)
+    for name in SAMPLED:
+        mine, theirs = (operator.attrgetter(name)(one) for one in (recipe.stage, own.config))
+        if mine != theirs:
+            raise ConfigError(
+                f"stage.{name} = {mine} is not that of train.init, {theirs}: an adapter that is "
+                "kept apart (adapter.name) changes weights alone.",
+                "Leave it out of the recipe, or leave adapter.name out.",
+            )
+    if stage.saved_network != own.saved_network:
+        raise ConfigError(
+            "stage.network is not that of train.init: an adapter that is kept apart "
+            "(adapter.name) changes weights alone.",
+            "Leave it out of the recipe, or leave adapter.name out.",
+        )
 
 
 def _is_sharded(recipe: Recipe) -> bool:

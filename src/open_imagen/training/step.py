@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from open_imagen.cascade.noise import TrainingNoise
+from open_imagen.training.augment import Transforms
 from open_imagen.training.config import TrainConfig
 from open_imagen.training.parallel import no_sync
 from open_imagen.training.setup import TrainingSetup
@@ -20,6 +21,14 @@ def compute_gradients(parts: TrainingSetup, config: TrainConfig, batch: Batch) -
     noise = TrainingNoise.sample(
         images.shape, batch.index, config.seed, config.text_drop, lowres is not None, parts.device
     )
+    if parts.augment.enabled:
+        square = images.shape[2] == images.shape[3]
+        transforms = Transforms.sample(
+            parts.augment, batch.index, batch.size, config.seed, parts.device, square
+        )
+        images, lowres = transforms(parts.augment, images, lowres)
+        if parts.augment.told:
+            noise = noise._replace(augment_labels=transforms.labels(parts.augment))
     text = parts.encode_text(batch.captions)
     if config.compile:
         text = text.padded(COMPILED_TEXT_MULTIPLE)

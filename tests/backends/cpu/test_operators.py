@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from open_imagen.backends.cpu import operators
-from open_imagen.models.layers import Conv, NormAct, multi_head_attention, split_heads
+from open_imagen.models.attention import multi_head_attention, split_heads
+from open_imagen.models.layers import Conv, NormAct
 
 bf16_attention = pytest.mark.skipif(
     not operators.attention_kind(torch.bfloat16), reason="no bfloat16 attention on this CPU"

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from open_imagen.cascade.pipeline import Cascade
+from open_imagen.cascade.cascade import Cascade
 from open_imagen.errors import ConfigError
 from open_imagen.worlds.things.catalog import Catalog
 from open_imagen.worlds.things.evaluate import (
@@ -19,7 +19,7 @@ from open_imagen.worlds.things.evaluate import (
 from open_imagen.worlds.things.judge import Judge
 from open_imagen.worlds.things.scenes import COLORS
 from open_imagen.worlds.things.suite import ExpectedScene, Prompt, Suite, Truth
-from standins import WordEncoder, make_stages
+from standins import make_cascade, make_stages
 from things_judging import ATLAS, Nearest, make_judge, picture, placed
 
 SUITE = Suite(Catalog(ATLAS.things, ATLAS.sprites, colors=tuple(COLORS), held_out=True))
@@ -32,7 +32,7 @@ JUDGE = make_judge()
 def cascade():
     """A model with alpha."""
     stages = make_stages(image_channels=4)
-    return Cascade("tiny", "minilm-l6", stages, device="cpu", text=WordEncoder())
+    return make_cascade(stages)
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_another_run_in_the_folder_is_refused(cascade, tmp_path):
 
 
 def test_models_without_alpha_are_judged_as_well(tmp_path):
-    cascade = Cascade("tiny", "minilm-l6", make_stages(), device="cpu", text=WordEncoder())
+    cascade = make_cascade()
     config = ThingsEvaluation(count=1, categories=("transparency", "label"), stages=1)
     report = evaluate_things(
         cascade, suite_prompts(SUITE, config), JUDGE, config, out=tmp_path / "e"

@@ -8,7 +8,7 @@ import torch
 from fake_atlas import FakeAtlas
 from open_imagen.config import parse, plain
 from open_imagen.data.registry import SOURCES
-from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.errors import ConfigError, DataError, OpenImagenWarning, UnknownName
 from open_imagen.types import PlannedSource
 from open_imagen.worlds.things import catalog
 from open_imagen.worlds.things.held_out import color_held_out
@@ -80,6 +80,22 @@ def test_shapes_come_in_their_share():
     assert 180 < alone < 300  # with a few signs
 
 
+def test_a_close_up_fills_the_image():
+    settings = {"shapes": 0.0, "rich": 1.0, "close_up": 1.0}
+    scenes = [things(**settings).example(k) for k in range(300)]
+    seen = 0
+    for scene, _, layout in scenes:
+        [first, *others] = layout.objects
+        if len(scene.items) > 1 or scene.count > 1 or scene.items[0].size or first.sprite < 0:
+            continue
+        assert not others
+        assert (first.x, first.y, first.radius) == (0.5, 0.5, 0.46)
+        seen += 1
+    assert seen > 80
+    usual = [things(shapes=0.0).example(k)[2].objects[0].radius for k in range(50)]
+    assert len(set(usual)) > 40
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -87,6 +103,7 @@ def test_shapes_come_in_their_share():
         {"crop": 30},
         {"lowres": 40},
         {"shapes": 1.5},
+        {"close_up": -0.1},
         {"mixture": {"single": -1.0}},
         {"shares": {"color": 2.0}},
         {"styles": ["flat", "clay"]},
@@ -155,3 +172,42 @@ def test_things_stand_out_from_their_ground():
             drawn = one.sprite >= 0 and not one.item.color
             near = source.palette.near(one.sprite) if drawn else {one.item.color}
             assert not near & {*layout.ground.colors}, text
+
+
+class PartAtlas(FakeAtlas):
+    """An atlas of which only some sprites are there at 1024 pixels."""
+
+    rendered: frozenset[int] = frozenset()
+
+    def large_numbers(self):
+        return self.rendered
+
+
+def test_large_sprites_that_are_missing_must_be_allowed_to_be():
+    atlas = PartAtlas()
+    vector = sorted(FakeAtlas.large_numbers(atlas))
+    with pytest.raises(DataError, match=r"Only 0 of the atlas's \d+ sprites of 1024 pixels"):
+        Things(ThingsConfig(size=1024, partial_atlas=True), atlas=atlas)
+    atlas.rendered = frozenset(vector[:6])
+    with pytest.raises(DataError, match="Only 6 of") as caught:
+        Things(ThingsConfig(size=1024), atlas=atlas)
+    assert "--sizes 1024" in caught.value.hint
+    assert "data.partial_atlas" in caught.value.hint
+    with pytest.warns(OpenImagenWarning, match="made of 6 of"):
+        source = Things(ThingsConfig(size=1024, partial_atlas=True, shapes=0), atlas=atlas)
+    drawn = {one.sprite for k in range(60) for one in source.example(k)[2].objects}
+    assert drawn - {-1} <= atlas.rendered
+    assert source.describe()["sprites"] == 6
+    atlas.rendered = frozenset(vector)
+    assert "sprites" not in Things(ThingsConfig(size=1024), atlas=atlas).describe()
+
+
+def test_objects_outside_of_a_crop_are_not_drawn_and_change_nothing():
+    source = things(size=64, crop=16, lowres=16)
+    plan = source.plan(0, 16)
+    whole = source.compose([source.example(k)[2] for k in range(16)])
+    assert len(plan.drawing.sprites) < sum(len(source.example(k)[2].objects) for k in range(16))
+    for image, crop, (x, y) in zip(whole, source.draw(plan).images, plan.corners, strict=True):
+        left, top = round(64 * x), round(64 * y)
+        shown = image[:, top : top + 16, left : left + 16].int()
+        assert (shown - crop.int()).abs().max() <= 1

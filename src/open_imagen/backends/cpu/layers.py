@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from open_imagen.backends.cpu import operators
 from open_imagen.devices import has_bf16
-from open_imagen.models.layers import Conv, NormAct, TextAttention
+from open_imagen.models.attention import TextAttention
+from open_imagen.models.layers import Conv, NormAct
 
 MIN_CHANNELS = {torch.float32: 32, torch.bfloat16: 64}
 """Channels below which a convolution gains nothing from Winograd or split-bfloat16."""

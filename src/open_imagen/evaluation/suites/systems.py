@@ -19,8 +19,10 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from PIL import Image
 
+from open_imagen.cascade.cascade import Cascade
 from open_imagen.cascade.folder import locate
-from open_imagen.cascade.pipeline import Cascade, load, plain_sampling
+from open_imagen.cascade.io import load
+from open_imagen.cascade.metadata import plain_sampling
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.data.images import SkippedExample, decode
 from open_imagen.errors import ConfigError, DataError, MissingDependency
@@ -72,7 +74,7 @@ class CascadeSystem:
         record = {
             "kind": "cascade",
             **self.cascade.identity,
-            "encoder": self.cascade.encoder_name,
+            "encoder": self.cascade.config.encoder,
             "settings": {name: plain_sampling(one) for name, one in complete.items()},
         }
         return record | ({"negative": self.negative} if self.negative else {})
@@ -273,7 +275,7 @@ def open_system(
             return EndpointSystem(source, arguments)
         return DiffusersSystem(source, device, arguments)
     locate(spec)
-    cascade = load(spec, str(device), fast=fast, precision=precision)
+    cascade = load(spec, device=str(device), fast=fast, dtype=precision)
     chosen = settings(cascade) if settings is not None else None
     return CascadeSystem(cascade, chosen, stages, batch or 16)
 

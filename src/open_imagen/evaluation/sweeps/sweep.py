@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from open_imagen.cascade.pipeline import Cascade
+from open_imagen.cascade.cascade import Cascade
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.distributed import all_gather_object, world
 from open_imagen.errors import ConfigError, UnknownName

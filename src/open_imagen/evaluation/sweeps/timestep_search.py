@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from open_imagen.cascade.pipeline import Cascade, StageRequest
+from open_imagen.cascade.cascade import Cascade
+from open_imagen.cascade.requests import StageRequest
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.diffusion.schedules import STEPS, Schedule
 from open_imagen.errors import ConfigError, UnknownName
@@ -86,7 +87,7 @@ def search_timesteps(
     parts = [slice(k, k + size) for k in range(0, len(prompts), size)]
 
     def draw(settings: Sampling) -> Tensor:
-        full = settings.over(stage.config.sampling).complete()
+        full = settings.over(stage.config.sampling).resolve()
         orders = [
             StageRequest(prompt, seed, full, below=small)
             for prompt, seed, small in zip(prompts, seeds, below, strict=True)
@@ -103,7 +104,7 @@ def search_timesteps(
             progress("evaluations", len(seen), config.max_evaluations)
         return float(seen[steps].mean())
 
-    own = Sampling(steps=config.steps).over(stage.config.sampling)
+    own = Sampling(steps=config.steps).over(stage.config.sampling).resolve()
     start = nearest(own.levels(stage.config.schedule)[:-1], stage.config.schedule)
     found = descend(start, distance, config.max_evaluations)
     times = torch.tensor(found, dtype=torch.float64) / (STEPS - 1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from open_imagen.cascade.pipeline import to_uint8
+from open_imagen.cascade.images import to_uint8
 from open_imagen.storage import append_json
 from open_imagen.training.loop import Trainer
 

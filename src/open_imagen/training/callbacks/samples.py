@@ -7,7 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from open_imagen.cascade.alpha import WHITE, over
-from open_imagen.cascade.pipeline import to_uint8
+from open_imagen.cascade.images import to_uint8
 from open_imagen.storage import atomic
 from open_imagen.training.loop import Trainer
 

@@ -126,7 +126,7 @@ class Distillation:
             The student's estimates of image and noise, [K B, C, H, W], which mix to the states of
             its K steps: all B of the first step, then of the next; and the times [K].
         """
-        settings = self.student.config.sampling.complete()
+        settings = self.student.config.sampling.resolve()
         levels, times = self.student_levels
         estimate, shape = self.student_estimate(text, noise, lowres), noise.eps.shape[1:]
         generators = noise.generators()
@@ -150,7 +150,7 @@ class Distillation:
     def student_levels(self) -> tuple[list[float], list[float]]:
         """The noise levels of the student's sampling, and the times at which its steps begin."""
         schedule = self.student.config.schedule
-        levels = self.student.config.sampling.complete().levels(schedule)
+        levels = self.student.config.sampling.resolve().levels(schedule)
         return levels, [schedule.time(level) for level in levels[:-1]]
 
     def student_estimate(
@@ -223,7 +223,7 @@ def make_estimate(
     whose unconditional half is that of ``text``, the batch is twice as long; without, or with the
     guidance scale that is distilled into the network, it is not.
     """
-    thresholding = stage.config.sampling.complete().thresholding
+    thresholding = stage.config.sampling.resolve().thresholding
     distilled = stage.config.distilled_guidance
     number = 1 if guidance in (None, distilled) else 2
     repeated = condition and LowRes(*(torch.cat([part] * number) for part in condition))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from open_imagen.cascade.pipeline import Cascade, plain_sampling
+from open_imagen.cascade.cascade import Cascade
+from open_imagen.cascade.metadata import plain_sampling
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.errors import ConfigError, OutputError, UnknownName
 from open_imagen.evaluation.judges.judge import wilson

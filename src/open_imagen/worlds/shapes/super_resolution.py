@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from open_imagen.cascade.pipeline import Cascade
+from open_imagen.cascade.cascade import Cascade
 from open_imagen.errors import ConfigError
 from open_imagen.evaluation.metrics.distances import Array, mean_score
 from open_imagen.evaluation.progress import Progress

@@ -134,6 +134,12 @@ class Atlas:
                 f"Run: imagen data things --out {self.folder} --sizes {LARGE}",
             ) from error
 
+    def large_numbers(self) -> frozenset[int]:
+        """Numbers of the sprites of vector art whose large picture has been rendered."""
+        names = (path.stem for path in (self.folder / f"sprites-{LARGE}").glob("*.webp"))
+        found = {int(name) for name in names if name.isdigit()}
+        return frozenset(n for n in found if n < len(self.sprites) and self.sprites[n].vector)
+
     def of(self, label: str) -> int:
         """The index of a thing by its label.
 

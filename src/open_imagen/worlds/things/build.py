@@ -5,6 +5,7 @@ import io
 import json
 import multiprocessing
 import os
+import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -258,6 +259,8 @@ def _render_large(
     folder = out / f"sprites-{LARGE}"
     vector = [number for number, sprite in enumerate(plan.sprites) if sprite.vector]
     todo = [number for number in vector if not (folder / f"{number}.webp").is_file()]
+    # In random order, so that a part of them is a fair sample (data.partial_atlas); tones last.
+    random.Random(0).shuffle(todo)
     todo.sort(key=lambda number: bool(plan.sprites[number].tone))
     done = len(vector) - len(todo)
     progress(f"{LARGE} pixels", done, len(vector))

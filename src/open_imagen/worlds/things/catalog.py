@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from open_imagen.errors import ConfigError, UnknownName
@@ -70,14 +70,14 @@ class Catalog:
         styles: Sequence[str] = (),
         colors: Sequence[str],
         others: float = 0.2,
-        vector_only: bool = False,
+        only: Collection[int] | None = None,
         held_out: bool = False,
     ) -> None:
         """
         Args:
             labels, styles: what to draw from; empty for all.
             others: share of smileys, hearts and people.
-            vector_only: leave out sprites that have no large picture.
+            only: numbers of the sprites to use; None for all.
             held_out: keep the styles that training never shows, for judges and suites.
         """
         self.things, self.sprites, self.colors = things, sprites, tuple(colors)
@@ -88,7 +88,7 @@ class Catalog:
             if (
                 (not labels or label in labels)
                 and (not styles or sprite.style in styles)
-                and (sprite.vector or not vector_only)
+                and (only is None or number in only)
                 and (held_out or not style_held_out(sprite.style, label))
             ):
                 by_style = self._sprites.setdefault(sprite.thing, {})

@@ -4,14 +4,15 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from open_imagen.cascade.alpha import premultiplied, straight
-from open_imagen.cascade.pipeline import Cascade, plain_sampling
+from open_imagen.cascade.cascade import Cascade
+from open_imagen.cascade.metadata import plain_sampling
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.errors import CheckpointError, ConfigError, OutputError, UnknownName
 from open_imagen.evaluation.image_set import list_hash
@@ -27,6 +28,13 @@ PART = 32
 """Images made between two savings."""
 GIVEN = ("place", "held_out_place", "Positional")
 """Categories of which the share is also given among the images that show all objects."""
+SAME_AS = {
+    "Colors": "color",
+    "Counting": "counting",
+    "Positional": "place",
+    "Text": "shown_words",
+}
+"""Categories of DrawBench, and those of ours whose exact drawings tell how good the judge is there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +73,74 @@ def suite_prompts(suite: Suite, config: ThingsEvaluation) -> dict[str, list[Prom
     return found
 
 
+class System(Protocol):
+    """What draws the images of prompts."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What its images depend on beside prompts and seeds: "model", "model_hash" ..."""
+        ...
+
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        """Images uint8 [N, 3 or 4, S, S]."""
+        ...
+
+
+class CascadeSystem:
+    """A cascade with its settings."""
+
+    def __init__(
+        self,
+        cascade: Cascade,
+        stages: int | None = None,
+        settings: Mapping[str, Sampling] | None = None,
+        batch_size: int = 16,
+    ) -> None:
+        self.cascade, self.stages, self.settings = cascade, stages, settings
+        self.batch_size = batch_size
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The model, its precision, stages and settings."""
+        chosen = self.cascade.chosen(self.stages)
+        complete = self.cascade.complete_settings(chosen, self.settings)
+        return {
+            **self.cascade.identity,
+            "stages": len(chosen),
+            "settings": {name: plain_sampling(one) for name, one in complete.items()},
+        }
+
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        """Images of the last stage."""
+        made = self.cascade.generate(
+            prompts,
+            seed=seeds,
+            stages=self.stages,
+            settings=self.settings,
+            batch_size=self.batch_size,
+        )
+        return list(made.stages.values())[-1].cpu()
+
+
 def evaluate_things(
     cascade: Cascade,
     prompts: Mapping[str, Sequence[Prompt]],
     eye: Judge,
     config: ThingsEvaluation,
     settings: Mapping[str, Sampling] | None = None,
+    out: Path | None = None,
+    told: Progress | None = None,
+) -> dict[str, Any]:
+    """`evaluate_system` of a cascade."""
+    system = CascadeSystem(cascade, config.stages, settings, config.batch_size)
+    return evaluate_system(system, prompts, eye, config, out, told)
+
+
+def evaluate_system(
+    system: System,
+    prompts: Mapping[str, Sequence[Prompt]],
+    eye: Judge,
+    config: ThingsEvaluation,
     out: Path | None = None,
     told: Progress | None = None,
 ) -> dict[str, Any]:
@@ -86,17 +156,8 @@ def evaluate_things(
         The model, settings and judge; per category: right, of, share, low and high (95 %, Wilson),
         the judge's own accuracy there, and the same of its parts.
     """
-    chosen = cascade.chosen(config.stages)
     flat = [one for some in prompts.values() for one in some]
-    run = {
-        **cascade.identity,
-        "seed": config.seed,
-        "stages": len(chosen),
-        "settings": {
-            name: plain_sampling(one)
-            for name, one in cascade.complete_settings(chosen, settings).items()
-        },
-    }
+    run = {**system.facts, "seed": config.seed}
     names = {name: [one.text for one in some] for name, some in prompts.items()}
     store = Store(out, run, {"judge": judge_facts(eye), "prompts": digest(names)})
     total, done = len(flat), 0
@@ -105,7 +166,7 @@ def evaluate_things(
             part = some[start : start + PART]
             places = range(start, start + len(part))
             if not all(store.judged(name, k, one) for k, one in zip(places, part, strict=True)):
-                images = _images(cascade, name, part, start, config, settings, store)
+                images = _images(system, name, part, start, config.seed, store)
                 store.add(name, start, part, look(eye, images, part))
             done += len(part)
             if told is not None:
@@ -187,7 +248,8 @@ def judge_facts(eye: Judge) -> dict[str, Any]:
 def summary(rows: Sequence[Mapping[str, Any]], category: str, eye: Judge) -> dict[str, Any]:
     """Shares with intervals of one category, and of its parts."""
     found = share([row["right"] for row in rows])
-    found["judge"] = eye.classifier.facts.get("exact", {}).get(category)
+    exact = eye.classifier.facts.get("exact", {})
+    found["judge"] = exact.get(SAME_AS.get(category, category))
     if category in GIVEN:
         present = [row for row in rows if row["present"]]
         found["present"] = share([row["present"] for row in rows])
@@ -222,26 +284,14 @@ def share(right: Sequence[bool]) -> dict[str, Any]:
 
 
 def _images(
-    cascade: Cascade,
-    name: str,
-    part: Sequence[Prompt],
-    start: int,
-    config: ThingsEvaluation,
-    settings: Mapping[str, Sampling] | None,
-    store: "Store",
+    system: System, name: str, part: Sequence[Prompt], start: int, seed: int, store: "Store"
 ) -> Tensor:
     """The images of some prompts, those from the folder that lie there already."""
     found = {k: store.image(name, start + k, one) for k, one in enumerate(part)}
     missing = [k for k, image in found.items() if image is None]
     if missing:
-        made = cascade.generate(
-            [part[k].text for k in missing],
-            seed=[config.seed * 1_000_000 + start + k for k in missing],
-            stages=config.stages,
-            settings=settings,
-            batch_size=config.batch_size,
-        )
-        images = list(made.stages.values())[-1].cpu()
+        seeds = [seed * 1_000_000 + start + k for k in missing]
+        images = system.draw([part[k].text for k in missing], seeds)
         for k, image in zip(missing, images, strict=True):
             found[k] = store.keep(name, start + k, part[k], image)
     return torch.stack([found[k] for k in range(len(part))])  # type: ignore[misc]

@@ -31,6 +31,8 @@ LETTERED = words(
 """As `SIDED`: these hold letters or numbers in one style or another."""
 RELATIONS_OF_SHAPES = {ours: theirs for theirs, ours in SHAPES_RELATIONS.items()}
 GAP = 0.02
+CLOSE_UP = 0.46
+"""Half the longer side of a thing that fills the image."""
 
 
 class Placed(NamedTuple):
@@ -69,14 +71,23 @@ class Extent(NamedTuple):
     y: float
 
 
-def draw_layout(scene: Scene, rng: random.Random, catalog: Catalog) -> Layout:
-    """Choose a sprite, a size and a place for each object of a scene."""
+def draw_layout(
+    scene: Scene, rng: random.Random, catalog: Catalog, close_up: bool = False
+) -> Layout:
+    """Choose a sprite, a size and a place for each object of a scene.
+
+    Args:
+        close_up: a single object fills the image, at its centre.
+    """
     items = scene.items * scene.count if len(scene.items) == 1 else scene.items
     sprites = _sprites(scene, items, rng, catalog)
     extents = [
         extent_of(item, catalog, sprite) for item, sprite in zip(items, sprites, strict=True)
     ]
     ground = place_ground(scene.ground, rng)
+    if close_up:
+        flip = flippable(items[0]) and rng.random() < 0.5
+        return Layout((Placed(items[0], sprites[0], 0.5, 0.5, CLOSE_UP, flip),), ground)
     shrink = 1.0
     while True:
         for _ in range(20):

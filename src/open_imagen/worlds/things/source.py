@@ -2,6 +2,7 @@
 
 import math
 import random
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 
 from open_imagen.config import plain
 from open_imagen.data.registry import SOURCES
-from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.errors import ConfigError, DataError, OpenImagenWarning, UnknownName
 from open_imagen.types import Batch
 from open_imagen.worlds.shapes import captions as shapes_captions
 from open_imagen.worlds.shapes import scenes as shapes
@@ -60,6 +61,8 @@ class ThingsConfig:
     """Share of the examples that are scenes of the shapes world."""
     others: float = 0.2
     """Share of smileys, hearts and people among the things."""
+    close_up: float = 0.0
+    """Share of the scenes of one unsized thing in which it fills the image, at its centre."""
     rich: float = 0.5
     """Share of the captions that say everything; the others are short."""
     things: tuple[str, ...] = ()
@@ -68,6 +71,9 @@ class ThingsConfig:
     """Styles to draw from; empty for all."""
     colors: tuple[str, ...] = ()
     """Colors to recolor towards; empty for all."""
+    partial_atlas: bool = False
+    """With sides above 256: draw from those sprites of 1024 pixels that have been rendered, though
+    others are missing. As more are rendered, the examples change."""
     mixture: Mixture = field(default_factory=Mixture)
     """How often each sort of scene comes."""
     shares: Shares = field(default_factory=Shares)
@@ -87,7 +93,7 @@ class ThingsConfig:
                 f"data.crop = {self.crop} must be a multiple of data.size / data.lowres = "
                 f"{self.size // self.lowres}."
             )
-        for name in ("crop_at_edges", "shapes", "others", "rich"):
+        for name in ("crop_at_edges", "shapes", "others", "rich", "close_up"):
             if not 0 <= (share := getattr(self, name)) <= 1:
                 raise ConfigError(f"data.{name} = {share} is a share: between 0 and 1.")
         for style in self.styles:
@@ -146,10 +152,36 @@ class Things:
             styles=config.styles,
             colors=config.colors or tuple(COLORS),
             others=config.others,
-            vector_only=self.sprite_size == SIZES[-1],
+            only=self._large() if self.sprite_size == SIZES[-1] else None,
         )
         self.palette = Palette(self.atlas, SIZES[:-1])
         self._composer: Composer | None = None
+
+    def _large(self) -> frozenset[int]:
+        """Numbers of the sprites of 1024 pixels to draw from.
+
+        Raises:
+            DataError: some have not been rendered, and the settings do not allow that; or none.
+        """
+        rendered: frozenset[int] = self.atlas.large_numbers()
+        vector = sum(sprite.vector for sprite in self.atlas.sprites)
+        if len(rendered) == vector:
+            return rendered
+        state = f"{len(rendered):,} of the atlas's {vector:,} sprites of {SIZES[-1]} pixels"
+        if not rendered or not self.config.partial_atlas:
+            way_out = f"Run: imagen data things --out {self.config.atlas} --sizes {SIZES[-1]}"
+            if rendered:
+                way_out += ", or set data.partial_atlas = true to do without the others"
+            raise DataError(
+                f"Only {state} are rendered, and data.size = {self.config.size} needs them.",
+                f"{way_out}.",
+            )
+        warnings.warn(
+            f"data.partial_atlas: scenes are made of {state}; the others are not rendered.",
+            OpenImagenWarning,
+            stacklevel=3,
+        )
+        return rendered
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Other processes map the atlas themselves: its pixels are not sent.
@@ -165,13 +197,20 @@ class Things:
         if rng.random() < self.config.shapes:
             return self._of_shapes(rng)
         full = draw_scene(rng, self.catalog, self.config.mixture, self.config.shares)
-        layout = draw_layout(full, rng, self.catalog)
+        layout = draw_layout(full, rng, self.catalog, self._is_close_up(full, rng))
         ground = draw_ground(rng, self._near(layout), self.config.shares)
         full = replace(full, ground=ground)
         layout = layout._replace(ground=place_ground(ground, rng))
         rich = rng.random() < self.config.rich
         scene = full if rich else shortened(full, rng)
         return scene, caption(scene, layout, rng, self.catalog, rich), layout
+
+    def _is_close_up(self, scene: Scene, rng: random.Random) -> bool:
+        """Whether its one thing fills the image."""
+        [first, *others] = scene.items
+        if not self.config.close_up or others or scene.count > 1 or first.size or first.thing < 0:
+            return False
+        return rng.random() < self.config.close_up
 
     def _near(self, layout: Layout) -> set[str]:
         """The colors that some object would vanish on."""
@@ -204,6 +243,12 @@ class Things:
         examples = [self.example(k) for k in range(start, start + size)]
         layouts = [layout for _, _, layout in examples]
         corners = [self._corner(start + k, layout) for k, layout in enumerate(layouts)]
+        if self.config.crop:  # large sprites take long to read and recolor
+            extent = self.config.crop / self.config.size
+            layouts = [
+                visible(layout, corner, extent)
+                for layout, corner in zip(layouts, corners, strict=True)
+            ]
         drawing = sketch(layouts, self.sprite_size)
         return Plan(start, [text for _, text, _ in examples], drawing, np.array(corners))
 
@@ -244,7 +289,22 @@ class Things:
     def describe(self) -> dict[str, Any]:
         """What it is, for model cards and logs."""
         settings: dict[str, Any] = plain(self.config)
+        if self.config.partial_atlas and self.sprite_size == SIZES[-1]:
+            settings["sprites"] = len(self.atlas.large_numbers())
         return settings
+
+
+def visible(layout: Layout, corner: tuple[float, float], extent: float) -> Layout:
+    """A layout without the objects that a crop does not show."""
+    shown = tuple(
+        one
+        for one in layout.objects
+        if all(
+            at - one.radius < begin + extent and at + one.radius > begin
+            for at, begin in zip((one.x, one.y), corner, strict=True)
+        )
+    )
+    return layout._replace(objects=shown)
 
 
 SOURCES.register("things")((ThingsConfig, Things))

@@ -1,0 +1,119 @@
+"""Edits and variations of images."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from open_imagen.cascade import checks
+from open_imagen.cascade.base import CascadeBase, Settings
+from open_imagen.cascade.edit import EditOptions, Strength, check_inputs, plan_edit
+from open_imagen.cascade.output import GenerationOutput
+from open_imagen.cascade.progress import Progress, as_callback
+from open_imagen.cascade.prompts import plain_prompt
+from open_imagen.cascade.variations import Variation
+from open_imagen.cascade.vary import record_size, recorded_request, variation_settings
+from open_imagen.data.images import MAX_PIXELS
+from open_imagen.data.original import ImageSource
+
+
+class EditingCascade(CascadeBase):
+    """A cascade that begins with images of the caller's, or with its own earlier ones."""
+
+    def edit(
+        self,
+        image: ImageSource,
+        prompt: str,
+        mask: ImageSource | None = None,
+        strength: Strength = None,
+        seed: int | Sequence[int] | None = 0,
+        images: int = 1,
+        negative: str | None = None,
+        extend: Sequence[int] | None = None,
+        stages: int | None = None,
+        settings: Settings | None = None,
+        progress: Progress | bool | None = None,
+        batch_size: int = 16,
+        background: str | None = None,
+        prompt_weights: bool = False,
+        resample: int = 1,
+        known: str = "renoised",
+        feather: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+        repeat: Mapping[str, Any] | None = None,
+    ) -> GenerationOutput:
+        """Change an image: all of it, what a mask marks, or what extends it (docs/editing.md).
+
+        The results are as large as the image and its extension. Outside the mask they have its
+        own values.
+
+        Args:
+            image: a path, a file's bytes, a Pillow image, an array or a tensor of uint8.
+            prompt: what the whole result shows.
+            mask: an image of the same size: transparent, or else white, where it is made anew;
+                "alpha": where the image itself is transparent.
+            strength: 0 to 1, how much is made anew; one for all stages or a dict by stage. None:
+                0.6, and 1 with a mask or an extension.
+            extend: pixels to add left, above, right and below.
+            stages: how many stages to run; the model's default if None.
+            background: of a model with alpha: None keeps the image's own transparency.
+            resample, known, feather: of a mask; see EditOptions.
+            max_pixels: larger images are refused.
+            repeat: a record; the image and mask must be those that it was made of.
+
+        Raises:
+            DataError: an image cannot be read, or is too large.
+            ConfigError: a mask of another size, or a setting that is unknown or out of range.
+        """
+        self.check_background(background)
+        chosen = self.chosen(stages)
+        checks.check_base(chosen, self.name)
+        options = EditOptions(
+            strength=strength, extend=extend, resample=resample, known=known, feather=feather
+        )
+        plan = plan_edit(image, mask, chosen, options, max_pixels)
+        if repeat is not None:
+            check_inputs(repeat, plan)
+        requests = checks.make_requests(prompt, seed, images, negative, prompt_weights)
+        batch_size = checks.positive(batch_size, "batch_size")
+        resolved = self.complete_settings(chosen, settings, negative)
+        self.prompts.warn([plain_prompt(prompt, prompt_weights)])
+        with as_callback(progress) as callback:
+            made = self.generator.run(
+                chosen, requests, resolved, None, plan.size, batch_size, callback, plan.starts
+            )
+        *_, last = made.values()
+        shown = [plan.result(pixels, background) for pixels in last]
+        records = [
+            self.record(one, resolved, picture.size, "edit", background, plan.record)
+            for one, picture in zip(requests, shown, strict=True)
+        ]
+        return GenerationOutput(shown, made, records)
+
+    def vary(
+        self,
+        record: Mapping[str, Any],
+        amount: float = 0.3,
+        seed: int = 1,
+        images: int = 1,
+        progress: Progress | bool | None = None,
+        batch_size: int = 16,
+    ) -> GenerationOutput:
+        """Near relatives of an image that this model made, by its record.
+
+        Its noise is mixed with that of another seed in every stage; image k has that of
+        ``seed + k``.
+
+        Args:
+            amount: 0 is the image itself, 1 the image of the other seed.
+
+        Raises:
+            ConfigError: the record is not of a generated image, or a number is out of range.
+        """
+        settings = variation_settings(record, self.identity)
+        chosen, first = self.plan(len(settings), record_size(record))
+        others = checks.check_seeds(seed, checks.positive(images, "images"))
+        requests = [recorded_request(record, Variation(other, amount)) for other in others]
+        batch_size = checks.positive(batch_size, "batch_size")
+        resolved = self.complete_settings(chosen, settings, requests[0].negative)
+        with as_callback(progress) as callback:
+            made = self.generator.run(chosen, requests, resolved, None, first, batch_size, callback)
+        return self._output(requests, made, resolved, "generate", record.get("background"))
