@@ -144,7 +144,7 @@ def generate(
         negative = str(negative or record.get("negative") or "")
         model = str(record["model"]) if model == DEFAULT_MODEL else model
         given = over_record(given, record)
-        size = size or str(record.get("size", ""))
+        size = size or str(record.get("cropped_from") or record.get("size", ""))
         precision = precision or record.get("precision", "fp32")
         background = background or record.get("background", background)
         adapters = adapters or [f"{a['path']}:{a['weight']}" for a in record.get("adapters", [])]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from open_imagen.cli.serve import address_of, check_root_path, set_up_logging
 from open_imagen.errors import ConfigError, MissingDependency
 
 if TYPE_CHECKING:
@@ -54,6 +55,12 @@ def serve(
     ),
     host: str = typer.Option("127.0.0.1", "--host", help="Address to listen on."),
     port: int = typer.Option(8001, "--port", help="Port to listen on; 0 for a free one."),
+    allow_hosts: list[str] = typer.Option(
+        [], "--allow-host", metavar="NAME", help="A name of this server; may repeat."
+    ),
+    root_path: str = typer.Option(
+        "", "--root-path", metavar="PATH", help="The path under which a proxy shows the page."
+    ),
 ) -> None:
     """Open a blind side-by-side page; votes go to DIR/votes.db.
 
@@ -64,15 +71,16 @@ def serve(
     from open_imagen.server.sockets import listen
 
     try:
-        import uvicorn
-
+        from open_imagen.server.guard import allowed_hosts
         from open_imagen.server.rating_app import make_app
+        from open_imagen.server.run import Server
     except ImportError as error:
         raise MissingDependency(
             f"The rating page needs a web server ({error}).",
             'Run: pip install "open-imagen[serve]"',
         ) from error
 
+    root_path = check_root_path(root_path)
     if (study / FILE).is_file():
         chosen = open_study(study)
         if runs and {run.resolve() for run in runs} - set(chosen.runs.values()):
@@ -97,13 +105,12 @@ def serve(
         f"{' against '.join(chosen.runs)}: {trials} trials in {len(chosen.parts)} parts",
         file=sys.stderr,
     )
-    config = uvicorn.Config(make_app(store), log_level="warning", access_log=False)
-    server = uvicorn.Server(config)
+    set_up_logging()
+    hosts = allowed_hosts(host, False, tuple(allow_hosts))
+    server = Server(make_app(store, hosts, root_path))
     with listen(host, port) as listener:
-        place = listener.getsockname()
-        print(
-            f"Rate at http://{place[0]}:{place[1]}/  (Ctrl+C ends it; votes are kept)", flush=True
-        )
+        address = f"{address_of(listener)}{root_path}/"
+        print(f"Rate at {address}  (Ctrl+C ends it; votes are kept)", flush=True)
         server.run(sockets=[listener])
     store.close()
 
