@@ -13,7 +13,6 @@ from diffusers import (
     IFPipeline,
     IFSuperResolutionPipeline,
 )
-from open_imagen.cascade.pipeline import published
 
 import open_imagen as oi
 from open_imagen.diffusion.editing import StartImage
