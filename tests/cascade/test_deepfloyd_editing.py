@@ -13,9 +13,9 @@ from diffusers import (
     IFPipeline,
     IFSuperResolutionPipeline,
 )
-from open_imagen.cascade.pipeline import published
 
 import open_imagen as oi
+from open_imagen.cascade.pipeline import published
 from open_imagen.diffusion.editing import StartImage
 from open_imagen.text import encoders
 
