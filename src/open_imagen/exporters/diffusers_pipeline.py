@@ -58,7 +58,7 @@ class PipelineStage(Stage):
             sampling=Sampling(**facts["sampling"]),
         )
         self.network = Calls(model)
-        network = model.net.config
+        network = self.network_config = model.net.config
         self.uses_timesteps = getattr(network, "level", "logsnr") == "step"
         self.learned_range = getattr(network, "learned_variance", False)
         self.channels: int = network.image_channels
