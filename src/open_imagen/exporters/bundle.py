@@ -160,8 +160,9 @@ class _Bundler:
                 symbol = module.ours.get(node.id, (module.name, node.id))
                 if new := renamed.get(symbol, symbol[1] if symbol[1] != node.id else ""):
                     edits.append((node.lineno - first, node.col_offset, len(node.id), new))
-        named = getattr(definition.node, "name", "")
-        if new := renamed.get((module.name, named)):
+        named = str(getattr(definition.node, "name", ""))
+        if (module.name, named) in renamed:
+            new = renamed[module.name, named]
             row = definition.node.lineno - first
             edits.append((row, lines[row].index(named), len(named), new))
         for row, column, length, new in sorted(edits, reverse=True):
@@ -251,7 +252,7 @@ def _registry(node: ast.stmt) -> str:
 
 
 def _first_line(node: ast.stmt) -> int:
-    decorators = getattr(node, "decorator_list", [])
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
     return min([node.lineno, *(one.lineno for one in decorators)])
 
 

@@ -217,7 +217,7 @@ def unet_settings(stage: Stage) -> dict[str, Any]:
 
 def diffusers_weights(stage: Stage) -> dict[str, Tensor]:
     """A network's weights under the names that UNet2DConditionModel gives them."""
-    own, theirs = weights_of(stage), {}
+    own, theirs = weights_of(stage), dict[str, Tensor]()
     for our, names in layer_names(stage.network_config):
         for part in ("weight", "bias"):
             # Two layers of theirs are one of ours, rows of the first above the second's.

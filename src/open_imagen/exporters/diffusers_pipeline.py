@@ -31,10 +31,12 @@ class Calls(torch.nn.Module):
         self.__dict__["model"] = model
 
     def encode_text(self, text: TextEmbedding) -> Any:
-        return self.model(text, encode=True)
+        model: Any = self.model
+        return model(text, encode=True)
 
     def forward(self, *inputs: Any) -> Any:
-        return self.model(*inputs)
+        model: Any = self.model
+        return model(*inputs)
 
 
 class PipelineStage(Stage):
@@ -56,7 +58,7 @@ class PipelineStage(Stage):
             sampling=Sampling(**facts["sampling"]),
         )
         self.network = Calls(model)
-        network = model.net.config
+        network = self.network_config = model.net.config
         self.uses_timesteps = getattr(network, "level", "logsnr") == "step"
         self.learned_range = getattr(network, "learned_variance", False)
         self.channels: int = network.image_channels
@@ -264,7 +266,8 @@ class OpenImagenPipeline(DiffusionPipeline):
             torch.Generator().manual_seed((seed + number * SEED_STEP) % SEED_LIMIT)
             for seed in seeds
         ]
-        steps = len(settings.over(stage.config.sampling).levels(stage.config.schedule)) - 1
+        resolved = settings.over(stage.config.sampling).resolve()
+        steps = len(resolved.levels(stage.config.schedule)) - 1
         with self.progress_bar(total=steps) as bar:
 
             def watch(step: int, of: int, estimate: Tensor) -> None:
@@ -299,7 +302,7 @@ def seeds_of(
     """A seed for each image."""
     if isinstance(generator, list | tuple):
         seed = [one.initial_seed() % SEED_LIMIT for one in generator]
-    elif generator is not None and seed is None:
+    elif isinstance(generator, torch.Generator) and seed is None:
         new = torch.Generator(generator.device).manual_seed(generator.initial_seed())
         is_new = torch.equal(new.get_state(), generator.get_state())
         later = int(torch.randint(2**62, (), generator=generator, device=generator.device))

@@ -82,7 +82,8 @@ def push(
 
 def check_repository_name(repository: str) -> None:
     """Raises ConfigError unless it is "org/name" as the hub allows it."""
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
 
     hint = 'Write ORG/NAME, as in "my-name/my-model": letters, digits, "-", "_" and ".".'
     if repository.count("/") != 1:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from open_imagen.data.folder import scan
+from open_imagen.data.folder_scan import scan
 from open_imagen.errors import DataError
 from open_imagen.text.letters import quoted
 

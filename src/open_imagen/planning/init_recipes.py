@@ -90,7 +90,7 @@ def choose(how: Context, name: str, side: int, lowres: int) -> Choice:
     """The largest network that sees enough images in time and fits into memory; else the smallest
     for as many as there is time for."""
     wanted = min(max(EPOCHS * how.facts.images, FEWEST), MOST)
-    presets = LARGER if lowres else BASES
+    presets: tuple[str, ...] = LARGER if lowres else BASES
     if how.facts.images < MANY:
         presets = presets[:2]
     options = [_option(how, name, side, lowres, preset, wanted) for preset in presets]
