@@ -15,7 +15,6 @@ from diffusers import (
 )
 
 import open_imagen as oi
-from open_imagen.cascade.io import published
 from open_imagen.diffusion.editing import StartImage
 from open_imagen.text import encoders
 

@@ -69,7 +69,9 @@ def test_wrong_input_is_refused(imagen, words, more, code, message):
 def test_the_nearest_sprite_stands_beside_a_model(imagen, words, tmp_path):
     atlas = words[words.index("--atlas") + 1]
     np.save(atlas / "sprites-256.npy", ATLAS.pixels(256))
-    done = imagen(*words, *SMALL[:2], "--categories", "label", "--baseline", "--out", tmp_path / "b")
+    done = imagen(
+        *words, *SMALL[:2], "--categories", "label", "--baseline", "--out", tmp_path / "b"
+    )
     assert done.code == 0, done.err
     assert done.out.startswith("nearest-sprite ")
     assert len(list((tmp_path / "b" / "images" / "label").glob("*.png"))) == 2
