@@ -23,7 +23,7 @@ from open_imagen.server.requests import (
 )
 from open_imagen.server.schema import MAX_IMAGES, MAX_STEPS, EditBody
 from open_imagen.server.service import Service
-from open_imagen.server.sizes import covering
+from open_imagen.server.sizes import MAX_SIDE, covering
 from open_imagen.server.uploads import MAX_UPLOAD_PIXELS, Upload, reserve, unreadable, uploads
 
 WHITE = "white"
@@ -126,6 +126,10 @@ def plan_upload(
         places = {text.find(word): field for word, field in PARAMS.items() if word in text}
         param = places[min(places)] if places else "image"
         raise RequestError(400, f"{error} {error.hint}".strip(), param, "invalid_value") from error
+    if max(plan.crop.canvas.size) > MAX_SIDE:
+        raise RequestError(
+            400, f"extend makes a side longer than {MAX_SIDE:,} pixels.", "extend", "invalid_value"
+        )
     if original.image.size == plain_size:
         return plan
     fitted = {"fitted_from": f"{plain_size[0]}x{plain_size[1]}"}

@@ -15,7 +15,7 @@ from open_imagen.errors import ConfigError
 from open_imagen.server.errors import RequestError
 from open_imagen.server.schema import GenerationBody, RequestBody, UpscaleBody
 from open_imagen.server.service import Service
-from open_imagen.server.sizes import next_size
+from open_imagen.server.sizes import MAX_SIDE, next_size
 from open_imagen.server.uploads import reserve, upload
 
 
@@ -132,6 +132,8 @@ def parse_size(service: Service, text: str | None) -> tuple[int, int] | None:
             f"size = {text} has more than {service.max_pixels:,} pixels, this server's limit "
             "(--max-pixels)."
         )
+    if max(width, height) > MAX_SIDE:
+        raise ConfigError(f"size = {text}: a side may have {MAX_SIDE:,} pixels at most.")
     return width, height
 
 

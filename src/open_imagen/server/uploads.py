@@ -15,6 +15,7 @@ from open_imagen.server.errors import RequestError
 from open_imagen.server.gallery_files import ID
 from open_imagen.server.schema import UploadedImage, UploadedImages
 from open_imagen.server.service import Service
+from open_imagen.server.sizes import MAX_SIDE
 
 MAX_UPLOAD_PIXELS = 16 * 1024 * 1024
 MAX_REQUEST_PIXELS = 2 * MAX_UPLOAD_PIXELS
@@ -77,10 +78,11 @@ def upload(service: Service, field: str, sent: UploadedImage, owner: str) -> Upl
         size = _upright_size(image)
     except DataError as error:
         raise unreadable(field, error) from error
-    if size[0] * size[1] > MAX_UPLOAD_PIXELS:
+    if size[0] * size[1] > MAX_UPLOAD_PIXELS or max(size) > MAX_SIDE:
         raise RequestError(
             400, f"The {field} has {size[0]}x{size[1]} pixels; the limit is "
-            f"{MAX_UPLOAD_PIXELS:,}. Scale it down first.", field, "invalid_value",
+            f"{MAX_UPLOAD_PIXELS:,}, and {MAX_SIDE:,} a side. Scale it down first.", field,
+            "invalid_value",
         )  # fmt: skip
     return Upload(field, data, size)
 
