@@ -2,7 +2,8 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from PIL import Image
@@ -139,8 +140,8 @@ def _referred(field: str, reference: dict[str, str | None]) -> str:
     )  # fmt: skip
 
 
-def reserve(service: Service, sent: Sequence[Upload]) -> Callable[[], None]:
-    """Room in memory for decoded images; returns what gives it back, which may be called twice.
+def reserve(service: Service, sent: Sequence[Upload], held: ExitStack) -> None:
+    """Room in memory for decoded images, until ``held`` is closed.
 
     Raises:
         RequestError: they are larger than a request may be, or others hold the room.
@@ -151,11 +152,9 @@ def reserve(service: Service, sent: Sequence[Upload]) -> Callable[[], None]:
             400, f"The images have {pixels:,} pixels together; the limit is "
             f"{MAX_REQUEST_PIXELS:,} a request.", "image", "invalid_value",
         )  # fmt: skip
-    budget = service.upload_budget
-    if not budget.take(pixels):
+    if not service.upload_budget.take(pixels):
         raise RequestError(
             503, "The server is working on too many large images.", "image",
             kind="server_error", retry_after=10,
         )  # fmt: skip
-    held = [pixels]
-    return lambda: budget.give(held.pop()) if held else None
+    held.callback(service.upload_budget.give, pixels)
