@@ -10,7 +10,7 @@ from open_imagen.worlds.things.evaluate import ThingsEvaluation, evaluate_things
 from open_imagen.worlds.things.paraphrases import PARAPHRASED, paraphrase_prompts
 from open_imagen.worlds.things.scenes import COLORS
 from open_imagen.worlds.things.suite import Suite
-from standins import WordEncoder, make_stages
+from standins import make_cascade, make_stages
 from things_judging import ATLAS, make_judge
 
 SUITE = Suite(Catalog(ATLAS.things, ATLAS.sprites, colors=tuple(COLORS), held_out=True))
@@ -38,8 +38,7 @@ def test_all_wordings_of_a_scene_have_its_truth():
 
 
 def test_wordings_start_from_one_noise_and_the_report_has_drops(monkeypatch):
-    stages = make_stages(image_channels=4)
-    cascade = Cascade("tiny", "minilm-l6", stages, device="cpu", text=WordEncoder())
+    cascade = make_cascade(make_stages(image_channels=4))
     seeds = {}
     generate = Cascade.generate
 
