@@ -35,7 +35,7 @@ check: install
 	$(BIN)/mypy
 
 train-shipped: install
-	$(BIN)/python scripts/train_scenes.py
+	$(BIN)/python scripts/train_things.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -14,6 +14,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
 
+collect_ignore_glob = ["foreign/*"]  # files of other programs, and how they were made
+
 
 @pytest.fixture
 def encoder():

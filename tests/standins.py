@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from open_imagen.cascade.cascade import Cascade
-from open_imagen.cascade.folder import CascadeConfig
+from open_imagen.cascade.folder import Adapter, CascadeConfig, write_adapter
 from open_imagen.cascade.runtime import RuntimeConfig
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.cascade.stage import Stage, StageConfig
@@ -97,6 +97,11 @@ def make_cascade(stages=None, name="tiny", encoder="minilm-l6", text=None, runti
         runtime or RuntimeConfig(device="cpu"),
         text=text or WordEncoder(),
     )
+
+
+def save_adapter(folder, stage, tensors, scale=1.0):
+    """An adapter of one stage in a folder, as a run writes it."""
+    write_adapter(folder, Adapter(stage, scale, tensors))
 
 
 class Pids:

@@ -15,7 +15,7 @@ LAYERS = [
     {"diffusion", "text", "models", "data"},
     {"backends"},
     {"cascade"},
-    {"training", "evaluation"},
+    {"training", "evaluation", "exporters"},
     {"server", "planning", "worlds"},
     {"cli"},
 ]

@@ -38,6 +38,12 @@ RETIRED = {
     "text_denoiser_least": "text_denoiser_threshold",
     "ExpertsConfig": "expert denoisers, which were removed",
     "open_imagen.serving": "open_imagen.server",
+    "Refusal": "RequestError",
+    "MOST_PICTURES": "MAX_IMAGES",
+    "MOST_STEPS": "MAX_STEPS",
+    "Upscaling": "UpscaleBody",
+    "KeptReply": "GalleryImageReply",
+    "picture_url": "image_url",
 }
 """Identifier, setting or flag -> what stands in its place."""
 MIGRATION = {"src/open_imagen/training/migration.py", "tests/training/test_migration.py"}

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 
 from fake_atlas import STYLES, THINGS, FakeAtlas, Sprite
 from open_imagen.storage import write_json
@@ -129,14 +130,23 @@ def make_judge():
     return Judge(Nearest())
 
 
-def write_atlas(folder):
-    """The atlas as a folder, as `imagen data things` writes it."""
+def write_atlas(folder, sizes=(64,), large=0):
+    """The atlas as a folder, as `imagen data things` writes it.
+
+    Args:
+        large: how many sprites have a picture of 1024 pixels.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     things = [{"label": t.label, "group": t.group, "tags": list(t.tags)} for t in THINGS]
     sprites = [{**s._asdict(), "source": "made by hand"} for s in ATLAS.sprites]
     values = {"format": FORMAT, "sources": [], "things": things, "sprites": sprites}
     write_json(folder / "atlas.json", json.loads(json.dumps(values)))
-    np.save(folder / "sprites-64.npy", ATLAS.pixels(64))
+    for size in sizes:
+        np.save(folder / f"sprites-{size}.npy", ATLAS.pixels(size))
+    (folder / "sprites-1024").mkdir(exist_ok=True)
+    for number in range(large):
+        image = Image.fromarray(ATLAS.large(number))
+        image.save(folder / "sprites-1024" / f"{number}.webp", lossless=True, quality=0, method=0)
     return folder
 
 

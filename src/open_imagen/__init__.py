@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from open_imagen import networks
     from open_imagen.cascade.cascade import Cascade
-    from open_imagen.cascade.io import join, load
+    from open_imagen.cascade.io import load
+    from open_imagen.cascade.joining import join
     from open_imagen.cascade.output import GenerationOutput
     from open_imagen.cascade.runtime import RuntimeConfig
     from open_imagen.cascade.sampling import Sampling
     from open_imagen.errors import OpenImagenError, OpenImagenWarning, StopSampling
+    from open_imagen.exporters.export import export
+    from open_imagen.exporters.hub import push
     from open_imagen.version import __version__
 
 _HOMES = {
@@ -29,8 +32,10 @@ _HOMES = {
     "Sampling": "open_imagen.cascade.sampling",
     "StopSampling": "open_imagen.errors",
     "__version__": "open_imagen.version",
-    "join": "open_imagen.cascade.io",
+    "export": "open_imagen.exporters.export",
+    "join": "open_imagen.cascade.joining",
     "load": "open_imagen.cascade.io",
+    "push": "open_imagen.exporters.hub",
 }
 
 __all__ = [
@@ -42,9 +47,11 @@ __all__ = [
     "Sampling",
     "StopSampling",
     "__version__",
+    "export",
     "join",
     "load",
     "networks",
+    "push",
 ]
 
 

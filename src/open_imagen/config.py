@@ -11,6 +11,8 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from open_imagen.errors import ConfigError, UnknownName
 
 C = TypeVar("C")
+DEFAULT_MODEL = "scenes"
+"""The shipped model that is taken where nobody names one."""
 
 
 def parse(cls: type[C], values: Mapping[str, Any], section: str = "") -> C:

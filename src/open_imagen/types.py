@@ -151,6 +151,8 @@ class Batch:
     lowres: Tensor | None = None
     weights: Tensor | None = None
     """How much each example's loss counts, [B]; all alike if None."""
+    is_bucketed: bool = False
+    """Whether other batches have images of other shapes."""
 
     @property
     def size(self) -> int:

@@ -10,7 +10,8 @@ from PIL import Image
 
 from open_imagen.cascade.augmentation import Augmentation
 from open_imagen.cascade.folder import FORMAT
-from open_imagen.cascade.io import join, load
+from open_imagen.cascade.io import load
+from open_imagen.cascade.joining import join
 from open_imagen.cascade.records import (
     encoded,
     open_image,
@@ -255,7 +256,7 @@ def test_folders_of_single_stages_join_to_a_cascade(tmp_path):
     assert list(both.stages) == ["base", "sr256"]
     assert both.config.trained == {"base": {"images": 3}}
     make_cascade([above], name="other", encoder="t5-v1_1-base").save(tmp_path / "other")
-    with pytest.raises(CheckpointError, match="different encoders"):
+    with pytest.raises(CheckpointError, match="stages of one cascade share one"):
         join("both", [tmp_path / "one", tmp_path / "other"])
 
 

@@ -7,7 +7,8 @@ import torch
 
 import open_imagen as oi
 from open_imagen.cascade.folder import Adapter, CascadeConfig, read_header, write_folder
-from open_imagen.cascade.io import join, load
+from open_imagen.cascade.io import load
+from open_imagen.cascade.joining import join
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.errors import CheckpointError, UnknownName
 from open_imagen.storage import load_tensors, read_json, write_json

@@ -40,6 +40,14 @@ def test_prompts_of_a_file_are_judged(imagen, words, tmp_path):
     assert "1 of the file's 2 prompts" in done.out
 
 
+def test_paraphrases_are_compared_with_plain_words(imagen, words):
+    more = ("--paraphrases", "--count", 1, "--stages", 1, "--categories", "label,counting")
+    done = imagen(*words, *more)
+    assert done.code == 0, done.err
+    assert "drop of typo" in done.out
+    assert "drop of all paraphrases" in done.out
+
+
 @pytest.mark.parametrize(
     "more, code, message",
     [
@@ -47,6 +55,8 @@ def test_prompts_of_a_file_are_judged(imagen, words, tmp_path):
         (("--count", "0"), 2, "count = 0"),
         (("--atlas", "nowhere"), 1, "no atlas in nowhere"),
         (("--judge", "none.safetensors"), 1, "none.safetensors are missing"),
+        (("--paraphrases", "--categories", "style"), 2, "cannot be paraphrased"),
+        (("--paraphrases", "--drawbench", "none.csv"), 2, "two kinds of prompts"),
         (("--drawbench", "none.csv"), 1, "Cannot read none.csv"),
         (("--steps", "0"), 2, "steps = 0"),
     ],
@@ -59,7 +69,9 @@ def test_wrong_input_is_refused(imagen, words, more, code, message):
 def test_the_nearest_sprite_stands_beside_a_model(imagen, words, tmp_path):
     atlas = words[words.index("--atlas") + 1]
     np.save(atlas / "sprites-256.npy", ATLAS.pixels(256))
-    done = imagen(*words, *SMALL[:2], "--categories", "label", "--baseline", "--out", tmp_path / "b")
+    done = imagen(
+        *words, *SMALL[:2], "--categories", "label", "--baseline", "--out", tmp_path / "b"
+    )
     assert done.code == 0, done.err
     assert done.out.startswith("nearest-sprite ")
     assert len(list((tmp_path / "b" / "images" / "label").glob("*.png"))) == 2

@@ -105,7 +105,7 @@ def test_a_sweep_writes_table_plot_and_page(imagen, tmp_path):
         (("kid", "RUN", "--features", "pixels", "--reference", "RUN", "--size", "0"), "--size 0"),
         (("measure", "RUN", "--metrics", "fids"), "Did you mean 'fid'"),
         (("clip", "RUN", "--features", "dinov2"), "defined on CLIP's features"),
-        (("clip", "RUN", "--weights", "nowhere"), "does not hold a clip model"),
+        (("clip", "RUN", "--weights", "nowhere"), "There is no folder nowhere"),
         (("statistics", "RUN", "--out", "s.txt"), "must end in .npz"),
         (("compare", "RUN/run.json"), "not the record of a number"),
         (("prompts", "scenes", "--suite", "prob", "--out", "x"), "Did you mean 'probes'"),
@@ -146,6 +146,7 @@ def ask(url, token="", body=None):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Only one rater")
 def test_a_study_survives_sigkill_and_is_reported(imagen, tmp_path):
     for k, name in enumerate(("one", "two")):
         folder = tmp_path / name
@@ -163,10 +164,13 @@ def test_a_study_survives_sigkill_and_is_reported(imagen, tmp_path):
     assert "is not a study" in imagen("rate", "report", study).err
     command = [sys.executable, "-m", "open_imagen", "rate", "serve", "--study", str(study)]
     command += ["--port", "0"]
+    new = ["--raters", "0", "--parts-per-rater", "0", "--controls"]
     runs = [str(tmp_path / "run-one"), str(tmp_path / "run-two")]
     token = ""
     for names in (runs, []):
-        process = subprocess.Popen([*command, *names], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [*command, *names, *(new if names else [])], stdout=subprocess.PIPE, text=True
+        )
         url = process.stdout.readline().split()[2]
         if not token:
             token = ask(f"{url}api/raters", body={})["token"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from open_imagen.cli.options import per_stage, read_prompts, sampling
+from open_imagen.cli.options import per_stage, read_prompts, read_settings, sampling
 from open_imagen.errors import ConfigError, DataError, UnknownName
 
 
@@ -35,3 +35,10 @@ def test_files_without_prompts_are_named(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=name):
         read_prompts(tmp_path / name)
+
+
+def test_undistilled_is_for_every_stage():
+    given = read_settings("4", None, None, None, None, undistilled=True)
+    settings = sampling(given, ["base", "sr256"])
+    assert [one.given() for one in settings.values()] == [{"steps": 4, "adapter": "none"}] * 2
+    assert sampling(read_settings("4", None, None, None, None), ["base"])["base"].adapter is None

@@ -36,7 +36,7 @@ def test_without_a_terminal_a_run_prints_a_first_line_and_a_dated_line_a_report(
         rf"from the beginning to 32; log: {tmp_path / 'run' / 'log.jsonl'}",
         first,
     )
-    assert re.fullmatch(f"{DATE}embedding the captions", embedding)
+    assert re.fullmatch(f"{DATE}reading the captions", embedding)
     assert len(reports) == 2
     for seen, line in zip((16, 32), reports, strict=True):
         told = rf"{seen} of 32 images, loss \d\.\d{{4}}, [\d.]+ images/s, \d+ s left"

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from open_imagen.data import open_source
-from open_imagen.data.shards import expand
-from open_imagen.data.tar import Reader, scan
-from open_imagen.errors import ConfigError, DataError
+from open_imagen.data.shard_names import expand
+from open_imagen.data.tar import LocalReader, scan
+from open_imagen.errors import ConfigError, DataError, OpenImagenWarning
 from open_imagen.training import Trainer, read_recipe
 from open_imagen.training.callbacks import Log
 from standins import WordEncoder
@@ -65,7 +65,7 @@ def test_the_index_is_tarfile_s(tmp_path, form):
     if form != tarfile.USTAR_FORMAT:
         keys.append("\u00e9t\u00e9" * 40)
     write(tmp_path / "t.tar", {key: good(1) for key in keys if len(key) < 100 or form}, form)
-    reader = Reader(str(tmp_path / "t.tar"))
+    reader = LocalReader(str(tmp_path / "t.tar"))
     found = scan(reader)
     assert found.whole
     wanted = {}
@@ -265,7 +265,8 @@ def test_a_run_goes_through_two_per_cent_of_damage_of_twelve_kinds(tmp_path):
     recipe = read_recipe(Path(__file__).parents[2] / "recipes" / "tiny.toml", settings)
     source = open_source(recipe.data)
     assert len(source) == 599
-    assert Trainer(recipe, source, WordEncoder(), [Log(recipe.folder)]).fit()
+    with pytest.warns(OpenImagenWarning, match=r"smaller than\s+data.size = 64 and are enlarged"):
+        assert Trainer(recipe, source, WordEncoder(), [Log(recipe.folder)]).fit()
     last_line = (tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1]
     wanted = dict.fromkeys([*kinds, "no picture", "truncated tar"], 1)
     found = json.loads(last_line)["skipped"]

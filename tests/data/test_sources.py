@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from open_imagen.data.folder import scan
+from open_imagen.data.folder_scan import scan
 from open_imagen.data.loader import Loader
 from open_imagen.errors import ConfigError, DataError, UnknownName
 from open_imagen.worlds.sources import open_source
@@ -89,11 +89,12 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path, pictures):
         open_source({"kind": "folder", "path": str(pictures)})
     assert "3.txt" in caught.value.hint
     (pictures / "metadata.jsonl").write_text('{"file_name": "nine.png", "text": "x"}')
+    settings = {"kind": "folder", "path": str(pictures)}
     with pytest.raises(DataError, match="line 1, names"):
-        scan(pictures)
+        open_source(settings)
     (pictures / "metadata.jsonl").write_text("nonsense")
     with pytest.raises(DataError, match="line 1, is not"):
-        scan(pictures)
+        open_source(settings)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

@@ -6,7 +6,16 @@ from torch import nn
 
 from open_imagen.errors import CheckpointError, ConfigError
 from open_imagen.models import build
-from open_imagen.models.lora import LoraConfig, Merged, adapt, adapter_of, change, frozen_of
+from open_imagen.models.lora import (
+    LoraConfig,
+    LowRankChange,
+    Merged,
+    adapt,
+    adapter_of,
+    change,
+    frozen_of,
+    trainable_of,
+)
 
 
 class Two(nn.Module):
@@ -71,14 +80,14 @@ def test_merging_gives_the_weights_of_the_adapted_network(two):
     for parameter in two.parameters():
         if parameter.requires_grad:
             nn.init.normal_(parameter)
-    adapter = adapter_of(dict(two.named_parameters()))
+    adapter = adapter_of(trainable_of(two))
     assert set(adapter) == {
         f"{layer}.lora_{part}.weight" for layer in ("attention.query", "conv") for part in "AB"
     }
     frozen = dict(frozen_of(two))
     shapes = {name: tuple(tensor.shape) for name, tensor in frozen.items()}
     plain = Two()
-    plain.load_state_dict(dict(Merged(frozen.items(), shapes, adapter, 2.0)))
+    plain.load_state_dict(dict(Merged(frozen.items(), [LowRankChange(adapter, shapes, 2.0)])))
     x, image = torch.randn(2, 5), torch.randn(2, 3, 4, 4)
     for one, other in zip(two(x, image), plain(x, image), strict=True):
         torch.testing.assert_close(one, other)
@@ -101,4 +110,21 @@ def test_an_adapter_of_another_network_is_refused(two):
         {},
     ):
         with pytest.raises(CheckpointError, match="not one of this network"):
-            Merged([], shapes, adapter, 1.0)
+            LowRankChange(adapter, shapes, 1.0)
+
+
+def test_weights_that_are_saved_whole_replace_those_of_the_network(two):
+    adapt(two, LoraConfig(rank=1, targets=("all",), modules_to_save=("conv.*",)))
+    adapter = adapter_of(trainable_of(two))
+    assert set(adapter) == {
+        *(f"attention.query.lora_{part}.weight" for part in "AB"),
+        *("conv.weight", "conv.bias"),
+    }
+    plain = Two()
+    shapes = {name: tuple(weight.shape) for name, weight in plain.named_parameters()}
+    whole = {"conv.bias": torch.full_like(plain.conv.bias, 2.0)}
+    found = dict(Merged(plain.named_parameters(), [LowRankChange(whole, shapes, 1.0)]))
+    assert (found["conv.bias"] == 2).all()
+    assert torch.equal(found["conv.weight"], plain.conv.weight)
+    with pytest.raises(CheckpointError, match=r"conv\.bias"):
+        LowRankChange({"conv.bias": torch.zeros(1)}, shapes, 1.0)

@@ -6,8 +6,8 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-import uvicorn
 
+from open_imagen.server.run import Server
 from open_imagen.server.sockets import listen
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -31,10 +31,9 @@ def chromium():
 
 
 @contextmanager
-def served(app):
+def served(app, **settings):
     """An app on a free port of loopback; its address."""
-    config = uvicorn.Config(app, log_level="warning", access_log=False)
-    server = uvicorn.Server(config)
+    server = Server(app, **settings)
     listener = listen("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()

@@ -3,7 +3,7 @@
 import pytest
 
 from open_imagen.server.api import make_app
-from open_imagen.server.auth import Keys
+from open_imagen.server.auth import parse_keys
 from open_imagen.server.gallery import Gallery
 from open_imagen.server.middleware import Counters
 from open_imagen.server.service import Service
@@ -22,7 +22,7 @@ def serve(tiny, tmp_path):
     """Start a server: serve(**settings of the service) -> its address and service."""
     opened = []
 
-    def start(queue_size=64, batch_size=4, keys=None, cascades=None, **settings):
+    def start(queue_size=64, batch_size=4, keys=None, cascades=None, limits=None, **settings):
         counters = Counters()
         cascades = cascades or {"tiny": tiny}
         service = Service(
@@ -30,10 +30,10 @@ def serve(tiny, tmp_path):
             worker=Worker(cascades, batch_size, queue_size, counters),
             gallery=Gallery(tmp_path / f"gallery-{len(opened)}"),
             counters=counters,
-            keys=Keys(keys) if keys else None,
+            keys=parse_keys(keys) if keys else None,
             **settings,
         )
-        context = served(make_app(service))
+        context = served(make_app(service), limits=limits)
         opened.append((service, context))
         return context.__enter__(), service
 

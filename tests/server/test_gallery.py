@@ -21,6 +21,7 @@ from open_imagen.cascade.records import encoded, save_png
 from open_imagen.errors import DataError, OutputError
 from open_imagen.server import gallery_files
 from open_imagen.server.gallery import Gallery
+from open_imagen.server.gallery_index import Index
 
 
 def record_of(prompt, seed=0):
@@ -373,7 +374,7 @@ class Disk:
 
 
 class FullIndex:
-    """An index whose disk is full: it can be read only."""
+    """A connection to an index whose disk is full: it can be read only."""
 
     def __init__(self, index):
         self.index = index
@@ -394,25 +395,26 @@ def test_on_a_full_disk_images_are_answered_and_can_be_removed(serve, monkeypatc
     post = f"{url}/v1/images/generations"
     body = {"prompt": "a ring", "size": "64x64", "steps": 1}
     kept = httpx.post(post, json=body, timeout=30)
-    assert "x-imagen-not-kept" not in kept.headers
-    assert kept.json()["data"][0]["kept"]
+    assert "x-imagen-not-saved" not in kept.headers
+    assert kept.json()["data"][0]["saved"]
     disk.fill()
-    index, gallery._index = gallery._index, FullIndex(gallery._index)
+    index = gallery._index
+    gallery._index = Index(FullIndex(index.connection))
     with caplog.at_level(logging.WARNING, "open_imagen.server"):
         for form in ("b64_json", "url"):
             more = {"n": 2, "response_format": form}
             reply = httpx.post(post, json={**body, **more}, timeout=30)
-            assert (reply.status_code, reply.headers["x-imagen-not-kept"]) == (200, "2")
+            assert (reply.status_code, reply.headers["x-imagen-not-saved"]) == (200, "2")
             for one in reply.json()["data"]:
-                assert (one["kept"], "url" in one, "id" in one) == (False, False, False)
+                assert (one["saved"], "url" in one, "id" in one) == (False, False, False)
                 assert one["b64_json"]
         text = httpx.post(post, json={**body, "stream": True}, timeout=30).text
     event = json.loads(text.split("event: image_generation.completed\ndata: ")[1])
-    assert (event["kept"], "id" in event, bool(event["b64_json"])) == (False, False, True)
-    warnings = [r for r in caplog.records if r.message == "an image cannot be kept"]
+    assert (event["saved"], "id" in event, bool(event["b64_json"])) == (False, False, True)
+    warnings = [r for r in caplog.records if r.message == "an image cannot be saved"]
     assert len(warnings) == 5
     assert all("No space left on device" in r.reason and r.exc_info is None for r in warnings)
-    assert "imagen_images_not_kept_total 5.0" in httpx.get(f"{url}/metrics").text
+    assert "imagen_images_not_saved_total 5.0" in httpx.get(f"{url}/metrics").text
     # Making room works, and what was removed is not shown again.
     found = httpx.get(f"{url}/v1/gallery").json()["data"]
     assert [one["removable"] for one in found] == [True]
@@ -424,12 +426,12 @@ def test_on_a_full_disk_images_are_answered_and_can_be_removed(serve, monkeypatc
     assert list((gallery.folder / "gallery.entries").iterdir()) == []
     disk.clear()
     gallery._index = index
-    assert httpx.post(post, json=body, timeout=30).json()["data"][0]["kept"]
+    assert httpx.post(post, json=body, timeout=30).json()["data"][0]["saved"]
 
 
 def test_an_image_whose_row_cannot_be_written_leaves_nothing_behind(tmp_path):
     gallery = Gallery(tmp_path)
-    gallery._index = FullIndex(gallery._index)
+    gallery._index = Index(FullIndex(gallery._index.connection))
     with pytest.raises(OutputError, match="full"):
         gallery.add(image_of("x"), "png", record_of("x"), "me")
     assert list((tmp_path / "pictures").iterdir()) == []
@@ -486,7 +488,7 @@ if moment == "unfinished":
 elif moment == "entry":
     gallery.write = lambda *arguments: die()
 elif moment == "image":
-    opened._insert = lambda *arguments: die()
+    opened._list = lambda *arguments: die()
 elif moment == "row":
     opened._prune = die
 opened.add(image_of("y"), "png", record_of("y"), "me")

@@ -18,7 +18,13 @@ from playwright.sync_api import expect
 from open_imagen.errors import ConfigError, DataError
 from open_imagen.evaluation.human.ratings import Votes, mean_intervals
 from open_imagen.evaluation.human.report import report, write_report
-from open_imagen.evaluation.human.study import NOISE, create, open_study, right_answer
+from open_imagen.evaluation.human.study import (
+    NOISE,
+    Participation,
+    create,
+    open_study,
+    right_answer,
+)
 from open_imagen.evaluation.human.votes import Store
 from open_imagen.evaluation.suites.runs import make_run
 from open_imagen.server.rating_app import make_app
@@ -26,6 +32,7 @@ from open_imagen.worlds.suites import open_suite
 from server.browser import chromium, served
 
 SHADES = {"alpha": (200, 40, 40), "beta": (40, 40, 200), "gamma": (40, 160, 60)}
+OPEN = Participation(raters_per_part={}, parts_per_rater=0, controls=True, min_controls=0.8)
 EVIL = '<img src=x onerror="document.title=1"> & "quotes"'
 
 
@@ -58,7 +65,9 @@ def runs(tmp_path):
 
 @pytest.fixture
 def study(runs, tmp_path):
-    return create(tmp_path / "study", [runs["alpha"], runs["beta"]], "drawbench", seed=3)
+    return create(
+        tmp_path / "study", [runs["alpha"], runs["beta"]], "drawbench", seed=3, participation=OPEN
+    )
 
 
 @pytest.fixture
@@ -75,7 +84,7 @@ def test_a_study_has_every_pair_once_and_controls_in_each_part(study, runs, tmp_
     for part in study.parts.values():
         assert sum(t.control for t in part) == 1
         assert all(t.systems[1] == NOISE for t in part if t.control)
-    three = create(tmp_path / "three", list(runs.values()), "drawbench")
+    three = create(tmp_path / "three", list(runs.values()), "drawbench", participation=OPEN)
     assert sum(not t.control for t in three.trials.values()) == 5 * 3
     again = open_study(study.folder)
     assert (again.trials, again.images) == (study.trials, study.images)
@@ -160,6 +169,7 @@ def test_raters_at_the_same_time_and_a_report_equal_to_a_hand_count(store, tmp_p
     assert "http" not in page.replace("http-equiv", "")
 
 
+@pytest.mark.filterwarnings("ignore:Only one rater")
 def test_raters_who_fail_controls_are_left_out_and_counted(store):
     def careless(seen, question, state):
         return "left"
@@ -178,6 +188,7 @@ def test_raters_who_fail_controls_are_left_out_and_counted(store):
         report(store, 2.0)
 
 
+@pytest.mark.filterwarnings("ignore:Only one rater")
 def test_the_coco_report_scores_captions_0_50_100(runs, tmp_path):
     store = Store(create(tmp_path / "coco", [runs["alpha"]], "coco", runs["beta"]))
     with served(make_app(store)) as url:
@@ -191,7 +202,7 @@ def test_the_coco_report_scores_captions_0_50_100(runs, tmp_path):
 
 
 def test_three_systems_have_strengths_in_their_order(runs, tmp_path):
-    store = Store(create(tmp_path / "three", list(runs.values()), "drawbench"))
+    store = Store(create(tmp_path / "three", list(runs.values()), "drawbench", participation=OPEN))
     rng = random.Random(0)
     worth = {"alpha": 4.0, "beta": 1.0, "gamma": 2.0}
 

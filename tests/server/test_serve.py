@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import signal
-import subprocess
+import socket
 import sys
 import threading
 import time
@@ -14,22 +14,8 @@ import pytest
 
 from open_imagen.cli import main as door
 from open_imagen.server.gallery import Gallery
-
-
-class Running:
-    """imagen serve as a process of its own."""
-
-    def __init__(self, *words):
-        command = [sys.executable, "-m", "open_imagen", "serve", "--port", "0", "--device", "cpu"]
-        self.process = subprocess.Popen(
-            [*command, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        self.url = self.process.stdout.readline().split()[2].rstrip("/")
-
-    def end(self):
-        if self.process.poll() is None:
-            self.process.kill()
-        return self.process.communicate(timeout=30)
+from server import attacks, crashes
+from server.process import ServerProcess
 
 
 @pytest.fixture(autouse=True)
@@ -48,12 +34,14 @@ def running(model_folder, tmp_path):
     started = []
 
     def start(*words):
-        started.append(Running("--model", model_folder, "--gallery", tmp_path / "gallery", *words))
+        started.append(
+            ServerProcess("--model", model_folder, "--gallery", tmp_path / "gallery", *words)
+        )
         return started[-1]
 
     yield start
     for one in started:
-        if not one.process.stdout.closed:
+        if not one.log.closed:
             one.end()
 
 
@@ -84,8 +72,8 @@ def test_sigterm_finishes_what_runs_refuses_what_comes_and_ends_with_0(running):
         thread.join(120)
     assert [answer.status_code for answer in answers] == [200] * 3
     assert all(len(answer.json()["data"]) == 4 for answer in answers)
-    _, log = server.process.communicate(timeout=30)
-    assert server.process.returncode == 0, log
+    assert server.process.wait(30) == 0
+    log = server.end()
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     assert sum(line.get("status") == 200 for line in lines) >= 4
     assert "a ring" not in log
@@ -149,6 +137,10 @@ def test_a_gallery_in_use_is_refused_before_a_model_is_loaded(monkeypatch, capsy
         (("--filter", "json:judge"), "cannot be loaded"),
         (("--deadline", "0"), "--deadline must be above 0"),
         (("--batch-size", "0"), "--batch-size and --queue at least 1"),
+        (("--max-queued", "0"), "--max-queued"),
+        (("--grace", "-1"), "--grace at least 0"),
+        (("--alias", "gpt-image-1"), "--alias gpt-image-1 is not ALIAS=MODEL"),
+        (("--root-path", "imagen"), "--root-path imagen is no path"),
     ],
 )
 def test_wrong_settings_are_refused(monkeypatch, capsys, words, message):
@@ -157,3 +149,37 @@ def test_wrong_settings_are_refused(monkeypatch, capsys, words, message):
         door.main()
     assert end.value.code in (1, 2)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_sigterm_ends_within_the_grace_although_half_a_body_is_open(running):
+    server = running("--grace", "1")
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as half:
+        half.sendall(b"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\n"
+                     b"Content-Length: 100\r\n\r\n{")  # fmt: skip
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(ask(server.url, n=10, steps=900)))
+        thread.start()
+        while "imagen_queue_depth 10.0" not in httpx.get(f"{server.url}/metrics").text:
+            time.sleep(0.02)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+        thread.join(60)
+    assert answers[0].status_code == 503
+    assert "work was given up" in server.end()
+
+
+@pytest.mark.slow
+def test_killed_servers_lose_no_image_that_was_answered(model_folder):
+    assert crashes.main(["--kills", "2", "--clients", "2", "--model", str(model_folder)]) == 0
+
+
+@pytest.mark.slow
+def test_half_open_connections_and_large_posts_cost_little(model_folder):
+    words = ["--connections", "30", "--posts", "2", "--megabytes", "4", "--seconds", "2"]
+    report = attacks.main([*words, "--model", str(model_folder)])
+    assert report["answers"] == ["HTTP/1.1 401 Unauthorized"]
+    assert report["healthz"] > 0
+    assert report["memory MiB more"] < 50
+    assert report["log bytes"] < 1_000_000

@@ -14,6 +14,7 @@ from open_imagen.cascade.io import load
 from open_imagen.errors import OutputError
 from open_imagen.server.gallery import Gallery
 from server.browser import chromium
+from standins import make_cascade, make_stages
 
 EVIL = '<img src=x onerror="document.title=1"> a red circle'
 
@@ -186,7 +187,7 @@ def test_the_studio_by_keyboard_on_a_phone_in_the_dark_with_a_key(serve, shots):
 
 
 @pytest.mark.slow
-def test_the_studio_shows_what_is_not_kept_and_what_is_not_removed(
+def test_the_studio_shows_what_is_not_saved_and_what_is_not_removed(
     serve, shots, tmp_path, monkeypatch
 ):
     folder = tmp_path / "gallery-0" / "pictures"
@@ -223,11 +224,11 @@ def test_the_studio_shows_what_is_not_kept_and_what_is_not_removed(
         page.select_option("#count", "2")
         page.select_option("#size", "1")
         make(page, 2)
-        expect(page.locator("#status")).to_contain_text("could not keep 1 of them")
+        expect(page.locator("#status")).to_contain_text("could not save 1 of them")
         expect(page.locator(".tile")).to_have_count(2)
-        page.screenshot(path=shots / "studio-not-kept.png")
-        expect(page.locator(".frame .note")).to_have_text("not kept")
-        page.locator('.frame[data-id="not kept"] button').click()
+        page.screenshot(path=shots / "studio-not-saved.png")
+        expect(page.locator(".frame .note")).to_have_text("not saved")
+        page.locator('.frame[data-id="not saved"] button').click()
         expect(page.locator("#forget")).to_be_disabled()
         assert page.locator("#large").evaluate("image => image.naturalWidth") == 64
         with page.expect_download() as download:
@@ -236,8 +237,31 @@ def test_the_studio_shows_what_is_not_kept_and_what_is_not_removed(
         assert b"open_imagen" in Path(download.value.path()).read_bytes()
         page.get_by_role("button", name="Upscale").click()
         done(page, 1)
-        expect(page.locator("#status")).to_contain_text("could not keep it")
+        expect(page.locator("#status")).to_contain_text("could not save it")
         page.locator(".tile").first.click()
         page.get_by_role("button", name="Delete").click()
         expect(page.locator(".tile")).to_have_count(1)
     assert errors == []
+
+
+@pytest.mark.slow
+def test_it_says_what_a_prompt_was_read_as_and_what_is_not_known(serve, shots):
+    tiny = make_cascade(make_stages(), world="things")
+    url, _ = serve(cascades={"tiny": tiny})
+    with chromium() as browser:
+        page = browser.new_context().new_page()
+        page.goto(url)
+        page.locator("#size").select_option(index=0)
+        page.locator("#count").select_option("1")
+        reading = page.locator("#reading")
+        for prompt, said in (
+            ("a zeppelin", "The model knows nothing in 'a zeppelin': nearest known words: "),
+            ("\u4e24\u53ea\u732b", "Read as: two cats"),
+        ):
+            page.locator("#prompt").fill(prompt)
+            make(page, 1)
+            expect(reading).to_contain_text(said)
+        page.screenshot(path=shots / "studio-reading.png")
+        page.locator("#prompt").fill("a cat")
+        make(page, 1)
+        expect(reading).to_be_hidden()

@@ -126,3 +126,14 @@ def test_a_memory_with_a_limit_keeps_the_latest_captions():
     many = memory([f"{k} words" for k in range(5)])
     assert many.tokens.shape == (5, 2, 384)
     assert torch.equal(memory(["a red ring"]).tokens, first.tokens)
+
+
+def test_missing_captions_are_counted(tmp_path):
+    captions = [f"caption {k}" for k in range(200)]
+    embed(captions[:150], WordEncoder(), tmp_path, per_shard=64)
+    store = Store(tmp_path)
+    assert store.count_missing(captions) == 50
+    assert store.count_missing(captions[:150]) == 0
+    assert store.count_missing(captions[150:]) == 50
+    store._keys = store._keys[:0]
+    assert store.count_missing(captions) == 200

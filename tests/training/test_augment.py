@@ -8,6 +8,7 @@ import torch
 
 from open_imagen.cascade.stage import Stage
 from open_imagen.errors import ConfigError
+from open_imagen.models.profile import count
 from open_imagen.models.registry import build, construct, resolve
 from open_imagen.storage import load_tensors
 from open_imagen.training.augment import NUM_LABELS, TRANSFORMS, AugmentConfig, Transforms
@@ -311,3 +312,12 @@ def test_the_stage_of_a_told_network_is_built_from_its_config():
         copy = construct("unet", resolve(stage.saved_network)[1])
     assert stage.saved_network["augment_labels"] == NUM_LABELS
     assert copy.augment is not None
+
+
+@pytest.mark.parametrize("preset", ["tiny-base-64", "tiny-sr-256"])
+def test_a_told_network_is_counted(preset):
+    values = {"preset": preset, "augment_labels": NUM_LABELS}
+    found = count(*resolve(values), 64)
+    [row] = [row for row in found.rows if row.name == "augment"]
+    assert row.parameters == NUM_LABELS * row.output[0]
+    assert found.parameters == count(*resolve({"preset": preset}), 64).parameters + row.parameters

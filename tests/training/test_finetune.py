@@ -7,6 +7,7 @@ import torch
 
 import open_imagen as oi
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
+from open_imagen.models.lora import adapter_of, trainable_of
 from open_imagen.storage import load_tensors
 from open_imagen.training.loop import Trainer
 from open_imagen.training.recipe import read_recipe
@@ -233,9 +234,7 @@ def test_an_adapter_goes_on_from_another(recipe, tmp_path, model_folder):
     begun = f"adapter.init={tmp_path / 'a' / 'adapter'}"
     config = recipe(*STUDENT, teacher, begun, f"out={tmp_path / 'b'}", images=8)
     made = Trainer(config, open_source(config.data), WordEncoder())
-    from open_imagen.models.lora import adapter_of
-
-    own = adapter_of({n: p for n, p in made.network.named_parameters() if p.requires_grad})
+    own = adapter_of(trainable_of(made.network))
     assert own.keys() == first.keys()
     assert all(torch.equal(own[name], first[name]) for name in own)
     config = recipe(*STUDENT, teacher, begun, "adapter.rank=3", f"out={tmp_path / 'c'}")

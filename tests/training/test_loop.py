@@ -105,6 +105,24 @@ def test_stopping_and_resuming_changes_nothing(tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_schedule_free_run_resumes_to_the_bit_and_exports_its_average(tmp_path):
+    pytest.importorskip("schedulefree")
+    own = ("optim.name=schedulefree", "optim.decay=0.0", "ema.half_life=0")
+    whole = trainer(tmp_path / "a", *own)
+    whole.fit()
+    trainer(tmp_path / "b", *own, "train.images=32").fit()
+    rest = trainer(tmp_path / "b", *own)
+    rest.fit()
+    one, other = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    parameters = dict(whole.network.named_parameters())
+    averages = whole.optimizer.evaluation_weights(list(parameters.values()))
+    for name, average in zip(parameters, averages, strict=True):
+        torch.testing.assert_close(one[name], average, rtol=0, atol=1e-6)
+    assert not torch.equal(one["head.weight"], parameters["head.weight"])
+    assert rest.optimizer.group_state == whole.optimizer.group_state
+
+
 def test_a_run_in_slices_of_time_changes_nothing(tmp_path):
     trainer(tmp_path / "a").fit()
     slices = 0

@@ -1,13 +1,15 @@
 """The optimiser: its learning-rate curve by hand, Muon's step, clipping."""
 
+import json
 import math
+import sys
 
 import pytest
 import torch
 import transformers
 from torch import nn
 
-from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.errors import ConfigError, MissingDependency, UnknownName
 from open_imagen.models import build
 from open_imagen.training.optim import (
     Muon,
@@ -235,3 +237,80 @@ def test_wrong_settings_are_refused():
         OptimConfig(lr=0)
     with pytest.raises(UnknownName):
         OptimConfig(name="adam-w")
+
+
+def least_squares():
+    """A convex problem with noisy gradients, and its solution."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(64, 4, generator=generator)
+    wanted = torch.tensor([1.0, -2.0, 0.5, 3.0])
+    return inputs, inputs @ wanted + 0.5 * torch.randn(64, generator=generator), wanted
+
+
+def test_schedulefree_samples_with_its_authors_average():
+    schedulefree = pytest.importorskip("schedulefree")
+    inputs, targets, _ = least_squares()
+    layer, theirs = nn.Linear(4, 1, bias=False), nn.Linear(4, 1, bias=False)
+    theirs.load_state_dict(layer.state_dict())
+    ours = make_optimizer(layer, OptimConfig(name="schedulefree", lr=0.1))
+    reference = schedulefree.AdamWScheduleFree(theirs.parameters(), lr=0.1, betas=(0.9, 0.99))
+    reference.train()
+    for step in range(50):
+        rows = slice(step % 8 * 8, step % 8 * 8 + 8)
+        for network, optimizer in ((layer, ours), (theirs, reference)):
+            loss = (network(inputs[rows])[:, 0] - targets[rows]).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    assert torch.equal(layer.weight, theirs.weight)  # y
+    [average] = ours.evaluation_weights([layer.weight])
+    before = layer.weight.clone()
+    reference.eval()
+    torch.testing.assert_close(average, theirs.weight.detach(), rtol=0, atol=1e-6)  # x
+    assert torch.equal(layer.weight, before)
+    assert not torch.equal(average, before)
+    assert ours.group_state[0]["k"] == 50
+
+
+def test_schedulefree_goes_on_from_its_group_state_to_the_bit():
+    pytest.importorskip("schedulefree")
+    inputs, targets, _ = least_squares()
+
+    def step(layer, optimizer):
+        (layer(inputs)[:, 0] - targets).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    config = OptimConfig(name="schedulefree", lr=0.1)
+    one, other = nn.Linear(4, 1), nn.Linear(4, 1)
+    first = make_optimizer(one, config)
+    for _ in range(5):
+        step(one, first)
+    second = make_optimizer(other, config)
+    with torch.no_grad():
+        for mine, theirs in zip(other.parameters(), one.parameters(), strict=True):
+            mine.copy_(theirs)
+            for key, value in first.state[theirs].items():
+                second.state[mine][key].copy_(value)
+    second.load_group_state(json.loads(json.dumps(first.group_state)))
+    for _ in range(5):
+        step(one, first)
+        step(other, second)
+    assert torch.equal(one.weight, other.weight)
+    assert first.group_state == second.group_state
+
+
+def test_schedulefree_needs_no_decay_and_its_package(monkeypatch):
+    with pytest.raises(ConfigError, match=r"optim\.decay = 0\.5"):
+        OptimConfig(name="schedulefree", decay=0.5)
+    monkeypatch.setitem(sys.modules, "schedulefree", None)
+    with pytest.raises(MissingDependency, match="schedulefree") as caught:
+        make_optimizer(nn.Linear(2, 2), OptimConfig(name="schedulefree"))
+    assert "open-imagen[optimizers]" in caught.value.hint
+
+
+def test_other_optimisers_sample_with_the_weights_themselves():
+    layer = nn.Linear(2, 2)
+    optimizer = make_optimizer(layer, OptimConfig())
+    assert optimizer.evaluation_weights([layer.weight])[0] is layer.weight
+    assert optimizer.group_state == [{}]

@@ -111,6 +111,26 @@ def test_two_processes_sample_validate_and_export_what_one_does(tmp_path, looked
             torch.testing.assert_close(other[name], tensor, rtol=0, atol=1e-4)
 
 
+OPTIONS = {
+    "augmentation": (
+        *("augment.flip=0.5", "augment.scale=0.5", "augment.translate=0.5", "augment.hue=0.5"),
+        "train.images=64",
+    ),
+    "schedulefree": ("optim.name=schedulefree", "train.images=64"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+@pytest.mark.parametrize("option", OPTIONS)
+def test_options_learn_the_same_in_two_processes(tmp_path, option, kind):
+    if option == "schedulefree":
+        pytest.importorskip("schedulefree")
+    wanted = run(tmp_path / "one", 1, *OPTIONS[option])
+    found = run(tmp_path / "two", 2, *OPTIONS[option], f"train.parallel={kind}")
+    assert_alike(found, wanted)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_muon_learns_the_same_in_two_processes(tmp_path, kind):

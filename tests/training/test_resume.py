@@ -130,7 +130,7 @@ def test_every_setting_of_a_recipe_is_in_a_table_or_must_stay():
     known = {"data.workers", "data.max_bad", "data.max_pixels", "data.examples", "data.shards"}
     for section in ("train", "optim", "ema"):
         known |= {f"{section}.{key}" for key in values[section]}
-    known |= {"name", "out", "embeddings"}
+    known |= {"name", "out", "embeddings", "adapter.name"}
     for pattern in FREE + RECORDED:
         plainly = pattern.replace("data*", "data").replace("*_every", "log_every")
         assert plainly in known or plainly in ("validation.*", "stage.sampling.*"), pattern
@@ -356,3 +356,18 @@ def test_a_recipe_of_the_user_s_in_the_run_folder_is_not_overwritten(tmp_path):
     own.unlink()
     trainer(tmp_path).fit()
     assert trainer(tmp_path).fit()
+
+
+def test_settings_that_came_later_were_at_their_defaults(begun):
+    """A checkpoint that knows nothing of an option is not one that was made with it."""
+    made = trainer(begun, "augment.flip=0.5", "augment.told=false", "train.text_drop=0.2")
+    before = settings_of(plain(trainer(begun).recipe), made.stage.saved_network, {})
+    del before["augment"]
+    del before["train"]["text_drop"]
+    now = settings_of(plain(made.recipe), made.stage.saved_network, {})
+    found = {change.key: str(change) for change in compare(before, now)}
+    assert found["augment.flip"] == "augment.flip: 0.0 in the checkpoint, 0.5 in the recipe"
+    assert found.keys() == {"augment.flip", "augment.told", "train.text_drop"}
+    # The first checkpoints recorded a few settings alone: of the others nothing is known.
+    few = {"stage": {"network": before["stage"]["network"]}, "adapter": {"rank": 0}}
+    assert compare(few, now) == []

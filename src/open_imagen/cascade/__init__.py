@@ -1,7 +1,8 @@
 """The only place where the parts meet: stages, and cascades of them."""
 
 from open_imagen.cascade.cascade import Cascade
-from open_imagen.cascade.io import join, load
+from open_imagen.cascade.io import load
+from open_imagen.cascade.joining import join
 from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.cascade.output import GenerationOutput
 from open_imagen.cascade.sampling import Sampling

@@ -8,6 +8,13 @@ import torch
 from torch import Tensor
 
 from open_imagen.cascade import checks, sizes
+from open_imagen.cascade.adapters import (
+    Adapters,
+    WeightedAdapter,
+    adapted_hash,
+    apply_adapters,
+    read_weighted,
+)
 from open_imagen.cascade.alpha import parse_background, to_image
 from open_imagen.cascade.denoiser import Watch
 from open_imagen.cascade.folder import Adapter, CascadeConfig, write_folder
@@ -60,6 +67,9 @@ class CascadeBase:
         checks.check_stages(stages, config.default_stages, config.name)
         self.config, self.runtime = config, runtime or RuntimeConfig()
         self.model_hash, self.encoder_folder = model_hash, encoder_folder
+        self._base_hash = model_hash
+        self.added_adapters: list[WeightedAdapter] = []
+        """The adapters that `set_adapters` has added to the weights."""
         if text is None:
             device = self.runtime.torch_device()
             text = load_on_demand(config.encoder, device, encoder_folder)
@@ -77,15 +87,19 @@ class CascadeBase:
     def __reduce__(self) -> tuple[Any, ...]:
         """For pickle and copy: stages whose weights are in a file are opened again there."""
         text = self.text.encoder
-        return type(self), (
+        arguments = (
             self.config,
             [variants.own for variants in self.variants.values()],
             self.runtime,
             None if isinstance(text, OnDemand) else text,
             self.encoder_folder,
-            self.model_hash,
+            self._base_hash,
             self._adapters(),
         )
+        return type(self), arguments, self.added_adapters or None
+
+    def __setstate__(self, added: list[WeightedAdapter]) -> None:
+        self.set_adapters(added)
 
     def _adapters(self) -> list[Adapter]:
         return [one for variants in self.variants.values() for one in variants.adapters.values()]
@@ -121,7 +135,34 @@ class CascadeBase:
             "model": self.name,
             "model_hash": self.model_hash,
             "precision": self.runtime.dtype,
+            **(
+                {"adapters": [one.facts for one in self.added_adapters]}
+                if self.added_adapters
+                else {}
+            ),
         }
+
+    def set_adapters(self, adapters: Adapters = ()) -> None:
+        """Add these low-rank adapters to the model's weights, and no others; none by default.
+
+        Weights that no adapter changes stay as they are, and nothing is loaded again.
+
+        >>> cascade.set_adapters({"runs/ink/adapter": 0.7, "runs/cats": 0.5})  # doctest: +SKIP
+
+        Args:
+            adapters: folders, "DIR:WEIGHT", or a mapping of folders to weights. The change of each
+                is multiplied by its weight, 1 if there is none.
+
+        Raises:
+            ConfigError: a weight that is not a number, or an adapter with a name.
+            CheckpointError: an adapter is damaged or of another network; nothing is changed.
+        """
+        added = read_weighted(adapters)
+        every = [stage for one in self.variants.values() for stage in one.stages.values()]
+        apply_adapters(every, added)
+        self.added_adapters = added
+        digests, weights = ([one.adapter.digest for one in added], [one.weight for one in added])
+        self.model_hash = adapted_hash(self._base_hash, digests, weights)
 
     def stage(self, name: str, adapter: str | None = None) -> Stage:
         """A stage with one of its named adapters; "none": without; None: the model's default.

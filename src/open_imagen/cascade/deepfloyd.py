@@ -6,8 +6,6 @@ is downloaded, and nothing of theirs is ever unpickled.
 
 import contextlib
 import hashlib
-import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,9 +36,9 @@ from open_imagen.storage import (
     VARIANTS,
     TensorFile,
     WeightFiles,
-    atomic,
     cache_directory,
     find_weights,
+    link_or_copy,
     read_json,
     write_text,
 )
@@ -347,9 +345,5 @@ def copy_text_encoder(weights: WeightFiles, folder: Path) -> None:
             if file.suffix in (".json", ".model") and ".safetensors.index" not in file.name
         ]
     for file in files:
-        with atomic(folder / file.parent.name / file.name) as place:
-            place.unlink()
-            try:
-                os.link(file.resolve(), place)  # many gigabytes that need not be there twice
-            except OSError:
-                shutil.copyfile(file, place)
+        # Many gigabytes that need not be there twice.
+        link_or_copy(file, folder / file.parent.name / file.name)

@@ -327,21 +327,6 @@ def read_adapters(folder: Path, header: dict[str, Any]) -> list[Adapter]:
     return found
 
 
-def merge(stages: Sequence[Stage], adapters: Sequence[Adapter]) -> None:
-    """Have sleeping stages wake with what these adapters change.
-
-    Raises:
-        CheckpointError: an adapter is of a stage that is not here, or of another network.
-    """
-    by_name = {stage.config.name: stage for stage in stages}
-    for adapter in adapters:
-        if adapter.stage not in by_name:
-            raise CheckpointError(
-                f"The adapter is of stage {adapter.stage!r}; the model has {', '.join(by_name)}."
-            )
-        by_name[adapter.stage].merge(adapter.tensors, adapter.scale)
-
-
 def read_stages(folder: Path, header: dict[str, Any]) -> list[Stage]:
     """The stages of a model, lowest resolution first."""
     return [read_named(folder, header, name) for name in header["stages"]]
@@ -369,14 +354,4 @@ def fingerprint(folder: Path, header: dict[str, Any]) -> str:
         for name in names:
             for file in ("adapter.json", "adapter.safetensors"):
                 digest.update(sha256(folder / stage / name / file).encode())
-    return digest.hexdigest()[:12]
-
-
-def adapted_hash(model_hash: str, adapters: Sequence[Adapter]) -> str:
-    """The same for a model with adapters; of a model without, its own."""
-    if not adapters:
-        return model_hash
-    digest = hashlib.sha256(model_hash.encode())
-    for adapter in adapters:
-        digest.update(adapter.digest.encode())
     return digest.hexdigest()[:12]

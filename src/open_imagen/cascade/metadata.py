@@ -40,6 +40,7 @@ def make_record(
         "model": model["model"],
         "model_hash": model["model_hash"],
         "version": __version__,
+        **({"adapters": model["adapters"]} if model.get("adapters") else {}),
         **({} if precision == "fp32" else {"precision": precision}),
         **({} if background is None else {"background": background}),
         **({"prompt_weights": True} if request.prompt_weights else {}),

@@ -1,7 +1,7 @@
 """One stage of a cascade: a network, its noise schedule, its objective. loss() and sample()."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ from open_imagen.diffusion.losses import Objective
 from open_imagen.diffusion.parameterization import diffuse, to_eps
 from open_imagen.diffusion.schedules import Schedule
 from open_imagen.errors import ConfigError, UnknownName
-from open_imagen.models.lora import Merged
+from open_imagen.models.lora import LowRankChange, Merged
 from open_imagen.models.registry import construct, resolve, written
 from open_imagen.types import CachedText, LowRes, TextEmbedding
 
@@ -104,6 +104,9 @@ class Stage(nn.Module):
         self._accelerated = False
         self._source: Iterable[tuple[str, Tensor]] | None = None
         """What lazy weights are read from."""
+        self._changes: list[LowRankChange] = []
+        self._originals: dict[str, Tensor] = {}
+        """Weights that adapters have changed, as they were."""
         self.saved_network = written(name, network)
 
     def with_lazy_weights(self, weights: Iterable[tuple[str, Tensor]]) -> "Stage":
@@ -116,34 +119,60 @@ class Stage(nn.Module):
         own. Lazy weights that are not in memory are read again, others copied."""
         with torch.device("meta"):
             other = Stage(self.config)
-        if self._source is not None and self.weights() is self._source:
+        if self._source is not None and self._is_read_again:
+            other._changes = list(self._changes)
             return other.with_lazy_weights(self._source)
         other._set_weights((name, tensor.detach().clone()) for name, tensor in self.weights())
         return other.eval().requires_grad_(False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For pickle and copy: the config, and the weights or where they are read from."""
-        weights = self.weights()
-        if weights is self._source:
-            return rebuild, (self.config, weights)
-        return rebuild, (self.config, {name: one.detach().cpu() for name, one in weights})
+        """For pickle and copy, without adapters: the config, and the weights or where they are
+        read from."""
+        if self._is_read_again:
+            return rebuild, (self.config, self._source)
+        weights = {**dict(self.network.named_parameters()), **self._originals}
+        return rebuild, (self.config, {name: one.detach().cpu() for name, one in weights.items()})
 
     def weights(self) -> Iterable[tuple[str, Tensor]]:
         """The weights by name. Where memory holds none, or rounded ones, they are read again."""
-        is_exact = self.dtype == torch.float32 and not next(self.parameters()).is_meta
-        if self._source is None or is_exact:
+        if self._source is None or not self._is_read_again:
             return dict(self.network.named_parameters()).items()
-        return self._source
+        return Merged(self._source, self._changes) if self._changes else self._source
 
-    def merge(self, adapter: Mapping[str, Tensor], scale: float) -> None:
-        """Load weights with what a low-rank adapter changes, from now on.
+    @property
+    def _is_read_again(self) -> bool:
+        is_exact = self.dtype == torch.float32 and not next(self.parameters()).is_meta
+        return self._source is not None and not is_exact
 
-        Raises:
-            CheckpointError: the adapter is of another network.
+    def set_adapters(self, changes: Sequence[LowRankChange]) -> None:
+        """Have the weights with what these adapters change, in place of those it had so far.
+
+        Only the weights that differ are computed anew, from their originals: without adapters they
+        are to the bit what they were.
         """
-        assert self._source is not None, "only a stage that can read its weights again"
-        shapes = {name: tuple(tensor.shape) for name, tensor in self.network.named_parameters()}
-        self._source = Merged(self._source, shapes, adapter, scale)
+        before = self._changes
+        if len(changes) == len(before) and all(map(LowRankChange.equals, changes, before)):
+            return
+        self._changes = list(changes)
+        if self._source is not None and next(self.parameters()).is_meta:
+            return  # load_weights will add them
+        names = {name for one in [*before, *changes] for name in one.names}
+        self._keep_originals(names)
+        packed = self._accelerated and next(self.parameters()).device.type == "cpu"
+        if packed:  # CPU layers hold transformed copies of their weights
+            restore(self.network)
+        merged = Merged((), changes).merged
+        with torch.inference_mode():
+            for name in names:
+                self.network.get_parameter(name).copy_(merged(name, self._originals[name]))
+        if packed:
+            accelerate(self.network)
+
+    def _keep_originals(self, names: set[str]) -> None:
+        missing = names - self._originals.keys()
+        own = ((name, weight.clone()) for name, weight in self.network.named_parameters())
+        weights = own if self._source is None else self._source
+        self._originals |= {name: weight for name, weight in weights if name in missing}
 
     def load_weights(
         self, device: torch.device, dtype: torch.dtype = torch.float32, fast: bool = False
@@ -156,7 +185,7 @@ class Stage(nn.Module):
         if self._source is not None and next(self.parameters()).is_meta:
             self._set_weights(
                 (name, tensor.to(device, dtype, memory_format=layout_of(tensor)))
-                for name, tensor in self._source
+                for name, tensor in Merged(self._source, self._changes)
             )
         self.network.to(device, dtype)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -175,6 +204,7 @@ class Stage(nn.Module):
         if self._source is not None:
             restore(self.network)
             self._accelerated = False
+            self._originals = {}
             self.network.to("meta")
 
     def loss(

@@ -13,7 +13,7 @@ import torch
 from open_imagen.cascade.folder import Adapter
 from open_imagen.cascade.stage import Stage
 from open_imagen.errors import CheckpointError, UnknownName
-from open_imagen.models.lora import NO_ADAPTER
+from open_imagen.models.lora import NO_ADAPTER, LowRankChange, Merged
 
 
 class StageVariants:
@@ -72,9 +72,10 @@ def with_adapter(stage: Stage, adapter: Adapter) -> Stage:
     config = replace(stage.config, sampling=sampling, distilled_guidance=adapter.distilled_guidance)
     with torch.device("meta"):
         adapted = Stage(config)
-    adapted.with_lazy_weights(stage.weights())
-    adapted.merge(adapter.tensors, adapter.scale)
-    return adapted
+    shapes = {name: tuple(tensor.shape) for name, tensor in stage.network.named_parameters()}
+    change = LowRankChange(adapter.tensors, shapes, adapter.scale)
+    # Of a replica: the stage's own may get adapters of their own.
+    return adapted.with_lazy_weights(Merged(stage.replica().weights(), [change]))
 
 
 def variants_of(stages: Sequence[Stage], adapters: Iterable[Adapter]) -> dict[str, StageVariants]:

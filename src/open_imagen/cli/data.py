@@ -11,6 +11,8 @@ import typer
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from open_imagen.data.duplicates import Fingerprint
+
 NAMED = 10
 """Problems of a kind that are told one by one."""
 
@@ -70,28 +72,44 @@ def check(
     ),
     size: int = typer.Option(64, "--size", help="The side that training will use."),
     caption: str = typer.Option(
-        "txt", "--caption", help='Of tar files: the member with the caption, or "json:KEY".'
+        "",
+        "--caption",
+        help='Of tar files: the member with the caption, or "json:KEY" (default txt); of metadata: '
+        "the column (default text).",
+    ),
+    duplicates: bool = typer.Option(
+        False, "--duplicates", help="Find pictures that look the same, by perceptual hashes."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Read every picture and caption and report what training would meet."""
-    folder = Path(data)
-    if data.endswith(".tar") or "://" in data or any(folder.glob("*.tar")):
-        _check_shards(data, size, caption, as_json)
+    tally = Tally(size, duplicates)
+    folder = Path(data).expanduser()
+    is_tar = data.endswith((".tar", ".tar.gz", ".tgz", ".tar.zst")) or "://" in data or "::" in data
+    if is_tar or any(folder.glob("*.tar")):
+        _check_shards(data, tally, caption or "txt", as_json)
     else:
-        _check_folder(folder, size, as_json)
+        _check_folder(folder, tally, caption or "text", as_json)
 
 
 class Tally:
     """What there is of usable examples, and of others by the reason why they are not."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, finds_duplicates: bool = False) -> None:
         self.size = size
+        self.finds_duplicates = finds_duplicates
+        self.names: list[str] = []
+        self.prints: list[Fingerprint] = []
         self.usable = self.small = self.words = 0
         self.skipped, self.sizes = Counter[str](), Counter[str]()
         self.captions: set[str] = set()
 
-    def add(self, image: "Image", caption: str) -> None:
+    def add(self, name: str, image: "Image", caption: str) -> None:
+        if self.finds_duplicates:
+            from open_imagen.data.duplicates import fingerprint
+
+            self.names.append(name)
+            self.prints.append(fingerprint(image))
         self.usable += 1
         self.small += min(image.size) < self.size
         self.sizes[f"{image.width}x{image.height}"] += 1
@@ -106,29 +124,39 @@ class Tally:
             "distinct_captions": len(self.captions),
             "mean_words": round(self.words / self.usable, 1) if self.usable else 0,
             "most_common_sizes": dict(self.sizes.most_common(3)),
+            **(self._duplicates() if self.finds_duplicates else {}),
+        }
+
+    def _duplicates(self) -> dict[str, Any]:
+        from open_imagen.data.duplicates import extra, find_duplicates
+
+        groups = find_duplicates(self.prints)
+        return {
+            "duplicates": extra(groups),
+            "duplicate_groups": [[self.names[number] for number in group] for group in groups],
         }
 
 
-def _check_shards(data: str, size: int, caption: str, as_json: bool) -> None:
+def _check_shards(data: str, tally: Tally, caption: str, as_json: bool) -> None:
     from open_imagen.data.images import SkippedExample, decode
-    from open_imagen.data.shards import expand, read_example
-    from open_imagen.data.tar import Reader, scan
+    from open_imagen.data.shard_names import expand
+    from open_imagen.data.shards import index_of, open_reader, read_example
     from open_imagen.errors import DataError
 
-    tally = Tally(size)
     names = expand(data)
     for name in names:
-        reader = Reader(name)
-        shard = scan(reader)
+        reader = open_reader(name)
+        shard = index_of(reader)
         tally.skipped["truncated tar"] += not shard.whole
         for example in shard.examples:
             try:
-                text, image = read_example(reader, example, caption)
-                tally.add(decode(image), text)
+                sample = read_example(reader, example, (caption,))
+                text = next(filter(None, sample.captions))
+                tally.add(f"{reader.name}:{example.key}", decode(sample.data), text)
             except SkippedExample as error:
                 tally.skipped[error.reason] += 1
         if not as_json:
-            print(f"{name}: {len(shard.examples):,} examples", file=sys.stderr)
+            print(f"{reader.name}: {len(shard.examples):,} examples", file=sys.stderr)
     _report({"shards": len(names), **tally.report()}, as_json)
     if not tally.usable:
         raise DataError(f"There is no usable example in {data}.")
@@ -138,19 +166,22 @@ def _report(report: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(report))
         return
+    groups = report.pop("duplicate_groups", [])
     for key, value in report.items():
         print(f"{key.replace('_', ' '):20} {value}")
+    for group in groups:
+        print("look the same:       " + "  ".join(group))
 
 
-def _check_folder(data: Path, size: int, as_json: bool) -> None:
-    from open_imagen.data.folder import scan
+def _check_folder(data: Path, tally: Tally, column: str, as_json: bool) -> None:
+    from open_imagen.data.folder_scan import Layout, scan
     from open_imagen.data.images import SkippedExample, decode, read_file
     from open_imagen.errors import DataError
 
-    found, tally, left_out = scan(data), Tally(size), []
+    found, left_out = scan(data, Layout(columns=(column,))), []
     for entry in found.entries:
         try:
-            tally.add(decode(read_file(entry.image)), entry.caption)
+            tally.add(str(entry.image), decode(read_file(entry.image)), entry.caption)
         except SkippedExample as error:
             tally.skipped[error.reason] += 1
             left_out.append(f"{entry.image}: {error}")
@@ -158,10 +189,13 @@ def _check_folder(data: Path, size: int, as_json: bool) -> None:
         "images": len(found.images),
         "without_caption": len(found.without_caption),
         "wrong_caption": len(found.problems),
+        "not_in_metadata": len(found.unlisted),
+        "formats_not_read": dict(found.other_formats),
         **tally.report(),
     }
     _report(report, as_json)
-    for problem in [*(one.message for one in found.problems[:NAMED]), *left_out[:NAMED]]:
+    messages = (one.message for one in found.problems[:NAMED])
+    for problem in [*messages, *left_out[:NAMED], *(f"Left out: {n}" for n in found.notes())]:
         print(problem, file=sys.stderr)
     if found.problems:
         raise DataError(

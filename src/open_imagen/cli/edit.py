@@ -28,12 +28,12 @@ from open_imagen.cli.generate import (
 )
 from open_imagen.cli.options import check, per_stage, read_extension, read_settings, sampling
 from open_imagen.cli.results import (
-    DEFAULT_MODEL,
     Place,
     finish,
     progress_bar,
     warn_of_other_model,
 )
+from open_imagen.config import DEFAULT_MODEL
 from open_imagen.errors import ConfigError
 
 
@@ -63,7 +63,7 @@ def edit(
         None, "--from", metavar="FILE", help="Repeat the edit that made this file."
     ),
     model: str = Model,
-    adapters: list[Path] = Adapters,
+    adapters: list[str] = Adapters,
     undistilled: bool = Undistilled,
     out: Path = typer.Option(None, "--out", "-o", metavar="PATH", help="A folder or a .png file."),
     seed: int = typer.Option(None, "--seed", help="Of the first image; the next have the next."),
@@ -207,7 +207,7 @@ def upscale(
     ),
     prompt: str = typer.Option(..., "--prompt", "-p", metavar="T", help="What it shows."),
     model: str = Model,
-    adapters: list[Path] = Adapters,
+    adapters: list[str] = Adapters,
     undistilled: bool = Undistilled,
     out: Path = typer.Option(None, "--out", "-o", metavar="PATH", help="A folder or a .png file."),
     seed: int = typer.Option(0, "--seed", help="Of the noise."),

@@ -34,6 +34,7 @@ from open_imagen.cli.measuring import (
     read_weights,
 )
 from open_imagen.cli.options import check, read_settings, sampling
+from open_imagen.config import DEFAULT_MODEL
 from open_imagen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def steps(
 @app.command()
 def prompts(
     system: str = typer.Argument(
-        "scenes",
+        DEFAULT_MODEL,
         metavar="SYSTEM",
         help="A model; folder:PATH; diffusers:PATH?argument=value; openai:URL?model=NAME.",
     ),
@@ -319,7 +320,8 @@ def _scorer(
 def _measure(names: list[str], images: Path, scorer: "Scorer", out: Path, as_json: bool) -> None:
     """Measure, print, and keep the record."""
     from open_imagen.evaluation.image_set import open_images
-    from open_imagen.evaluation.metrics.scores import digest, parse_measure
+    from open_imagen.evaluation.metrics.records import digest
+    from open_imagen.evaluation.metrics.scores import parse_measure
     from open_imagen.storage import write_json
 
     measures = [parse_measure(name) for name in names]
@@ -340,6 +342,8 @@ def _measure(names: list[str], images: Path, scorer: "Scorer", out: Path, as_jso
         return
     for record, kept in zip(records, files, strict=True):
         print(f"{_shown(record)}   {record['images']['count']} pictures   {kept}")
+        if "stands_beside" in record:
+            print(f"    may stand beside {record['stands_beside']}")
         for tag, share in record.get("details", {}).get("tags", {}).items():
             print(f"    {tag:14} {share:6.1f}")
 

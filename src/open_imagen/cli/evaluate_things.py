@@ -22,6 +22,7 @@ from open_imagen.cli.generate import (
 )
 from open_imagen.cli.measuring import BatchSize, counting
 from open_imagen.cli.options import check, read_settings, sampling
+from open_imagen.errors import ConfigError
 
 if TYPE_CHECKING:
     from open_imagen.worlds.things.judge import Judge
@@ -45,6 +46,11 @@ def things(
         "--drawbench",
         metavar="CSV",
         help="Instead, prompts of DrawBench's Colors, Counting, Positional and Text.",
+    ),
+    paraphrases: bool = typer.Option(
+        False,
+        "--paraphrases",
+        help="Instead, scenes in other words: how much each wording loses against plain prompts.",
     ),
     baseline: bool = typer.Option(
         False,
@@ -81,11 +87,14 @@ def things(
         suite_prompts,
     )
     from open_imagen.worlds.things.palette import Palette
+    from open_imagen.worlds.things.paraphrases import PARAPHRASED, paraphrase_prompts
     from open_imagen.worlds.things.prompt_reader import read_drawbench
     from open_imagen.worlds.things.scenes import COLORS
     from open_imagen.worlds.things.suite import CATEGORIES, Suite
 
     check(given)
+    if paraphrases and drawbench is not None:
+        raise ConfigError("--paraphrases and --drawbench are two kinds of prompts.", "Choose one.")
     chosen = tuple(name.strip() for name in categories.split(",")) if categories else None
     config = ThingsEvaluation(
         count=count,
@@ -105,6 +114,9 @@ def things(
             name: [one for one in selection.prompts if one.category == name]
             for name in dict.fromkeys(one.category for one in selection.prompts)
         }
+    elif paraphrases:
+        known = Suite(catalog, Palette(art, (64, 256)).near)
+        prompts = paraphrase_prompts(known, config.count, config.seed, chosen or PARAPHRASED)
     else:
         prompts = suite_prompts(Suite(catalog, Palette(art, (64, 256)).near), config)
     system: System
@@ -143,6 +155,12 @@ def table(report: dict[str, Any]) -> str:
         for key, by_value in row["parts"].items():
             if key in SHOWN_PARTS and len(by_value) > 1:
                 lines += [f"  {key} {value:17} {_share(one)}" for value, one in by_value.items()]
+    for wording, row in report.get("paraphrases", {}).items():
+        one = row["drop"]
+        lines.append(
+            f"drop of {wording:16} {one['value']:+6.1f} points [{one['low']:+.1f}, "
+            f"{one['high']:+.1f}]   {row['pairs']} scenes"
+        )
     if "in_file" in report:
         judged = sum(row["of"] for row in report["categories"].values())
         lines.append(

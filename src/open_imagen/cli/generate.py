@@ -17,13 +17,13 @@ from open_imagen.cli.options import (
     sampling,
 )
 from open_imagen.cli.results import (
-    DEFAULT_MODEL,
     Place,
     finish,
     progress_bar,
     warn_of_other_model,
 )
 from open_imagen.cli.vary import run_vary
+from open_imagen.config import DEFAULT_MODEL
 from open_imagen.errors import ConfigError
 
 Stages = typer.Option(
@@ -57,7 +57,10 @@ Model = typer.Option(
     DEFAULT_MODEL, "--model", "-m", help="A shipped model, a folder, or hf:org/name."
 )
 Adapters = typer.Option(
-    [], "--adapter", metavar="DIR", help="A low-rank adapter to add; may be given again."
+    [],
+    "--adapter",
+    metavar="DIR[:W]",
+    help="A low-rank adapter to add, perhaps with a weight; may be given again.",
 )
 Undistilled = typer.Option(
     False,
@@ -89,7 +92,7 @@ def generate(
         None, "--amount", metavar="A", help="With --vary: 0 the same, 1 another seed's; 0.3."
     ),
     model: str = Model,
-    adapters: list[Path] = Adapters,
+    adapters: list[str] = Adapters,
     undistilled: bool = Undistilled,
     out: Path = typer.Option(
         None, "--out", "-o", metavar="PATH", help="A folder, or a .png file for one picture."
@@ -141,9 +144,10 @@ def generate(
         negative = str(negative or record.get("negative") or "")
         model = str(record["model"]) if model == DEFAULT_MODEL else model
         given = over_record(given, record)
-        size = size or str(record.get("size", ""))
+        size = size or str(record.get("cropped_from") or record.get("size", ""))
         precision = precision or record.get("precision", "fp32")
         background = background or record.get("background", background)
+        adapters = adapters or [f"{a['path']}:{a['weight']}" for a in record.get("adapters", [])]
         prompt_weights = prompt_weights or bool(record.get("prompt_weights"))
     if not any(sentences) or not all(s.strip() for s in sentences):
         raise ConfigError("The prompt is empty.", 'Try: imagen generate "a red circle"')

@@ -13,10 +13,15 @@ from open_imagen.cli import (
     ema,
     embed,
     evaluate,
+    evaluate_judges,
+    evaluate_report,
     evaluate_shapes,
     evaluate_things,
+    export,
     generate,
     imports,
+    init,
+    join,
     models,
     plan,
     rate,
@@ -65,7 +70,11 @@ app.command("edit")(edit.edit)
 app.command("upscale")(edit.upscale)
 app.command("show")(generate.show)
 app.command("models")(models.models)
+app.command("init")(init.init)
 app.command("train")(train.train)
+app.command("join")(join.join)
+app.command("export")(export.export)
+app.command("push")(export.push)
 app.command("embed")(embed.embed)
 app.command("ema")(ema.ema)
 app.command("plan")(plan.plan)
@@ -75,6 +84,10 @@ app.add_typer(data.app, name="data")
 app.add_typer(imports.app, name="import")
 evaluate.app.command("shapes")(evaluate_shapes.shapes)
 evaluate.app.command("super-resolution")(evaluate_shapes.super_resolution)
+evaluate.app.command("judge")(evaluate_judges.judge)
+evaluate.app.command("judge-accuracy")(evaluate_judges.judge_accuracy)
+evaluate.app.command("paraphrases")(evaluate_judges.paraphrases)
+evaluate.app.command("report")(evaluate_report.report)
 evaluate.app.command("things")(evaluate_things.things)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(rate.app, name="rate")

@@ -20,7 +20,10 @@ Weights = typer.Option(
     [], "--weights", metavar="[NAME=]PATH", help="Weights of the network that looks; may repeat."
 )
 ProtocolOption = typer.Option(
-    "plain", "--protocol", metavar="P", help="plain, imagen-coco-30k or imagen-coco-10k."
+    "plain",
+    "--protocol",
+    metavar="P",
+    help="plain; imagen-coco-30k-tf1 or imagen-coco-30k-clean (and -10k-), named by their resize.",
 )
 Resize = typer.Option(None, "--resize", metavar="R", help="To Inception's side: clean, tf1, torch.")
 Size = typer.Option(

@@ -3,10 +3,15 @@
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
+from open_imagen.cli.serve import address_of, check_root_path, set_up_logging
 from open_imagen.errors import ConfigError, MissingDependency
+
+if TYPE_CHECKING:
+    from open_imagen.evaluation.human.study import Participation
 
 app = typer.Typer(help="Let people compare pictures.", no_args_is_help=True)
 
@@ -31,8 +36,31 @@ def serve(
         None, "--reference", metavar="RUN", help="The reference pictures of the coco protocol."
     ),
     seed: int = typer.Option(0, "--seed", help="Of orders and sides."),
+    raters: int = typer.Option(
+        None,
+        "--raters",
+        metavar="N",
+        help="For each part of a new study; the paper's without (25; coco 73, 51); 0: no limit.",
+    ),
+    parts_per_rater: int = typer.Option(
+        None,
+        "--parts-per-rater",
+        metavar="N",
+        help="Of a new study; drawbench: 1 category as in the paper; 0: all.",
+    ),
+    controls: bool = typer.Option(
+        None,
+        "--controls/--no-controls",
+        help="Interleave trials with a known answer; as in the paper only coco without.",
+    ),
     host: str = typer.Option("127.0.0.1", "--host", help="Address to listen on."),
     port: int = typer.Option(8001, "--port", help="Port to listen on; 0 for a free one."),
+    allow_hosts: list[str] = typer.Option(
+        [], "--allow-host", metavar="NAME", help="A name of this server; may repeat."
+    ),
+    root_path: str = typer.Option(
+        "", "--root-path", metavar="PATH", help="The path under which a proxy shows the page."
+    ),
 ) -> None:
     """Open a blind side-by-side page; votes go to DIR/votes.db.
 
@@ -43,15 +71,16 @@ def serve(
     from open_imagen.server.sockets import listen
 
     try:
-        import uvicorn
-
+        from open_imagen.server.guard import allowed_hosts
         from open_imagen.server.rating_app import make_app
+        from open_imagen.server.run import Server
     except ImportError as error:
         raise MissingDependency(
             f"The rating page needs a web server ({error}).",
             'Run: pip install "open-imagen[serve]"',
         ) from error
 
+    root_path = check_root_path(root_path)
     if (study / FILE).is_file():
         chosen = open_study(study)
         if runs and {run.resolve() for run in runs} - set(chosen.runs.values()):
@@ -59,32 +88,87 @@ def serve(
                 f"{study} is a study of {', '.join(chosen.runs)}, not of these runs.",
                 "Choose another --study, or leave out RUN to go on with it.",
             )
+        if (raters, parts_per_rater, controls) != (None, None, None):
+            raise ConfigError(
+                f"{study} is a study already: --raters, --parts-per-rater and --controls are "
+                "chosen when it begins.",
+                "Leave them out, or choose another --study.",
+            )
     else:
         if not runs:
             raise ConfigError(f"There is no study in {study}.", "Name the runs to compare.")
-        chosen = create(study, runs, protocol, reference, seed)
+        terms = _participation(protocol, raters, parts_per_rater, controls)
+        chosen = create(study, runs, protocol, reference, seed, terms)
     store = Store(chosen)
     trials = sum(len(part) for part in chosen.parts.values())
     print(
         f"{' against '.join(chosen.runs)}: {trials} trials in {len(chosen.parts)} parts",
         file=sys.stderr,
     )
-    config = uvicorn.Config(make_app(store), log_level="warning", access_log=False)
-    server = uvicorn.Server(config)
+    set_up_logging()
+    hosts = allowed_hosts(host, False, tuple(allow_hosts))
+    server = Server(make_app(store, hosts, root_path))
     with listen(host, port) as listener:
-        place = listener.getsockname()
-        print(
-            f"Rate at http://{place[0]}:{place[1]}/  (Ctrl+C ends it; votes are kept)", flush=True
-        )
+        address = f"{address_of(listener)}{root_path}/"
+        print(f"Rate at {address}  (Ctrl+C ends it; votes are kept)", flush=True)
         server.run(sockets=[listener])
     store.close()
+
+
+def _participation(
+    protocol: str, raters: int | None, parts_per_rater: int | None, controls: bool | None
+) -> "Participation | None":
+    """The protocol's, with what was given over it."""
+    from dataclasses import replace
+
+    from open_imagen.evaluation.human.study import PROTOCOLS
+
+    if protocol not in PROTOCOLS:
+        return None  # creating the study says so
+    terms = PROTOCOLS[protocol]
+    if raters is not None:
+        terms = replace(terms, raters_per_part=dict.fromkeys(terms.raters_per_part, raters))
+    if parts_per_rater is not None:
+        terms = replace(terms, parts_per_rater=parts_per_rater)
+    if controls is not None:
+        terms = replace(terms, controls=controls)
+    return terms
+
+
+@app.command()
+def sample(
+    source: Path = typer.Argument(
+        ..., metavar="SOURCE", help="COCO's captions_*.json, or a folder of captioned images."
+    ),
+    images: Path = typer.Option(
+        None, "--images", metavar="DIR", help="The images that the captions are of."
+    ),
+    count: int = typer.Option(200, "--count", help="Pairs; 200 as in the paper."),
+    no_people: bool = typer.Option(
+        False, "--no-people", help="Only captions without the paper's words for people."
+    ),
+    seed: int = typer.Option(0, "--seed", help="Of the draw."),
+    out: Path = typer.Option(..., "--out", "-o", metavar="DIR", help="A new folder."),
+) -> None:
+    """Draw caption-image pairs for the coco protocol, as prompts and reference images."""
+    from open_imagen.evaluation.human.sampling import IMAGES, PROMPTS, sample_pairs
+
+    pairs = sample_pairs(source, out, images, count, seed, no_people)
+    print(f"{len(pairs)} pairs in {out}. Then:")
+    suite = f"--suite {out / PROMPTS} -n 1 --out"
+    print(f"    imagen evaluate prompts MODEL {suite} RUN")
+    print(f"    imagen evaluate prompts folder:{out / IMAGES} {suite} REFERENCE")
+    print("    imagen rate serve RUN --protocol coco --reference REFERENCE --study DIR")
 
 
 @app.command()
 def report(
     study: Path = typer.Argument(..., metavar="DIR", help="The study's folder."),
     min_controls: float = typer.Option(
-        0.8, "--min-controls", help="Leave out raters with fewer right answers in control trials."
+        None,
+        "--min-controls",
+        help="Leave out raters with fewer right answers in control trials; as in the paper "
+        "without: coco 0.8, drawbench nobody.",
     ),
     out: Path = typer.Option(None, "--out", "-o", metavar="FILE.html", help="DIR/report.html."),
     votes: Path = typer.Option(None, "--csv", metavar="FILE.csv", help="Also write every vote."),

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from open_imagen.cascade.output import GenerationOutput
     from open_imagen.cascade.progress import Progress
 
-DEFAULT_MODEL = "scenes"
-
 
 class Place:
     """Where pictures go, made sure of before any work is done."""

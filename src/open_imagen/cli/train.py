@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from open_imagen.training.loop import Callback, Trainer
     from open_imagen.training.recipe import Recipe
+    from open_imagen.types import Source
     from open_imagen.world import AlignmentScore
 
 
@@ -64,10 +65,32 @@ def _check(config: "Recipe", device: "torch.device") -> None:
             source = open_source(settings, str(device))
             check_data(config.stage, source, section)
             check_examples(config.stage, source, section)
+            if section == "data":
+                _describe_captions(config, source)
     with torch.device("meta"):
         stage = Stage(config.stage)
     parameters = sum(p.numel() for p in stage.parameters())
     print(f"{parameters:,} parameters; {config.train.images:,} images", file=sys.stderr)
+
+
+def _describe_captions(config: "Recipe", source: "Source") -> None:
+    """How many captions are encoded before the first step, and how large the result is."""
+    from open_imagen.text.encoders import ENCODERS, token_counter
+    from open_imagen.text.files import find_local
+    from open_imagen.training.text import EMBED_FIRST, LARGE, estimate_bytes, format_bytes
+
+    spec = ENCODERS[config.encoder]
+    folder = find_local(config.encoder, spec)
+    if config.embeddings or getattr(source, "endless_captions", False) or folder is None:
+        return
+    captions = sorted(set(source.captions()))
+    count = token_counter(config.encoder, folder)
+    size = estimate_bytes(captions, count, spec.max_length, spec.width)
+    advice = f" {EMBED_FIRST}" if size > LARGE else ""
+    print(
+        f"{len(captions):,} captions; their embeddings take about {format_bytes(size)}.{advice}",
+        file=sys.stderr,
+    )
 
 
 def _check_encoder(config: "Recipe") -> None:
@@ -185,18 +208,16 @@ def _train(config: "Recipe", device: "torch.device", is_main: bool, console: "Co
 
 
 def _embed_captions(trainer: "Trainer", console: "Console") -> None:
-    """Encode all captions once, with a message."""
-    message, denoising = "embedding the captions", trainer.recipe.text_denoising
+    """Encode all captions once, and say how far it is."""
+    from open_imagen.training.callbacks.progress import CaptionProgress
+
+    message, denoising = "reading the captions", trainer.recipe.text_denoising
     if denoising.word_classes:
         message = f"assigning {denoising.oov_words:,} out-of-vocabulary words to known words"
     if not console.is_terminal:
         logging.getLogger("open_imagen.training").info("%s", message)
     with console.status(message) as status:
-
-        def update(done: int, of: int) -> None:
-            status.update(f"embedding the captions: {done:,} of {of:,}")
-
-        trainer.warm(update)
+        trainer.warm(CaptionProgress(status.update if console.is_terminal else None))
 
 
 def _callbacks(

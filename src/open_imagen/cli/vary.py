@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from open_imagen.cli.results import DEFAULT_MODEL, Place, finish, progress_bar
+from open_imagen.cli.results import Place, finish, progress_bar
+from open_imagen.config import DEFAULT_MODEL
 from open_imagen.errors import ConfigError
 
 AMOUNT = 0.3

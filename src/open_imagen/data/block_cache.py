@@ -43,6 +43,11 @@ class BlockCache:
         self._lock = threading.Lock()
         self._written = 0
 
+    @property
+    def capacity(self) -> int:
+        """Bytes that are kept."""
+        return max(self.limit, IN_MEMORY * BLOCK)
+
     def folder(self, url: str) -> Path | None:
         """Where what is known of a URL is kept."""
         if not self.limit:
@@ -94,7 +99,7 @@ class BlockCache:
         """Remove the blocks that were read longest ago if all are more than the limit."""
         with self._lock:
             self._written += 1
-            if self._written % WRITES_PER_LOOK != 1:
+            if (self._written - 1) % WRITES_PER_LOOK:
                 return
         blocks = []
         for path in (cache_directory() / "shards").glob("*/blocks/*-*.bin"):
@@ -223,7 +228,7 @@ class RemoteReader:
 
     def _download(self, state: FileState, wanted: int) -> bytes:
         """Keep all blocks of a file whose server gives whole files alone."""
-        if state.size > max(self.cache.limit, IN_MEMORY * BLOCK):
+        if state.size > self.cache.capacity:
             raise DataError(
                 f"The server of {self.name} gives whole files alone (no HTTP ranges), and its "
                 f"{state.size:,} bytes are more than the cache may hold.",

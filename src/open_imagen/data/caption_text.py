@@ -1,4 +1,4 @@
-"""From bytes, a value of JSON or a cell of a table to captions, or the reason why there are none."""
+"""From bytes, a value of JSON or a cell of a table to captions, or why there are none."""
 
 import codecs
 import unicodedata

@@ -8,13 +8,43 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SUFFIXES = frozenset(
-    ".png .jpg .jpeg .jfif .jpe .webp .bmp .gif .tif .tiff .avif .apng .jp2 .ppm .pgm .pnm .tga".split()
+    {
+        *(
+            ".png",
+            ".apng",
+            ".jpg",
+            ".jpeg",
+            ".jfif",
+            ".jpe",
+            ".webp",
+            ".bmp",
+            ".gif",
+            ".tif",
+            ".tiff",
+        ),
+        *(".avif", ".jp2", ".ppm", ".pgm", ".pnm", ".tga"),
+    }
 )
 """File names of pictures that are read."""
 OTHER_SUFFIXES = frozenset(
-    ".heic .heif .hif .jxl .j2k .jpx .svg .svgz .psd .xcf .kra .eps .ai .pdf .ico .icns "
-    ".dds .exr .hdr .pbm .pcx .qoi .raw .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf "
-    ".srw .mp4 .mov .webm .mkv .avi".split()
+    {
+        *(
+            ".heic",
+            ".heif",
+            ".hif",
+            ".jxl",
+            ".j2k",
+            ".jpx",
+            ".svg",
+            ".svgz",
+            ".psd",
+            ".xcf",
+            ".kra",
+        ),
+        *(".eps", ".ai", ".pdf", ".ico", ".icns", ".dds", ".exr", ".hdr", ".pbm", ".pcx", ".qoi"),
+        *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".srw"),
+        *(".mp4", ".mov", ".webm", ".mkv", ".avi"),
+    }
 )
 """File names of pictures and films that are not read; they are counted and named."""
 JUNK_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})

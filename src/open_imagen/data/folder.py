@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from open_imagen.config import plain
+from open_imagen.data.buckets import BucketOrder, Shape, bucket_shapes, choose_shape
 from open_imagen.data.files import SUFFIXES
 from open_imagen.data.folder_scan import Entry, Found, Layout, scan
 from open_imagen.data.images import SkippedExample, header_size, read_file
 from open_imagen.data.registry import SOURCES
 from open_imagen.data.tolerant import Filtered, Sample, Tolerant, TolerantConfig, describe_counts
 from open_imagen.errors import ConfigError, DataError, OpenImagenWarning
+from open_imagen.types import Batch
 
 CHECK = "Look at all of them with: imagen data check"
 
@@ -73,18 +75,23 @@ class Folder(Tolerant):
         if config.caption:
             bare = [*found.without_caption, *found.unlisted]
             entries = sorted([*entries, *(Entry(path, (config.caption,)) for path in bare)])
-            found.without_caption, found.unlisted = [], []
+            found.without_caption, found.unlisted, found.num_empty = [], [], 0
         self._check(found, len(entries))
         for note in found.notes():
             message = f"data.path = {config.path!r}: left out are {note}."
             warnings.warn(message, OpenImagenWarning, stacklevel=4)
-        self.entries = self._filter(entries)
+        self.entries = entries
+        self._shapes: list[Shape] = []
+        if self.where or config.least_size or config.buckets:
+            self._read_sizes()
         self._orders: dict[int, list[int]] = {}
+        self._buckets: BucketOrder | None = None
 
     def _check(self, found: Found, usable: int) -> None:
         """Count what cannot be used, and refuse the folder if it is too much."""
         bad = Counter(problem.reason for problem in found.problems)
-        bad["no caption"] += len(found.without_caption)
+        bad["empty caption"] += found.num_empty
+        bad["no caption"] += len(found.without_caption) - found.num_empty
         self.count_at_start(+bad)
         total = bad.total()
         if total > self.config.max_bad * (usable + total):
@@ -111,30 +118,53 @@ class Folder(Tolerant):
             "metadata.jsonl, or give them all one in data.caption.",
         )
 
-    def _filter(self, entries: list[Entry]) -> list[Entry]:
-        """Those that the settings do not leave out; the header of every picture is read."""
-        if not self.where and not self.config.min_size:
-            return entries
+    def _read_sizes(self) -> None:
+        """Leave out what settings do, and find the bucket of the others; the header of every
+        picture is read."""
+        config = self.config
         if self.where:
-            known = {"width", "height"}.union(*(entry.columns for entry in entries))
+            known = {"width", "height"}.union(*(entry.columns for entry in self.entries))
             self.where.check_columns(known, self.path)
+        shapes = bucket_shapes(config.size, config.bucket_step, config.max_aspect)
 
-        def is_kept(entry: Entry) -> bool:
+        def shape_of(entry: Entry) -> Shape | None:
             try:
                 size = header_size(read_file(entry.image))
                 self.check_filters(size, entry.columns)
+                shape = choose_shape(size, shapes, config) if config.buckets else shapes[0]
+                if shape is None:
+                    raise Filtered("too small", f"{size[0]}x{size[1]}")
             except Filtered as error:
                 self._count(error)
-                return False
+                return None
             except SkippedExample:  # counted when its turn comes
-                return True
-            return True
+                return Shape(config.size, config.size)
+            return shape
 
-        with ThreadPoolExecutor(self.workers) as pool:
-            kept = [e for e, ok in zip(entries, pool.map(is_kept, entries), strict=True) if ok]
+        with ThreadPoolExecutor(config.workers) as pool:
+            found = list(pool.map(shape_of, self.entries))
+        kept = [(e, shape) for e, shape in zip(self.entries, found, strict=True) if shape]
         if not kept:
             raise DataError(f"No picture in {self.path} is left ({describe_counts(self.skipped)}).")
-        return kept
+        self.entries, self._shapes = ([*side] for side in zip(*kept, strict=True))
+
+    def set_group(self, size: int) -> None:
+        """Say how many examples a step has; those of a bucketed source are of one shape."""
+        if self.config.buckets and (self._buckets is None or self._buckets.group != size):
+            self._buckets = BucketOrder(self._shapes, size, self.config.seed)
+
+    def batch(self, index: int, size: int) -> Batch:
+        """Examples index to index + size - 1; with buckets they must be of one group."""
+        if self.config.buckets:
+            if self._buckets is None or not self._buckets.is_group(index, size):
+                self.set_group(size)
+            if self._buckets and not self._buckets.is_group(index, size):
+                raise DataError(
+                    f"Examples {index} to {index + size - 1} of {self.path} are of several shapes: "
+                    f"with data.buckets a batch must be a part of {self._buckets.group} that begin "
+                    f"at a multiple of {self._buckets.group}."
+                )
+        return super().batch(index, size)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -157,6 +187,12 @@ class Folder(Tolerant):
 
     def read(self, index: int, attempt: int, rng: random.Random) -> Sample:
         """Example ``index``, or a stand-in."""
+        if self._buckets is not None:
+            place = self._buckets[index]
+            if attempt:
+                place = self._buckets.near(index, rng.randrange(len(self)))
+            entry = self.entries[place.member]
+            return Sample(read_file(entry.image), entry.captions, shape=place.shape)
         # Stand-ins are drawn from all pictures: neighbours have their own turn.
         entry = self.entries[rng.randrange(len(self))] if attempt else self.entry(index)
         return Sample(read_file(entry.image), entry.captions)
@@ -164,7 +200,11 @@ class Folder(Tolerant):
     def describe(self) -> dict[str, Any]:
         """What it is, for model cards and logs."""
         settings: dict[str, Any] = plain(self.config)
-        return {**settings, "examples": len(self)}
+        sizes = {}
+        if self.config.buckets:
+            counts = Counter(f"{shape.width}x{shape.height}" for shape in self._shapes)
+            sizes = {"bucket_sizes": dict(sorted(counts.items()))}
+        return {**settings, "examples": len(self), **sizes}
 
 
 SOURCES.register("folder")((FolderConfig, Folder))

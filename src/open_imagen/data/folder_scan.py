@@ -60,6 +60,8 @@ class Found:
 
     entries: list[Entry] = field(default_factory=list)
     without_caption: list[Path] = field(default_factory=list)
+    num_empty: int = 0
+    """How many of these have a caption of white space alone."""
     unlisted: list[Path] = field(default_factory=list)
     """Pictures that the metadata does not list and that have no caption file."""
     problems: list[Problem] = field(default_factory=list)
@@ -87,6 +89,7 @@ class Found:
         except SkippedExample as error:
             if error.reason in ("no caption", "empty caption"):
                 self.without_caption.append(image)
+                self.num_empty += error.reason == "empty caption"
             else:
                 self.problems.append(Problem(image, f"{place}: {error}.", error.reason))
 

@@ -50,6 +50,7 @@ class HuggingFaceConfig(TolerantConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.refuse_buckets()
         if not self.caption_columns:
             raise ConfigError("data.caption must name at least one column.")
         if self.window < 1:

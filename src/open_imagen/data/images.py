@@ -3,6 +3,7 @@
 import functools
 import random
 import stat
+import warnings
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,9 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from open_imagen.errors import DataError
+
+# Pillow warns of each damaged EXIF block; the image is used all the same.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
 
 ORIENTATION = 0x0112
 """EXIF's tag of how a camera was held."""
@@ -146,34 +150,39 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 class Square(NamedTuple):
-    """What training sees of a picture, uint8 [3, side, side]."""
+    """What training sees of a picture, uint8 [3, height, width]; a square without buckets."""
 
     image: Tensor
     lowres: Tensor | None
 
 
 def to_square(
-    image: Image.Image, size: int, lowres: int = 0, crop: int = 0, rng: random.Random | None = None
+    image: Image.Image,
+    size: tuple[int, int],
+    factor: int = 0,
+    crop: int = 0,
+    rng: random.Random | None = None,
 ) -> Square:
-    """Scale the short side to ``size`` and cut the centre out; from it, perhaps, a random crop.
+    """Scale a picture until it covers ``size`` and cut the centre out; from it, perhaps, a random
+    square.
 
     Args:
-        lowres: side that the whole square has as low-resolution input; 0 for none. It is averaged
-            from the square itself, and cropped with it.
+        factor: how many times smaller the low-resolution input is; 0 for none. It is averaged from
+            the scaled picture itself, and cropped with it.
         crop: side of a random crop, its place a whole number of low-resolution pixels.
         rng: draws the crop's place.
     """
-    square = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
-    pixels = torch.from_numpy(np.array(square)).permute(2, 0, 1)
-    factor = size // lowres if lowres else 1
-    small = averaged(pixels, factor) if lowres else None
+    if image.size != size:
+        image = ImageOps.fit(image, size, Image.Resampling.LANCZOS)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    small = averaged(pixels, factor) if factor else None
+    step = factor or 1
     if crop:
         assert rng is not None
-        places = (size - crop) // factor
-        left, top = (rng.randint(0, places) for _ in "xy")
-        pixels = pixels[:, top * factor : top * factor + crop, left * factor : left * factor + crop]
+        left, top = (rng.randint(0, (side - crop) // step) for side in size)
+        pixels = pixels[:, top * step : top * step + crop, left * step : left * step + crop]
         if small is not None:
-            side = crop // factor
+            side = crop // step
             small = small[:, top : top + side, left : left + side]
     return Square(pixels, small)
 

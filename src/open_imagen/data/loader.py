@@ -42,6 +42,8 @@ class Loader:
         self.offset = rank * self.part
         self.workers = workers
         self.ahead = ahead
+        if set_group := getattr(source, "set_group", None):
+            set_group(batch_size)
 
     def after(self, index: int) -> Iterator[Batch]:
         """Endless batches; the first step begins with example ``index``."""

@@ -173,7 +173,7 @@ class Remote:
                         "Check the network and the server, then run the same command again; "
                         "data.tries sets how often is tried.",
                     ) from error
-                pause = min(LONGEST_PAUSE, PAUSE * 2 ** (failed - 1))
+                pause = min(LONGEST_PAUSE, PAUSE * 2 ** min(failed - 1, 20))
                 time.sleep(max(min(error.pause, 2 * LONGEST_PAUSE), pause * random.uniform(0.5, 1)))
 
 
@@ -196,10 +196,12 @@ class Http:
             token = base64.b64encode(urllib.parse.unquote(login).encode()).decode()
             self.headers["Authorization"] = f"Basic {token}"
         self.known: FileState | None = None
+        self.has_ranges = True
 
     def state(self) -> FileState:
         with self._open(0, 1) as answer:
             found = self._state_of(answer)
+            self.has_ranges = answer.status == 206
         self.known = found
         return found
 
@@ -207,6 +209,8 @@ class Http:
         self.known = state
 
     def stream(self, start: int, end: int) -> Iterator[bytes]:
+        if not self.has_ranges:
+            raise NoRanges
         with self._open(start, end) as answer:
             if answer.status != 206:
                 raise NoRanges
@@ -257,11 +261,11 @@ class Http:
         except urllib.error.HTTPError as error:
             with error:
                 return self._refused(error)
+        except (ValueError, http.client.InvalidURL) as error:
+            raise DataError(f"{self.name} is no URL that can be read: {error}.") from error
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or str(error) or type(error).__name__
             raise PassingError(str(reason)) from error
-        except ValueError as error:  # the URL itself
-            raise DataError(f"{self.name} is no URL that can be read: {error}.") from error
 
     def _refused(self, error: urllib.error.HTTPError) -> Any:
         told = f"{error.code} {error.reason}"

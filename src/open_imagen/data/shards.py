@@ -41,8 +41,8 @@ class ShardsConfig(TolerantConfig):
     """Pictures and captions in tar files."""
 
     path: str | tuple[str, ...]
-    """Tar files: a path, a pattern with *, {00000..00099} or {a,b}, a folder, a .txt file that lists
-    them, or a list of these; or URLs in the same way."""
+    """Tar files: a path, a pattern with *, {00000..00099} or {a,b}, a folder, a .txt file that
+    lists them, or a list of these; or URLs in the same way."""
     kind: str = "shards"
     caption: str | tuple[str, ...] = "txt"
     """Member that holds the caption; "json:KEY" for a key of the JSON member; or several."""
@@ -57,6 +57,7 @@ class ShardsConfig(TolerantConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.refuse_buckets()
         if self.window < 0:
             raise ConfigError(f"data.window = {self.window} must be at least 0.")
         if not self.caption or not self.path:
@@ -91,6 +92,9 @@ def index_of(reader: Reader) -> Shard:
 
     def make() -> dict[str, Any]:
         shard = scan(reader)
+        if not shard.examples and not shard.whole:
+            begin = reader.read(0, 40)
+            raise DataError(f"{reader.name} is no tar file: it begins with {begin!r}.")
         return {"whole": shard.whole, "examples": to_plain(shard)}
 
     try:
@@ -130,7 +134,7 @@ class Shards(Tolerant):
         remote = [reader for reader in self.readers if isinstance(reader, RemoteReader)]
         size = sum(reader.size for reader in remote)
         for reader in remote:
-            reader.direct = not self.config.window and size > self.config.cache_gib * GIB
+            reader.direct = not self.config.window and size > reader.cache.capacity
 
     def __len__(self) -> int:
         return self.order.total

@@ -106,11 +106,17 @@ def scan(reader: Reader) -> Shard:
     examples: dict[str, Example] = {}
     whole = True
     try:
-        for name, offset, size in _members(reader):
+        for name, offset, size, link in _members(reader):
+            key, _, suffix = _split(name)
+            if link:  # the content of an earlier member under another name
+                other, _, kind = _split(link)
+                place = examples[other].members.get(kind) if other in examples else None
+                if place:
+                    examples.setdefault(key, Example(key)).members[suffix] = place
+                continue
             if offset + size > reader.size:
                 whole = False
                 break
-            key, _, suffix = _split(name)
             examples.setdefault(key, Example(key)).members[suffix] = (offset, size)
     except _Truncated:
         whole = False
@@ -145,38 +151,51 @@ class _Truncated(Exception):
     """A header is cut off or is no header."""
 
 
-def _members(reader: Reader, piece: int = 1 << 16) -> Iterator[tuple[str, int, int]]:
-    """(name, offset, size) of every regular file; GNU and pax long names included."""
-    place, longer = 0, ""
+def _members(reader: Reader, piece: int = 1 << 16) -> Iterator[tuple[str, int, int, str]]:
+    """(name, offset, size, "") of every regular file, and (name, 0, 0, the other's name) of every
+    hard link; GNU and pax long names included."""
+    place, longer, longer_link = 0, "", ""
     buffer, start = b"", 0
     while place + BLOCK <= reader.size:
         if not start <= place <= start + len(buffer) - BLOCK:
             buffer, start = reader.read(place, piece), place
         header = buffer[place - start : place - start + BLOCK]
-        if len(header) < BLOCK:
-            raise _Truncated
         if header == bytes(BLOCK):
             return
-        try:
-            size = _number(header[124:136])
-            total = sum(header[:148]) + 8 * 32 + sum(header[156:])
-            if size < 0 or total != _number(header[148:156]):
-                raise _Truncated
-        except ValueError as error:
-            raise _Truncated from error
+        size = _checked_size(header)
         kind, offset = header[156:157], place + BLOCK
-        if kind in (b"L", b"x"):
-            data = reader.read(offset, size)
-            longer = _long_name(data) if kind == b"L" else _pax_path(data) or longer
-        elif kind in (b"0", b"\0"):
-            prefix = header[345:500].split(b"\0")[0] if header[257:262] == b"ustar" else b""
-            short = header[:100].split(b"\0")[0]
-            name = (prefix + b"/" + short if prefix else short).decode("utf-8", "replace")
-            yield longer or name, offset, size
-            longer = ""
+        if kind == b"L":
+            longer = _text(reader.read(offset, size))
+        elif kind == b"K":
+            longer_link = _text(reader.read(offset, size))
+        elif kind == b"x":
+            names = _pax_names(reader.read(offset, size))
+            longer = names.get(b"path", longer)
+            longer_link = names.get(b"linkpath", longer_link)
+        else:
+            prefix = _text(header[345:500]) if header[257:262] == b"ustar" else ""
+            name = longer or (f"{prefix}/" if prefix else "") + _text(header[:100])
+            if kind in (b"0", b"\0", b"7"):
+                yield name, offset, size, ""
+            elif kind == b"1":
+                yield name, 0, 0, longer_link or _text(header[157:257])
+                size = 0
+            longer = longer_link = ""
         place = offset + (size + BLOCK - 1) // BLOCK * BLOCK
-    if place != reader.size and place > 0:
+    if place != reader.size:
         raise _Truncated
+
+
+def _checked_size(header: bytes) -> int:
+    """The size of a member, from its header, whose sum must be right."""
+    try:
+        size = _number(header[124:136])
+        total = sum(header[:148]) + 8 * 32 + sum(header[156:])
+        if len(header) < BLOCK or size < 0 or total != _number(header[148:156]):
+            raise _Truncated
+    except ValueError as error:
+        raise _Truncated from error
+    return size
 
 
 def _number(field: bytes) -> int:
@@ -186,12 +205,13 @@ def _number(field: bytes) -> int:
     return int(field.strip(b" \0") or b"0", 8)
 
 
-def _long_name(data: bytes) -> str:
-    return data.split(b"\0")[0].decode("utf-8", "replace")
+def _text(field: bytes) -> str:
+    return field.split(b"\0")[0].decode("utf-8", "replace")
 
 
-def _pax_path(data: bytes) -> str:
-    """The path of a pax header: lines of "length key=value"."""
+def _pax_names(data: bytes) -> dict[bytes, str]:
+    """The values of a pax header: lines of "length key=value"."""
+    names: dict[bytes, str] = {}
     while data:
         try:
             length = int(data.split(b" ", 1)[0])
@@ -200,7 +220,7 @@ def _pax_path(data: bytes) -> str:
         if length < 1:
             raise _Truncated
         key, _, value = data[:length].split(b" ", 1)[1].rstrip(b"\n").partition(b"=")
-        if key == b"path":
-            return value.decode("utf-8", "replace")
+        if key in (b"path", b"linkpath"):
+            names[key] = value.decode("utf-8", "replace")
         data = data[length:]
-    return ""
+    return names

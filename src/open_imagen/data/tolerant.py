@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from open_imagen.data.augment import AugmentConfig, apply, draw
+from open_imagen.data.buckets import BucketConfig, Shape
 from open_imagen.data.captions import CaptionChooser, CaptionConfig
 from open_imagen.data.images import (
     MAX_PIXELS,
@@ -28,7 +29,7 @@ from open_imagen.types import Batch
 
 ATTEMPTS = 100
 """Examples tried in place of a skipped one before the data are given up."""
-MAX_ATTEMPTS = 100_000
+MAX_ATTEMPTS = 10_000
 """The same for examples that settings leave out, which may be nearly all."""
 ENOUGH = 200
 """Examples after which the share of skipped ones is checked."""
@@ -37,7 +38,7 @@ ENLARGED_SHARE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class TolerantConfig(CaptionConfig, AugmentConfig):
+class TolerantConfig(CaptionConfig, AugmentConfig, BucketConfig):
     """The settings that all sources of found pictures have."""
 
     size: int = 64
@@ -64,6 +65,7 @@ class TolerantConfig(CaptionConfig, AugmentConfig):
         check_squares(self.size, self.crop, self.lowres)
         self.check_captions()
         self.check_augment()
+        self.check_buckets(self.size, self.crop, self.lowres)
         if not 0 <= self.max_bad <= 1:
             raise ConfigError(f"data.max_bad = {self.max_bad} must be between 0 and 1.")
         for name in ("workers", "max_pixels"):
@@ -73,6 +75,16 @@ class TolerantConfig(CaptionConfig, AugmentConfig):
             raise ConfigError(f"data.min_size = {self.min_size} must be at least 0.")
         if self.where:
             Where(self.where)
+
+    @property
+    def factor(self) -> int:
+        """How many times larger images are than their low-resolution input; 0 without one."""
+        return self.size // self.lowres if self.lowres else 0
+
+    @property
+    def least_size(self) -> int:
+        """The shortest side of images that are not left out."""
+        return self.min_size if self.upscale or self.buckets else max(self.min_size, self.size)
 
 
 class Sample(NamedTuple):
@@ -84,6 +96,8 @@ class Sample(NamedTuple):
     """"" for one that cannot be used."""
     columns: Mapping[str, Any] = {}
     """What else is known of it; for `where`."""
+    shape: Shape | None = None
+    """Of the image that is made of it; None for a square."""
 
 
 class Filtered(SkippedExample):
@@ -150,7 +164,11 @@ class Tolerant:
             [caption for _, caption in made],
             index,
             torch.stack(lowres) if lowres else None,
+            is_bucketed=self.config.buckets,
         )
+
+    def set_group(self, size: int) -> None:
+        """Say how many examples a step has; those of a bucketed source are of one shape."""
 
     def _check_counts(self) -> None:
         bad = self.num_bad
@@ -205,39 +223,41 @@ class Tolerant:
     def _prepare(self, sample: Sample, index: int, rng: random.Random) -> tuple[Square, str]:
         """What is learned from an example."""
         config = self.config
-        if (self.where or config.min_size) and not self.filters_at_start:
+        if (self.where or config.least_size) and not self.filters_at_start:
             self._check_known(sample.columns)
             self.check_filters(header_size(sample.data), sample.columns)
         caption = self.chooser.choose(sample.captions, random.Random(f"text {self.seed} {index}"))
-        near = math.ceil(config.size * config.zoom)
+        near = math.ceil(max(sample.shape or (config.size,)) * config.zoom)
         image = decode(sample.data, near, config.max_pixels)
         self._enlarged += min(image.size) < config.size
-        target = (config.size, config.size)
+        target = sample.shape or (config.size, config.size)
         if config.changes_images:
             drawn = draw(
                 config, image.size, target, caption, random.Random(f"augment {self.seed} {index}")
             )
             image = apply(image, drawn, target)
-        return to_square(image, config.size, config.lowres, config.crop, rng), caption
+        return to_square(image, target, config.factor, config.crop, rng), caption
 
     def check_filters(self, size: tuple[int, int], columns: Mapping[str, Any]) -> None:
         """
         Raises:
             Filtered: settings leave a picture of this size and with these columns out.
         """
-        if min(size) < self.config.min_size:
-            raise Filtered("smaller than data.min_size", f"{size[0]}x{size[1]}")
+        if min(size) < self.config.least_size:
+            raise Filtered("too small", f"{size[0]}x{size[1]}")
         if self.where and not self.where({**columns, "width": size[0], "height": size[1]}):
             raise Filtered("left out by data.where")
 
     def _check_known(self, columns: Mapping[str, Any]) -> None:
         """Whether `where` reads columns that examples have; the first may lack some."""
-        if self.where and self._filter_checks < ENOUGH:
-            with self._lock:
-                self._filter_checks += 1
-                self._known_columns |= columns.keys() | {"width", "height"}
-            if self._filter_checks == ENOUGH:
-                self.where.check_columns(self._known_columns, self.path)
+        if self.where is None or self._filter_checks >= ENOUGH:
+            return
+        with self._lock:
+            self._filter_checks += 1
+            self._known_columns |= columns.keys() | {"width", "height"}
+            is_enough = self._filter_checks == ENOUGH
+        if is_enough:
+            self.where.check_columns(self._known_columns, self.path)
 
 
 def check_squares(size: int, crop: int, lowres: int) -> None:

@@ -13,7 +13,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from open_imagen.data.folder import SUFFIXES, scan
+from open_imagen.data.files import SUFFIXES
+from open_imagen.data.folder_scan import scan
 from open_imagen.data.images import SkippedExample, decode
 from open_imagen.errors import DataError
 from open_imagen.storage import sha256
@@ -84,8 +85,8 @@ def open_images(folder: Path) -> ImageSet:
         return _open_run(folder)
     found = scan(folder)
     if found.entries and not (found.without_caption or found.problems):
-        files, captions = zip(*found.entries, strict=True)
-        return ImageSet(folder, files, captions)
+        captions = tuple(entry.caption for entry in found.entries)
+        return ImageSet(folder, tuple(entry.image for entry in found.entries), captions)
     files = tuple(found.images)
     if not files:
         raise DataError(

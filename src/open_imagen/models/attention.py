@@ -1,6 +1,7 @@
 """Attention over pixels and text, and what it is made of."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -75,6 +76,7 @@ class TextAttention(nn.Module):
             self.norm_text = (nn.LayerNorm if text_norm == "layer" else TokenGroupNorm)(text_width)
             self.text_keys_values = nn.Linear(text_width, 2 * inner)
         self.out = zeroed(nn.Linear(inner, channels))
+        self.reads_text = over != "pixels"
         self.number = 0
         """Which of the network's attentions over the text this is."""
 
@@ -108,8 +110,13 @@ class TextAttention(nn.Module):
 
 
 def number_attentions(network: nn.Module) -> list[TextAttention]:
-    """The attentions of a network that look at the text, each told its number."""
-    found = [m for m in network.modules() if isinstance(m, TextAttention) and m.over != "pixels"]
+    """The attentions of a network that look at the text, each told its number.
+
+    Not found by their class: diffusers runs the module of an exported network anew for each network
+    that it loads, and classes of the runs before are then other classes.
+    """
+    modules: list[Any] = [m for m in network.modules() if getattr(m, "reads_text", False)]
+    found: list[TextAttention] = modules
     for number, one in enumerate(found):
         one.number = number
     return found

@@ -304,7 +304,7 @@ def origins(config: UNetConfig, names: Iterable[str], source: str) -> dict[str, 
         CheckpointError: weights are missing, or some are left over; the message lists them.
     """
     left, ours = set(names), {}
-    for our, theirs in _layers(config):
+    for our, theirs in layer_names(config):
         for part in ("weight", "bias"):
             ours[f"{our}.{part}"] = [f"{one}.{part}" for one in theirs]
     ours["pooled_text.offset"] = ["add_embedding.pool.positional_embedding"]
@@ -330,7 +330,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:8]) + more
 
 
-def _layers(config: UNetConfig) -> Iterator[tuple[str, list[str]]]:
+def layer_names(config: UNetConfig) -> Iterator[tuple[str, list[str]]]:
     """(a layer of ours, the layers of theirs that it is made of), all of them."""
     yield from (
         ("level.mlp.0", ["time_embedding.linear_1"]),

@@ -128,16 +128,18 @@ def _weights_to_save(network: nn.Module, patterns: Iterable[str]) -> set[str]:
 _WEIGHT = ".parametrizations.weight."
 
 
-def public_name(name: str) -> str:
-    """The name that a trainable parameter of an adapted network has in an adapter's file."""
-    if f"{_WEIGHT}0." in name:
-        return name.replace(f"{_WEIGHT}0.", ".lora_") + ".weight"
-    return name
-
-
 def adapter_of(trainable: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The trainable parameters of an adapted network, under their public names."""
-    return {public_name(name): tensor for name, tensor in trainable.items()}
+    """The trainable parameters of an adapted network, or their averages, under the names that they
+    have in an adapter's file."""
+    return {
+        name.replace(f"{_WEIGHT}0.", ".lora_") + (".weight" if f"{_WEIGHT}0." in name else ""): one
+        for name, one in trainable.items()
+    }
+
+
+def trainable_of(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of a network that are trained."""
+    return {name: one for name, one in network.named_parameters() if one.requires_grad}
 
 
 @torch.no_grad()
@@ -147,7 +149,7 @@ def load_adapter(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         ConfigError: they are of another rank, of other layers, or not all.
     """
-    own = adapter_of({n: p for n, p in network.named_parameters() if p.requires_grad})
+    own = adapter_of(trainable_of(network))
     wrong = [
         name
         for name in sorted(own.keys() | tensors.keys())
@@ -169,8 +171,8 @@ def frozen_of(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield name.replace(f"{_WEIGHT}original", ".weight"), tensor
 
 
-class Merged:
-    """Weights one by one, with what an adapter changes added.
+class LowRankChange:
+    """What an adapter changes of the weights of a network.
 
     Raises:
         CheckpointError: the adapter is of another network; the message lists what does not fit.
@@ -178,14 +180,22 @@ class Merged:
 
     def __init__(
         self,
-        weights: Iterable[tuple[str, Tensor]],
-        shapes: Mapping[str, tuple[int, ...]],
         adapter: Mapping[str, Tensor],
+        shapes: Mapping[str, tuple[int, ...]],
         scale: float,
+        weight: float = 1.0,
     ) -> None:
-        self.weights, self.scale = weights, scale
+        """
+        Args:
+            shapes: of the network's weights.
+            scale: alpha / rank.
+            weight: how much of the change is wanted.
+        """
+        self.adapter, self.scale, self.weight = adapter, scale, weight
         self.pairs: dict[str, tuple[Tensor, Tensor]] = {}
+        """A and B of each weight that has a low-rank change, by its name."""
         self.whole: dict[str, Tensor] = {}
+        """Weights that were saved whole."""
         wrong = []
         for name, a in adapter.items():
             layer, _, part = name.partition(".lora_")
@@ -205,10 +215,44 @@ class Merged:
             told = ", ".join(wrong[:5]) or "it has no lora_A and lora_B"
             raise CheckpointError(f"The adapter is not one of this network: {told}.")
 
+    @property
+    def names(self) -> set[str]:
+        """The weights that it changes."""
+        return {*self.pairs, *self.whole}
+
+    def equals(self, other: "LowRankChange") -> bool:
+        """Whether it is the same adapter, used in the same way."""
+        own, theirs = (self.scale, self.weight), (other.scale, other.weight)
+        return self.adapter is other.adapter and own == theirs
+
+    def __call__(self, name: str, tensor: Tensor) -> Tensor:
+        """A weight with what it changes, in float32; itself where it changes nothing."""
+        if name in self.whole:
+            whole = self.whole[name].to(tensor.device, torch.float32)
+            tensor = whole if self.weight == 1 else tensor.float().lerp(whole, self.weight)
+        if name in self.pairs:
+            a, b = (part.to(tensor.device, torch.float32) for part in self.pairs[name])
+            tensor = tensor.float() + change(a, b, self.scale * self.weight)
+        return tensor
+
+
+class Merged:
+    """Weights one by one, with what adapters change.
+
+    They are read anew whenever they are iterated over.
+    """
+
+    def __init__(
+        self, weights: Iterable[tuple[str, Tensor]], changes: Iterable[LowRankChange]
+    ) -> None:
+        self.weights, self.changes = weights, list(changes)
+
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         for name, tensor in self.weights:
-            tensor = self.whole.get(name, tensor)
-            if name in self.pairs:
-                a, b = (part.to(tensor.device, torch.float32) for part in self.pairs[name])
-                tensor = tensor.float() + change(a, b, self.scale)
-            yield name, tensor
+            yield name, self.merged(name, tensor)
+
+    def merged(self, name: str, tensor: Tensor) -> Tensor:
+        """One weight with what the adapters change."""
+        for one in self.changes:
+            tensor = one(name, tensor)
+        return tensor

@@ -1,5 +1,7 @@
-"""Everything that a request can be refused for, as OpenAI's error object."""
+"""Errors as clients see them: OpenAI's error object."""
 
+import logging
+import sqlite3
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -7,13 +9,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from open_imagen.errors import ConfigError, OpenImagenError, UnknownName
-from open_imagen.server.schema import MOST_PICTURES, Generation
-from open_imagen.server.worker import Expired
+from open_imagen.errors import ConfigError, UnknownName
+from open_imagen.server.jobs import DeadlineExceeded, WorkerStopping
+from open_imagen.server.schema import MAX_IMAGES, GenerationBody
+
+log = logging.getLogger("open_imagen.server")
 
 
-class Refusal(Exception):
-    """An answer that is an error object."""
+class RequestError(Exception):
+    """A request that is answered with an error object."""
 
     def __init__(
         self, status: int, message: str, param: str | None = None, code: str | None = None,
@@ -39,14 +43,16 @@ class Refusal(Exception):
             headers["Retry-After"] = str(self.retry_after)
         elif self.status >= 500:
             headers["x-should-retry"] = "false"
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
         return JSONResponse(self.body(), self.status, headers)
 
 
 def show_errors(app: FastAPI) -> None:
-    """Every error as OpenAI's error object."""
+    """Answer every error with OpenAI's error object."""
 
-    @app.exception_handler(Refusal)
-    async def refused(request: Request, error: Refusal) -> Response:
+    @app.exception_handler(RequestError)
+    async def request_error(request: Request, error: RequestError) -> Response:
         return error.reply()
 
     @app.exception_handler(RequestValidationError)
@@ -54,41 +60,51 @@ def show_errors(app: FastAPI) -> None:
         return _invalid(error).reply()
 
     @app.exception_handler(HTTPException)
-    async def plain(request: Request, error: HTTPException) -> Response:
-        reply = Refusal(error.status_code, str(error.detail)).reply()
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        reply = RequestError(error.status_code, str(error.detail)).reply()
         reply.headers.update(error.headers or {})
         return reply
 
+    @app.exception_handler(sqlite3.Error)
+    async def index_error(request: Request, error: sqlite3.Error) -> Response:
+        log.warning("the gallery's index cannot be read", extra={"reason": str(error)})
+        return RequestError(
+            503, "The gallery cannot be read at the moment.", kind="server_error", retry_after=5
+        ).reply()
+
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
-        return Refusal(500, "The server failed.", kind="server_error").reply()
+        return RequestError(500, "The server failed.", kind="server_error").reply()
 
 
-def _invalid(error: RequestValidationError) -> Refusal:
+def _invalid(error: RequestValidationError) -> RequestError:
     """What is wrong with a request, in one sentence, with the limit that it breaks."""
     first = error.errors()[0]
     place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
     if first["type"] == "json_invalid":
-        return Refusal(400, "The request is not valid JSON.")
+        return RequestError(400, "The request is not valid JSON.")
     if first["type"] == "extra_forbidden":
-        unknown = UnknownName("field", place[-1], [*Generation.model_fields])
-        return Refusal(400, f"{unknown} {unknown.hint}", place[-1], "unknown_parameter")
+        unknown = UnknownName("field", place[-1][:80], [*GenerationBody.model_fields])
+        return RequestError(400, f"{unknown} {unknown.hint}", place[-1][:80], "unknown_parameter")
     if place == ["n"]:
-        message = f"n must be a whole number from 1 to {MOST_PICTURES}."
+        message = f"n must be a whole number from 1 to {MAX_IMAGES}."
     elif place == ["size"]:
         message = 'size must be "auto" or WIDTHxHEIGHT, as in "256x256".'
     else:
-        where = ".".join(place) or "The request body"
+        where = ".".join(place)[:200] or "The request body"
         message = f"{where}: {first['msg'].removeprefix('Value error, ')}."
-    return Refusal(400, message, ".".join(place[:1]) or None, "invalid_value")
+    return RequestError(400, message, ".".join(place[:1])[:80] or None, "invalid_value")
 
 
-def failure(error: Exception) -> Refusal:
-    """What a client hears of a job that failed."""
-    if isinstance(error, Expired):
-        return Refusal(503, str(error), code="timeout", kind="server_error")
+def job_error(error: Exception) -> RequestError:
+    """What a client is told of a job that failed; what concerns the server's files is not."""
+    if isinstance(error, DeadlineExceeded):
+        return RequestError(503, str(error), code="timeout", kind="server_error")
+    if isinstance(error, WorkerStopping):
+        return RequestError(503, str(error), kind="server_error", retry_after=5)
     if isinstance(error, ConfigError):
-        return Refusal(400, f"{error} {error.hint}".strip(), code="invalid_value")
-    if isinstance(error, OpenImagenError):
-        return Refusal(500, str(error), kind="server_error")
-    return Refusal(500, "The picture could not be made.", kind="server_error")
+        return RequestError(400, f"{error} {error.hint}".strip(), code="invalid_value")
+    log.warning("an image could not be made", extra={"reason": str(error)})
+    return RequestError(
+        500, "The image could not be made; the server's log says why.", kind="server_error"
+    )

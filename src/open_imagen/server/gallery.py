@@ -25,42 +25,32 @@ import contextlib
 import hashlib
 import logging
 import math
-import os
 import secrets
 import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from open_imagen.errors import OutputError
 from open_imagen.locks import FileLock
-from open_imagen.server.auth import ANYONE
 from open_imagen.server.gallery_files import (
-    ENTRIES,
     ID,
     IMAGES,
-    UNFINISHED,
     GalleryImage,
     entry_path,
     image_path,
-    read_entry,
-    read_image,
     write,
     write_entry,
 )
-from open_imagen.server.gallery_index import (
-    image_of,
-    memory_index,
-    open_index,
-    replace_index,
-    row_of,
-)
+from open_imagen.server.gallery_index import Index, memory_index, open_index, replace_index
+from open_imagen.server.gallery_scan import scan
 
 log = logging.getLogger("open_imagen.server")
+Result = TypeVar("Result")
 
 
 class Gallery:
@@ -76,143 +66,85 @@ class Gallery:
             DataError: gallery.db is another program's database.
         """
         self.folder, self.keep = folder, keep
-        self._mutex, self._last = threading.Lock(), 0.0
+        self._mutex, self._last = threading.RLock(), 0.0
+        lock = folder / "gallery.lock"
         try:
-            (folder / IMAGES).mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (folder / IMAGES).mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise OutputError(
                 f"Cannot make the gallery in {folder}: {error.strerror}.",
                 "Choose another folder with --gallery.",
             ) from error
+        if not lock.exists() and not lock.is_symlink():
+            with contextlib.suppress(OSError):  # the lock says what is wrong
+                lock.touch(mode=0o600)
         self._lock = FileLock(
-            folder / "gallery.lock",
+            lock,
             f"The gallery {folder.absolute()}",
             "Stop that process, or choose another folder with --gallery.",
         )
         try:
-            self._open()
+            self._index = self._open()
+            images, self._written = self._index.counts()
         except BaseException:
             self._lock.release()
             raise
+        extra = {
+            "folder": str(folder.absolute()), "images": images, "of_others": images - self._written,
+        }  # fmt: skip
+        log.info("gallery opened", extra=extra)
 
-    def _open(self) -> None:
-        """Open the index and bring it up to date with the files."""
+    def _open(self) -> Index:
+        """The index, up to date with the files."""
         file = self.folder / "gallery.db"
         try:
-            self._index = open_index(file)
+            index = open_index(file)
             try:
-                self._scan()
+                scan(self.folder, index)
             except sqlite3.OperationalError:
                 raise
             except sqlite3.DatabaseError as error:
-                self._index.close()
-                self._index = replace_index(file, f"damaged: {error}")
-                self._scan()
+                index.close()
+                index = self._rebuilt(error)
         except sqlite3.Error as error:
             log.warning(
                 f"The gallery's index {file} cannot be used ({error}). Until the next start the "
                 "images are listed from an index in memory."
             )
-            self._index = memory_index()
-            self._scan()
+            index = memory_index()
+            scan(self.folder, index)
         except OutputError:
             raise
         except OSError as error:
             why = f"{error.filename or self.folder}: {error.strerror}"
             raise OutputError(f"Cannot open the gallery {self.folder}: {why}.") from error
-        images, written = self._index.execute(
-            "SELECT count(*), count(nullif(written, 0)) FROM images"
-        ).fetchone()
-        facts = {
-            "folder": str(self.folder.absolute()),
-            "images": images,
-            "of_others": images - written,
-        }
-        log.info("gallery opened", extra=facts)
+        return index
 
-    def _scan(self) -> None:
-        """Compare the index with the files. Only new and changed files are read."""
-        index = self._index
-        ids = dict(index.execute("SELECT file, id FROM images"))
-        known = {
-            file: (size, modified)
-            for table in ("images", "other_files")
-            for file, size, modified in index.execute(f"SELECT file, bytes, modified FROM {table}")
-        }
-        ties: dict[float, float] = {}
-        self._remove_unfinished(self.folder / ENTRIES)
-        self._remove_unfinished(self.folder / IMAGES)
-        index.execute("BEGIN")
-        try:
-            for item in sorted(_files(self.folder / IMAGES), key=lambda item: item.name):
-                facts = item.stat(follow_symlinks=False)
-                if known.pop(item.name, None) == (facts.st_size, facts.st_mtime_ns):
-                    continue
-                self._forget(item.name)
-                image = self._found(item.name, facts, ids.get(item.name))
-                if image is not None:
-                    self._insert(image, ties)
-                else:
-                    row = (item.name, facts.st_size, facts.st_mtime_ns)
-                    index.execute("INSERT INTO other_files VALUES (?, ?, ?)", row)
-            for file in known:  # their files are gone
-                self._forget(file)
-            index.execute("COMMIT")
-        except BaseException:
-            if index.in_transaction:
-                index.execute("ROLLBACK")
-            raise
+    def _rebuilt(self, error: sqlite3.DatabaseError) -> Index:
+        """A new index in place of a damaged one."""
+        index = replace_index(self.folder / "gallery.db", f"damaged: {error}")
+        scan(self.folder, index)
+        return index
 
-    def _remove_unfinished(self, folder: Path) -> None:
-        """Remove what a killed process of ours was writing; see the module's docstring."""
-        with contextlib.suppress(FileNotFoundError):
-            for item in list(_files(folder)):
-                if UNFINISHED.fullmatch(item.name):
-                    Path(item.path).unlink(missing_ok=True)
+    def _ask(self, question: Callable[[Index], Result]) -> Result:
+        """Use the index; if it turns out to be damaged, make it again first.
 
-    def _found(self, file: str, facts: os.stat_result, name: str | None) -> GalleryImage | None:
-        """A file in the folder of images as an image of the gallery; None if it is not listed.
-
-        Args:
-            name: the id that the index has for this file, if any.
+        Raises:
+            sqlite3.Error: it cannot be used.
         """
-        size, modified = facts.st_size, facts.st_mtime_ns
-        entry = read_entry(self.folder, file)
-        if entry is not None and entry.written:
-            return replace(entry, modified=modified)
-        header = read_image(self.folder, file)
-        if header is None or (entry is None and header.record is None):
-            return None
-        if entry is not None:  # somebody has changed the file since; it is theirs now
-            return replace(
-                entry, bytes=size, modified=modified, written=False, kind=header.kind,
-                width=header.width, height=header.height, record=header.record or entry.record,
-            )  # fmt: skip
-        assert header.record is not None
-        return GalleryImage(
-            name or secrets.token_urlsafe(16), file, size, modified, False, ANYONE,
-            max(0.0, facts.st_mtime), header.kind, header.width, header.height, header.record,
-        )  # fmt: skip
-
-    def _insert(self, image: GalleryImage, ties: dict[float, float]) -> GalleryImage:
-        """Add a row; its time is moved by the least amount to one that no other image has.
-
-        Args:
-            ties: the last free time that was found for a time, kept between calls.
-        """
-        created = ties.get(image.created, image.created)
-        query = "SELECT 1 FROM images WHERE created = ?"
-        while self._index.execute(query, (created,)).fetchone():
-            created = math.nextafter(created, math.inf)
-        ties[image.created] = created
-        image = replace(image, created=created)
-        places = ", ".join("?" * len(row_of(image)))
-        self._index.execute(f"INSERT INTO images VALUES ({places})", row_of(image))
-        return image
-
-    def _forget(self, file: str) -> None:
-        for table in ("images", "other_files"):
-            self._index.execute(f"DELETE FROM {table} WHERE file = ?", (file,))
+        with self._mutex:
+            try:
+                return question(self._index)
+            except sqlite3.OperationalError:
+                raise
+            except (sqlite3.DatabaseError, ValueError) as error:  # ValueError: a damaged record
+                if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
+                    raise
+                self._index.close()
+                self._index = self._rebuilt(sqlite3.DatabaseError(str(error)))
+                _, self._written = self._index.counts()
+                return question(self._index)
 
     def close(self) -> None:
         """Close the index and let other processes have the gallery."""
@@ -238,8 +170,7 @@ class Gallery:
             write_entry(self.folder, image, hashlib.sha256(data).hexdigest())
             write(image_path(self.folder, image), data)
             modified = image_path(self.folder, image).stat().st_mtime_ns
-            with self._mutex:
-                image = self._insert(replace(image, modified=modified), {})
+            image = self._list(replace(image, modified=modified))
         except (OSError, sqlite3.Error) as error:
             with contextlib.suppress(OSError):
                 self._unlink(image)
@@ -249,18 +180,34 @@ class Gallery:
         self._prune()
         return image
 
+    def _list(self, image: GalleryImage) -> GalleryImage:
+        """Add an image's row to the index."""
+
+        def insert(index: Index) -> tuple[GalleryImage, bool]:
+            known = index.get(image.id)  # by an index that was made again at this moment
+            return (known, False) if known else (index.insert(image), True)
+
+        with self._mutex:
+            listed, new = self._ask(insert)
+            self._written += new
+        return listed
+
     def _prune(self) -> None:
         """Remove the oldest images that the gallery wrote, if there are more than it keeps."""
-        query = "SELECT id FROM images WHERE written ORDER BY created DESC LIMIT -1 OFFSET ?"
         try:
             with self._mutex:
-                names = self._index.execute(query, (self.keep,)).fetchall()
-            for (name,) in names:
-                image = self._row(name)
-                if image is not None:
-                    self.delete(image)
+                number = self._written - self.keep
+                oldest = self._ask(lambda i: i.oldest_written(number)) if number > 0 else []
+            for image in oldest:
+                if not self.delete(image):  # somebody has changed it; it is theirs now
+                    self._disown(image)
         except (OutputError, sqlite3.Error) as error:
             log.warning(f"Old images of the gallery cannot be removed: {error}")
+
+    def _disown(self, image: GalleryImage) -> None:
+        with self._mutex:
+            self._ask(lambda index: index.disown(image.id))
+            self._written -= 1
 
     def delete(self, image: GalleryImage) -> bool:
         """Remove an image that the gallery wrote; False if it did not, and nothing is removed.
@@ -277,19 +224,21 @@ class Gallery:
         except OSError as error:
             raise OutputError(f"Cannot remove {image.file}: {error.strerror}.") from error
         with self._mutex, contextlib.suppress(sqlite3.Error):
-            self._index.execute("DELETE FROM images WHERE id = ?", (image.id,))
+            if self._ask(lambda index: index.get(image.id)) is not None:
+                self._ask(lambda index: index.forget(image.file))
+                self._written -= 1
         return True
 
     def _is_unchanged(self, image: GalleryImage) -> bool:
         """Whether an image's file is still the one that the gallery wrote, or is gone."""
         try:
-            facts = image_path(self.folder, image).lstat()
+            status = image_path(self.folder, image).lstat()
         except FileNotFoundError:
             return True
         except OSError:
             return False
-        same = (facts.st_size, facts.st_mtime_ns) == (image.bytes, image.modified)
-        return same and stat.S_ISREG(facts.st_mode)
+        same = (status.st_size, status.st_mtime_ns) == (image.bytes, image.modified)
+        return same and stat.S_ISREG(status.st_mode)
 
     def _unlink(self, image: GalleryImage) -> None:
         image_path(self.folder, image).unlink(missing_ok=True)
@@ -299,13 +248,8 @@ class Gallery:
         """An image by its id."""
         if not ID.fullmatch(name):
             return None
-        image = self._row(name)
+        image = self._ask(lambda index: index.get(name))
         return image if image is not None and self._is_there(image) else None
-
-    def _row(self, name: str) -> GalleryImage | None:
-        with self._mutex:
-            row = self._index.execute("SELECT * FROM images WHERE id = ?", (name,)).fetchone()
-        return image_of(row) if row else None
 
     def _is_there(self, image: GalleryImage) -> bool:
         return image_path(self.folder, image).is_file()
@@ -319,31 +263,15 @@ class Gallery:
 
     def latest(self, owner: str, number: int, before: float | None = None) -> list[GalleryImage]:
         """An owner's images, the newest first."""
-        query = "SELECT * FROM images WHERE owner = ? AND created < ? ORDER BY created DESC"
         found: list[GalleryImage] = []
-        with self._mutex:
-            rows = self._index.execute(query, (owner, math.inf if before is None else before))
-            for image in map(image_of, rows):
-                if self._is_there(image):
-                    found.append(image)
-                if len(found) == number:
-                    break
-            rows.close()
+        last = math.inf if before is None else before
+        while len(found) < number:
+            page = self._page(owner, last, number - len(found))
+            if not page:
+                break
+            found += [image for image in page if self._is_there(image)]
+            last = page[-1].created
         return found
 
-
-def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """The regular files in a folder whose names are UTF-8; links and folders are passed over."""
-    with os.scandir(folder) as items:
-        for item in items:
-            if item.is_file(follow_symlinks=False) and _is_utf8(item.name):
-                yield item
-
-
-def _is_utf8(name: str) -> bool:
-    """Whether a file's name can stand in the index."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    def _page(self, owner: str, before: float, number: int) -> list[GalleryImage]:
+        return self._ask(lambda index: index.newest(owner, before, number))

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import secrets
 from dataclasses import asdict, dataclass, replace
@@ -56,21 +57,38 @@ def entry_path(folder: Path, name: str) -> Path:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file under an unfinished name and rename it, so that it is there whole or not at all.
+    """Write a file that only its owner can read, so that it is there whole or not at all.
+
+    It is written under an unfinished name, flushed to the disk and renamed: what was answered is
+    there after a power cut, too. Beside the drawing of an image, flushing takes no time.
 
     Raises:
         OutputError: it cannot be written; nothing is left behind.
     """
     temporary = path.parent / f".imagen-gallery-{secrets.token_urlsafe(16)}.unfinished"
     try:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         with temporary.open("xb") as file:
+            temporary.chmod(0o600)
             file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
+        _flush_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise OutputError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def _flush_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk, where the system can."""
+    with contextlib.suppress(OSError):  # Windows opens no folders; some file systems flush none
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_entry(folder: Path, image: GalleryImage, digest: str) -> None:
@@ -82,9 +100,9 @@ def write_entry(folder: Path, image: GalleryImage, digest: str) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    facts = asdict(image) | {"sha256": digest}
-    del facts["modified"], facts["written"]
-    text = json.dumps(facts) + "\n"
+    values = asdict(image) | {"sha256": digest}
+    del values["modified"], values["written"]
+    text = json.dumps(values) + "\n"
     write(entry_path(folder, image.id), text.encode())
 
 
@@ -97,9 +115,9 @@ def read_entry(folder: Path, name: str) -> GalleryImage | None:
     if not ID.fullmatch(stem) or kind not in FORMATS:
         return None
     try:
-        facts = json.loads(entry_path(folder, stem).read_text(encoding="utf-8"))
-        digest = facts.pop("sha256", None)
-        image = GalleryImage(**facts, modified=0, written=False)
+        values = json.loads(entry_path(folder, stem).read_text(encoding="utf-8"))
+        digest = values.pop("sha256", None)
+        image = GalleryImage(**values, modified=0, written=False)
         for value, kinds in (
             (image.bytes, int), (image.owner, str), (image.created, (int, float)),
             (image.width, int), (image.height, int),

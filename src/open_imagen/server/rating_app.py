@@ -6,26 +6,22 @@ import io
 import random
 from collections.abc import Callable
 from functools import lru_cache
-from importlib.resources import files
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import FastAPI, Header, HTTPException
-from fastapi.responses import HTMLResponse, Response
+from fastapi import FastAPI, Header, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from open_imagen.evaluation.human.study import NOISE, QUESTIONS, Trial
 from open_imagen.evaluation.human.votes import Rater, Store
 from open_imagen.evaluation.image_set import read_image
-
-PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; style-src 'unsafe-inline'; "
-    "script-src 'unsafe-inline'; img-src 'self' data:",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+from open_imagen.server.errors import RequestError
+from open_imagen.server.guard import Guard, GuardConfig
+from open_imagen.server.middleware import RootPath
+from open_imagen.server.pages import PAGE_HEADERS, page
 
 
 class Ballot(BaseModel):
@@ -38,13 +34,24 @@ class Ballot(BaseModel):
     ms: Annotated[int, Field(ge=0, le=86_400_000)] = 0
 
 
-def make_app(store: Store) -> FastAPI:
-    """The page and its four calls."""
-    app = FastAPI(title="Rate pictures", docs_url=None, redoc_url=None, openapi_url=None)
+def make_app(
+    store: Store, allowed_hosts: tuple[str, ...] | None = (), root_path: str = ""
+) -> FastAPI:
+    """The page and its four calls, behind the same guard as the image server.
+
+    Args:
+        allowed_hosts: see GuardConfig.
+        root_path: the path under which a proxy shows the page.
+    """
+    app = FastAPI(title="Rate images", docs_url=None, redoc_url=None, openapi_url=None)
     study = store.study
     names = {_blind(study.secret, trial): trial for trial in study.trials.values()}
-    page = files("open_imagen").joinpath("server/static/rate.html").read_text(encoding="utf-8")
+    html = page("rate.html", root_path)
     image = _images(store)
+    app.add_middleware(Guard, config=GuardConfig(allowed_hosts=allowed_hosts), reply=_error_reply)
+    app.add_middleware(RootPath, root_path=root_path)
+
+    app.add_exception_handler(RequestValidationError, _invalid)
 
     def known(token: str) -> Rater:
         rater = store.rater(token)
@@ -54,7 +61,7 @@ def make_app(store: Store) -> FastAPI:
 
     @app.get("/")
     def show() -> HTMLResponse:
-        return HTMLResponse(page, headers=PAGE_HEADERS)
+        return HTMLResponse(html, headers={**PAGE_HEADERS, "Cache-Control": "no-store"})
 
     @app.post("/api/raters")
     def join() -> dict[str, Any]:
@@ -83,11 +90,24 @@ def make_app(store: Store) -> FastAPI:
     @app.get("/images/{name}.png")
     def show_image(name: str) -> Response:
         if name not in study.images:
-            raise HTTPException(404, "There is no such picture.")
+            raise HTTPException(404, "There is no such image.")
         headers = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
         return Response(image(name), media_type="image/png", headers=headers)
 
     return app
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """What is wrong with a request, without what was sent."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:])[:200] or "The request"
+    return JSONResponse({"detail": f"{where}: {first['msg']}."}, 422)
+
+
+def _error_reply(error: RequestError) -> Response:
+    """An error in this app's form."""
+    return JSONResponse({"detail": str(error)}, error.status)
 
 
 def _blind(secret: str, trial: Trial) -> str:
@@ -98,7 +118,7 @@ def _blind(secret: str, trial: Trial) -> str:
 def _next(store: Store, rater: Rater, requested: str | None = None) -> dict[str, Any]:
     """The trial that a rater sees now, or the end."""
     study, done = store.study, store.done(rater)
-    order = study.order(rater.id, rater.parts)
+    order = store.order(rater)
     open_trials = [trial for trial in order if trial.id not in done]
     progress = {"done": len(order) - len(open_trials), "total": len(order)}
     if not open_trials:
@@ -108,7 +128,7 @@ def _next(store: Store, rater: Rater, requested: str | None = None) -> dict[str,
     systems = trial.systems[::-1] if study.flipped(rater.id, trial) else trial.systems
     images = [
         [
-            f"/images/{study.image_id(system, trial.prompt, sample)}.png"
+            f"images/{study.image_id(system, trial.prompt, sample)}.png"
             for sample in range(study.images_per_side)
         ]
         for system in systems
@@ -154,7 +174,7 @@ def _choices(store: Store, rater: Rater, trial: Trial, answers: dict[str, str]) 
 
 
 def _images(store: Store) -> Callable[[str], bytes]:
-    """Pictures by their blind names, without a word inside about how they were made."""
+    """Images by their blind names, without a word inside about how they were made."""
     study = store.study
 
     @lru_cache(maxsize=512)

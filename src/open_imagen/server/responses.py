@@ -1,4 +1,4 @@
-"""From a job's events to bytes: one reply with all pictures, or a stream as they are made."""
+"""From a job's events to bytes: one reply with all images, or a stream as they are made."""
 
 import asyncio
 import base64
@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -17,233 +16,257 @@ from PIL import Image
 
 from open_imagen.cascade.alpha import parse_background, to_image
 from open_imagen.cascade.records import encoded
-from open_imagen.errors import OpenImagenError, OutputError
-from open_imagen.server.auth import ANYONE
-from open_imagen.server.errors import Refusal, failure
+from open_imagen.errors import OutputError
+from open_imagen.server.auth import Client
+from open_imagen.server.errors import RequestError, job_error
 from open_imagen.server.gallery_files import GalleryImage
-from open_imagen.server.requests import GenerationRequest
-from open_imagen.server.schema import Ask, ImagesReply, PictureReply, Usage
-from open_imagen.server.service import Service
-from open_imagen.server.worker import (
+from open_imagen.server.headers import prompt_headers
+from open_imagen.server.jobs import (
     Event,
     Failed,
     Finished,
-    Full,
     Job,
     Progress,
-    Stopping,
+    QueueFull,
+    WorkerStopping,
 )
+from open_imagen.server.middleware import Receive, Scope, Send
+from open_imagen.server.requests import GenerationRequest
+from open_imagen.server.schema import ImageReply, ImagesReply, RequestBody, Usage
+from open_imagen.server.service import Service
 
-SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
-MOST_HEADER = 300
-"""Characters of a header that repeats a prompt, before they are encoded."""
+KEEP_ALIVE_TICKS = 20
+"""Half seconds of silence after which a stream sends a comment."""
 log = logging.getLogger("open_imagen.server")
 
 
-async def answer(
-    service: Service, request: Request, body: Ask, who: str, wanted: GenerationRequest
+async def respond(
+    service: Service,
+    request: Request,
+    body: RequestBody,
+    client: Client,
+    generation: GenerationRequest,
 ) -> Response:
-    """Submit a job and answer with its pictures, at once or as a stream."""
+    """Submit a job and answer with its images, at once or as a stream."""
     if service.draining.is_set():
-        raise Refusal(503, "The server is stopping.", kind="server_error", retry_after=5)
+        raise RequestError(503, "The server is stopping.", kind="server_error", retry_after=5)
     if service.filter is not None:
-        await _filtered(service, body.prompt, None)
+        await _check_filter(service, body.prompt, None)
     if service.log_prompts:
-        log.info("prompt", extra={"prompt": body.prompt, "client": who})
-    loop, events = asyncio.get_running_loop(), asyncio.Queue[Event]()
+        log.info("prompt", extra={"prompt": body.prompt, "client": client.name})
+    headers = {
+        "x-imagen-model": generation.cascade.model_hash,
+        **await prompt_headers(generation.cascade, body),
+    }
+    if body.ignored:
+        headers["x-imagen-without-effect"] = ", ".join(body.ignored)
+    events: asyncio.Queue[Event] = asyncio.Queue()
+    job = _submit(service, body, client, generation, events)
+    answer = _Answer(service, request, body, client, job, events)
+    if body.stream:
+        return _Stream(answer, headers)
+    content = await answer.whole()
+    not_saved = sum(not image["saved"] for image in content["data"])
+    if not_saved:
+        headers["x-imagen-not-saved"] = str(not_saved)
+    return await asyncio.to_thread(JSONResponse, content, headers=headers)
 
-    def heard(event: Event) -> None:
+
+def _submit(
+    service: Service,
+    body: RequestBody,
+    client: Client,
+    generation: GenerationRequest,
+    events: asyncio.Queue[Event],
+) -> Job:
+    """Give a job to the worker.
+
+    Raises:
+        RequestError: the client has asked for too many images, or the server stops.
+    """
+    loop = asyncio.get_running_loop()
+
+    def on_event(event: Event) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended before the worker
             loop.call_soon_threadsafe(events.put_nowait, event)
 
+    number = len(generation.images)
+    if wait := service.rate.wait(client, number):
+        raise RequestError(
+            429, "You have had as many images as one client gets in an hour.",
+            code="rate_limit_exceeded", kind="rate_limit_error", retry_after=wait,
+        )  # fmt: skip
     job = Job(
-        client=who if who != ANYONE else _address(request),
-        model=wanted.model,
-        pictures=wanted.pictures,
-        stages=wanted.stages,
-        settings=wanted.settings,
-        heard=_sparing(heard, body.partials),
+        account=client.account,
+        model=generation.model,
+        images=generation.images,
+        stages=generation.stages,
+        settings=generation.settings,
+        on_event=_only_due_previews(on_event, body.num_previews),
         deadline=time.monotonic() + service.deadline,
-        size=wanted.size,
-        start=wanted.start,
-        background=wanted.background,
+        size=generation.size,
+        lowres=generation.lowres,
+        background=generation.background,
+        crop=generation.crop,
+        max_queued=client.max_queued or service.max_queued,
     )
     try:
         service.worker.submit(job)
-    except Full as error:
-        raise Refusal(
-            429, str(error), code="queue_full", kind="rate_limit_error", retry_after=2
-        ) from error
-    except Stopping as error:
-        raise Refusal(503, str(error), kind="server_error", retry_after=5) from error
-    headers = {"x-imagen-model": wanted.cascade.model_hash, **await _said_of(wanted, body.prompt)}
-    if body.without_effect:
-        headers["x-imagen-without-effect"] = ", ".join(body.without_effect)
-    reply = _Answer(service, request, body, who, job, events)
-    if body.stream:
-        return StreamingResponse(
-            reply.stream(),
-            media_type="text/event-stream",
-            headers={**headers, "Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        )
-    content = await reply.whole()
-    not_kept = sum(not image["kept"] for image in content["data"])
-    if not_kept:
-        headers["x-imagen-not-kept"] = str(not_kept)
-    return JSONResponse(content, headers=headers)
+    except QueueFull as error:
+        raise RequestError(
+            429, str(error), code=error.code, kind="rate_limit_error",
+            retry_after=error.retry_after,
+        ) from error  # fmt: skip
+    except WorkerStopping as error:
+        raise RequestError(503, str(error), kind="server_error", retry_after=5) from error
+    service.rate.count(client, number)
+    return job
 
 
-async def _said_of(wanted: GenerationRequest, prompt: str) -> dict[str, str]:
-    """Headers that say what a prompt was read as, and what the model does not know of it."""
-    cascade = wanted.cascade
-    read_as = (await asyncio.to_thread(cascade.read, prompt)).prompt
-    try:
-        hint = await asyncio.to_thread(cascade.hint, prompt)
-    except OpenImagenError:  # the job itself will say what is wrong
-        hint = None
-    said = {"x-imagen-read-as": read_as if read_as != prompt else "", "x-imagen-hint": hint or ""}
-    return {name: header_text(text) for name, text in said.items() if text}
+def _only_due_previews(on_event: Callable[[Event], None], previews: int) -> Callable[[Event], None]:
+    """Pass on all events, but of the steps only those at which a preview is due."""
+    sent: dict[int, int] = {}
 
-
-def header_text(text: str) -> str:
-    """A text as a header's value: UTF-8, percent-encoded where it is not printable ASCII.
-
-    >>> header_text("100% cat: 猫")
-    '100%25 cat: %E7%8C%AB'
-    """
-    return quote(text[:MOST_HEADER].strip(), safe=SAFE)
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client is not None else ANYONE
-
-
-def _sparing(heard: Callable[[Event], None], partials: int) -> Callable[[Event], None]:
-    """Pass on what is waited for: of all steps, those at which a partial picture is due."""
-    shown: dict[int, int] = {}
-
-    def some(event: Event) -> None:
+    def due_only(event: Event) -> None:
         if isinstance(event, Progress):
-            due = int(event.share * (partials + 1))
-            if due <= shown.get(event.picture, 0) or event.share >= 1 or due > partials:
+            due = int(event.fraction * (previews + 1))
+            if due <= sent.get(event.image_index, 0) or event.fraction >= 1 or due > previews:
                 return
-            shown[event.picture] = due
-            ready = event.estimate()
-            event = event._replace(estimate=lambda: ready)
-        heard(event)
+            sent[event.image_index] = due
+            estimate = event.estimate()
+            event = event._replace(estimate=lambda: estimate)
+        on_event(event)
 
-    return some
+    return due_only
 
 
-async def _filtered(service: Service, prompt: str, image: Image.Image | None) -> None:
+async def _check_filter(service: Service, prompt: str, image: Image.Image | None) -> None:
     """Refuse what the content filter does not let pass."""
     assert service.filter is not None
-    why = await asyncio.to_thread(service.filter, prompt, image)
-    if why:
-        raise Refusal(
-            400, f"The content filter refused this: {why}", "prompt", "content_policy_violation",
-            "image_generation_user_error",
+    reason = await asyncio.to_thread(service.filter, prompt, image)
+    if reason:
+        raise RequestError(
+            400, f"The content filter refused this: {reason}", "prompt",
+            "content_policy_violation", "image_generation_user_error",
         )  # fmt: skip
 
 
 class _Answer:
-    """One request's way from events to bytes."""
+    """The answer to one request for images."""
 
     def __init__(
-        self, service: Service, request: Request, body: Ask, who: str, job: Job,
+        self,
+        service: Service,
+        request: Request,
+        body: RequestBody,
+        client: Client,
+        job: Job,
         events: asyncio.Queue[Event],
-    ) -> None:  # fmt: skip
-        self.service, self.request, self.body, self.who = service, request, body, who
+    ) -> None:
+        self.service, self.request, self.body, self.client = service, request, body, client
         self.job, self.events = job, events
         self.kind = body.output_format or "png"
         self.created = int(time.time())
+        service.pending.add(self)
+
+    def close(self) -> None:
+        """Forget the job; nobody waits for it any more."""
+        self.service.worker.cancel(self.job)
+        self.service.pending.discard(self)
 
     async def whole(self) -> dict[str, Any]:
-        """All pictures in one reply."""
-        found: dict[int, PictureReply] = {}
+        """All images in one reply."""
+        replies: dict[int, ImageReply] = {}
         try:
             async for event in self._events():
                 if isinstance(event, Finished):
-                    found[event.picture] = await self._finish(event)
+                    replies[event.image_index] = await self._save(event)
         finally:
-            self.service.worker.cancel(self.job)
+            self.close()
         reply = ImagesReply(
             created=self.created,
-            data=[found[k] for k in sorted(found)],
+            data=[replies[k] for k in sorted(replies)],
             output_format=self.kind,
-            size=found[0].record["size"],
+            size=replies[0].record["size"],
             usage=self._usage(),
         )
         return reply.model_dump(exclude_none=True)
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """Partial and finished pictures as server-sent events."""
-        counted: dict[int, int] = {}
+        """Partial and finished images as server-sent events."""
+        sent: dict[int, int] = {}
         try:
             async for event in self._events():
                 if event is None:
                     yield b": still here\n\n"
                 elif isinstance(event, Progress):
-                    number = counted.get(event.picture, 0)
-                    counted[event.picture] = number + 1
-                    yield _sent(await asyncio.to_thread(self._partial, event, number))
+                    number = sent.get(event.image_index, 0)
+                    partial = await self._partial(event, number)
+                    if partial is not None:
+                        sent[event.image_index] = number + 1
+                        yield _event_bytes(partial)
                 elif isinstance(event, Finished):
-                    yield _sent(await self._completed(event))
-        except Refusal as error:
-            yield _sent({"type": "error", **error.body()})
+                    yield _event_bytes(await self._completed(event))
+        except RequestError as error:
+            yield _event_bytes({"type": "error", **error.body()})
         except Exception:
             log.exception("a stream failed")
-            yield _sent({"type": "error", **Refusal(500, "The server failed.").body()})
-        finally:
-            self.service.worker.cancel(self.job)
+            yield _event_bytes({"type": "error", **RequestError(500, "The server failed.").body()})
 
     async def _events(self) -> AsyncIterator[Event | None]:
         """The job's events until it ends; None every few seconds of silence.
 
         Raises:
-            Refusal: it fails, or its client has gone.
+            RequestError: it fails, or its client has gone.
         """
-        left = len(self.job.pictures)
-        silent = 0
-        while left:
+        unfinished, silent = len(self.job.images), 0
+        while unfinished:
             try:
                 event = await asyncio.wait_for(self.events.get(), 0.5)
             except TimeoutError:
                 if await self.request.is_disconnected():
-                    raise Refusal(499, "The client has gone.") from None
+                    raise RequestError(499, "The client has gone.") from None
                 silent += 1
-                if silent % 20 == 0:
+                if silent % KEEP_ALIVE_TICKS == 0:
                     yield None
                 continue
             if isinstance(event, Failed):
-                raise failure(event.error)
-            left -= isinstance(event, Finished)
+                raise job_error(event.error)
+            unfinished -= isinstance(event, Finished)
             yield event
 
-    def _partial(self, event: Progress, number: int) -> dict[str, Any]:
+    async def _partial(self, event: Progress, number: int) -> dict[str, Any] | None:
+        """A preview; None if the content filter does not let it pass.
+
+        The finished image decides about the request: a filter may misjudge a noisy one.
+        """
         pixels = event.estimate()
         image = to_image(pixels, parse_background(self.job.background))
-        data = io.BytesIO()
-        image.save(data, format=self.kind.upper())
+        if self.service.filter is not None:
+            try:
+                await _check_filter(self.service, self.body.prompt, image)
+            except RequestError:
+                return None
         return {
-            **self._about("image_generation.partial_image", image.size),
-            "b64_json": base64.b64encode(data.getvalue()).decode(),
+            **self._common("image_generation.partial_image", image.size),
+            "b64_json": await asyncio.to_thread(_base64_image, image, self.kind),
             "partial_image_index": number,
-            "image_index": event.picture,
+            "image_index": event.image_index,
             "stage": event.stage,
-            "progress": round(event.share, 4),
+            "progress": round(event.fraction, 4),
         }
 
     async def _completed(self, event: Finished) -> dict[str, Any]:
-        reply = await self._finish(event, bytes_too=True)
+        reply = await self._save(event, always_bytes=True)
         return {
-            **self._about("image_generation.completed", event.image.size),
+            **self._common("image_generation.completed", event.image.size),
             **reply.model_dump(exclude_none=True),
-            "image_index": event.picture,
+            "image_index": event.image_index,
             "usage": self._usage().model_dump(),
         }
 
-    def _about(self, kind: str, size: tuple[int, int]) -> dict[str, Any]:
+    def _common(self, kind: str, size: tuple[int, int]) -> dict[str, Any]:
+        """What partial and completed events have in common."""
         return {
             "type": kind,
             "created_at": self.created,
@@ -253,38 +276,38 @@ class _Answer:
             "output_format": self.kind,
         }
 
-    async def _finish(self, event: Finished, bytes_too: bool = False) -> PictureReply:
-        """Filter, encode and keep a finished image.
+    async def _save(self, event: Finished, always_bytes: bool = False) -> ImageReply:
+        """Check a finished image with the filter, encode it, and save it in the gallery.
 
-        One that cannot be kept is answered as bytes, whatever was asked for: it has been drawn.
+        One that cannot be saved is answered as bytes, whatever was asked for: it has been drawn.
 
         Raises:
-            Refusal: the filter does not let it pass.
+            RequestError: the filter does not let it pass.
         """
         service = self.service
         if service.filter is not None:
-            await _filtered(service, self.body.prompt, event.image)
+            await _check_filter(service, self.body.prompt, event.image)
         quality = self.body.output_compression
         data = await asyncio.to_thread(
             encoded, event.image, event.record, self.kind, 95 if quality is None else quality
         )
-        kept: GalleryImage | None = None
+        saved: GalleryImage | None = None
         try:
-            kept = await asyncio.to_thread(
-                service.gallery.add, data, self.kind, event.record, self.who
+            saved = await asyncio.to_thread(
+                service.gallery.add, data, self.kind, event.record, self.client.owner
             )
         except OutputError as error:
-            log.warning("an image cannot be kept", extra={"reason": str(error)})
-            service.counters.not_kept.inc()
+            log.warning("an image cannot be saved", extra={"reason": str(error)})
+            service.counters.not_saved.inc()
         service.counters.images.inc()
         by_url = self.body.response_format == "url"  # else bytes, as the API's current models do
-        wanted = not by_url or bytes_too or kept is None
-        url = picture_url(self.request, kept) if kept and (by_url or bytes_too) else None
-        return PictureReply(
-            b64_json=base64.b64encode(data).decode() if wanted else None,
+        with_bytes = not by_url or always_bytes or saved is None
+        url = image_url(self.request, saved) if saved and (by_url or always_bytes) else None
+        return ImageReply(
+            b64_json=base64.b64encode(data).decode() if with_bytes else None,
             url=url,
-            id=kept.id if kept else None,
-            kept=kept is not None,
+            id=saved.id if saved else None,
+            saved=saved is not None,
             seed=event.record["seed"],
             record=event.record,
         )
@@ -298,10 +321,34 @@ class _Answer:
         )
 
 
-def _sent(event: dict[str, Any]) -> bytes:
+class _Stream(StreamingResponse):
+    """A stream of events, which also ends where its client goes before it has begun."""
+
+    def __init__(self, answer: _Answer, headers: dict[str, str]) -> None:
+        self._answer = answer
+        super().__init__(
+            answer.stream(),
+            media_type="text/event-stream",
+            headers={**headers, "Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._answer.close()
+
+
+def _base64_image(image: Image.Image, kind: str) -> str:
+    data = io.BytesIO()
+    image.save(data, format=kind.upper())
+    return base64.b64encode(data.getvalue()).decode()
+
+
+def _event_bytes(event: dict[str, Any]) -> bytes:
     return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
 
 
-def picture_url(request: Request, kept: GalleryImage) -> str:
-    """Where a picture of the gallery is to be had."""
-    return f"{str(request.base_url).rstrip('/')}/v1/images/files/{kept.id}.{kept.kind}"
+def image_url(request: Request, image: GalleryImage) -> str:
+    """The address of an image of the gallery."""
+    return f"{str(request.base_url).rstrip('/')}/v1/images/files/{image.id}.{image.kind}"

@@ -1,30 +1,30 @@
-"""What clients may ask for: the OpenAI Images API's fields and ours, with their limits."""
+"""Requests and replies: the OpenAI Images API's fields and ours, with their limits."""
 
 import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator, model_validator
 
-MOST_PICTURES = 10
-MOST_WORDS = 32_000
+MAX_IMAGES = 10
+MAX_PROMPT = 32_000
 """Characters of a prompt at most, the API's own limit."""
-MOST_PREVIEWS = 64
-MOST_STEPS = 1000
+MAX_PREVIEWS = 64
+MAX_STEPS = 1000
 SIZE = r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"
-PLAIN_FIELDS = (
+IGNORED_FIELDS = (
     "moderation", "quality", "safety_identifier", "style", "user", "complexity",
 )  # fmt: skip
-"""Fields of OpenAI's that are understood and change nothing here."""
+"""OpenAI's fields that are accepted and have no effect here."""
 
-Prompt = Annotated[str, Field(min_length=1, max_length=MOST_WORDS)]
-Whole = Annotated[int, Field(ge=1, le=MOST_STEPS)]
-Weight = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
-Level = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Prompt = Annotated[str, Field(min_length=1, max_length=MAX_PROMPT)]
+Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]
+Guidance = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+NoiseLevel = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=-1, lt=2**62)]
 
 
-class Ask(BaseModel):
-    """What requests for pictures have in common. Settings are one value, or one for each stage."""
+class RequestBody(BaseModel):
+    """What all requests for images have. Settings are one value, or one for each stage."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -44,34 +44,34 @@ class Ask(BaseModel):
     safety_identifier: Annotated[str, Field(max_length=512)] | None = None
     complexity: Annotated[str, Field(max_length=200)] | None = None
 
-    negative_prompt: Annotated[str, Field(max_length=MOST_WORDS)] | None = None
+    negative_prompt: Annotated[str, Field(max_length=MAX_PROMPT)] | None = None
     seed: Seed | None = None
-    """Of the first picture, the next ones have the next; -1 or none: any."""
-    steps: Whole | dict[str, Whole] | None = None
-    guidance: Weight | dict[str, Weight] | None = None
+    """Of the first image; the next ones have the next seeds. -1 or none: random."""
+    steps: Steps | dict[str, Steps] | None = None
+    guidance: Guidance | dict[str, Guidance] | None = None
     sampler: Annotated[str, Field(max_length=40)] | dict[str, str] | None = None
     threshold: Annotated[str, Field(max_length=40)] | dict[str, str] | None = None
     threshold_percentile: Annotated[float, Field(gt=0, le=100)] | None = None
-    noise_level: Level | dict[str, Level] | None = None
+    noise_level: NoiseLevel | dict[str, NoiseLevel] | None = None
     settings: Annotated[dict[str, dict[str, Any]], Field(max_length=8)] | None = None
-    """Everything that a stage samples with, by stage; as in a picture's record."""
-    previews: Annotated[int, Field(ge=0, le=MOST_PREVIEWS)] | None = None
-    """Partial pictures while streaming, beyond the three of partial_images."""
+    """Everything that a stage samples with, by stage; as in an image's record."""
+    previews: Annotated[int, Field(ge=0, le=MAX_PREVIEWS)] | None = None
+    """Partial images while streaming, beyond the three of partial_images."""
 
-    num_inference_steps: Whole | None = None
+    num_inference_steps: Steps | None = None
     """The same as steps."""
-    guidance_scale: Weight | None = None
+    guidance_scale: Guidance | None = None
     """The same as guidance."""
 
     @field_validator("prompt")
     @classmethod
-    def _says_something(cls, value: str) -> str:
+    def _is_not_empty(cls, value: str) -> str:
         if not value.strip():
             raise ValueError("the prompt is empty")
         return value
 
     @model_validator(mode="after")
-    def _once(self) -> "Ask":
+    def _one_name_each(self) -> "RequestBody":
         for ours, theirs in (("steps", "num_inference_steps"), ("guidance", "guidance_scale")):
             if getattr(self, ours) is not None and getattr(self, theirs) is not None:
                 raise ValueError(f"{ours} and {theirs} are the same; give one of them")
@@ -82,10 +82,11 @@ class Ask(BaseModel):
 
         Raises:
             KeyError: settings are given for a stage that does not run.
+            ValueError: one is out of range.
         """
-        found: dict[str, dict[str, Any]] = {name: {} for name in stages}
-        for name, values in (self.settings or {}).items():
-            found[name].update(values)
+        values: dict[str, dict[str, Any]] = {name: {} for name in stages}
+        for stage, settings in (self.settings or {}).items():
+            values[stage].update(settings)
         given: dict[str, Any] = {
             "steps": self.steps if self.steps is not None else self.num_inference_steps,
             "guidance": self.guidance if self.guidance is not None else self.guidance_scale,
@@ -96,51 +97,55 @@ class Ask(BaseModel):
         }
         for setting, value in given.items():
             if isinstance(value, dict):
-                for name, one in value.items():
-                    found[name][setting] = one
+                for stage, one in value.items():
+                    values[stage][setting] = one
             elif value is not None:
-                for one in found.values():
-                    one[setting] = value
-        for values in found.values():
-            for name, value in values.items():
-                if isinstance(value, float) and not math.isfinite(value):
-                    raise ValueError(f"{name} must be finite")
-                if name == "steps" and isinstance(value, int) and value > MOST_STEPS:
-                    raise ValueError(f"steps = {value} must be at most {MOST_STEPS}")
-                if name == "timesteps" and isinstance(value, list) and len(value) > MOST_STEPS:
-                    raise ValueError(f"timesteps must be at most {MOST_STEPS}")
-        return found
+                for settings in values.values():
+                    settings[setting] = value
+        for settings in values.values():
+            _check_settings(settings)
+        return values
 
     @property
-    def partials(self) -> int:
-        """How many partial pictures are wanted."""
+    def num_previews(self) -> int:
+        """How many partial images are sent of each image."""
         if not self.stream:
             return 0
         return self.previews if self.previews is not None else self.partial_images or 0
 
     @property
-    def without_effect(self) -> list[str]:
-        """Fields that were given and change nothing."""
-        return [name for name in PLAIN_FIELDS if getattr(self, name) is not None]
+    def ignored(self) -> list[str]:
+        """Fields that were given and have no effect."""
+        return [name for name in IGNORED_FIELDS if getattr(self, name) is not None]
 
 
-class Generation(Ask):
+def _check_settings(settings: dict[str, Any]) -> None:
+    for name, value in settings.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} must be finite")
+        if name == "steps" and isinstance(value, int) and value > MAX_STEPS:
+            raise ValueError(f"steps = {value} must be at most {MAX_STEPS}")
+        if name == "timesteps" and isinstance(value, list) and len(value) > MAX_STEPS:
+            raise ValueError(f"timesteps must be at most {MAX_STEPS}")
+
+
+class GenerationBody(RequestBody):
     """POST /v1/images/generations."""
 
-    n: Annotated[int, Field(ge=1, le=MOST_PICTURES)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] | None = None
     size: Annotated[str, Field(pattern=SIZE)] | None = None
     stages: Annotated[int, Field(ge=1, le=8)] | None = None
     """Run only the first ones."""
 
 
-class Upscaling(Ask):
-    """POST /v1/images/upscale: a picture of the gallery, or one that is sent."""
+class UpscaleBody(RequestBody):
+    """POST /v1/images/upscale: an image of the gallery, or one that is sent."""
 
     image: Annotated[str, Field(min_length=1, max_length=30_000_000)]
-    """The id of a picture of the gallery, or a PNG, JPEG or WebP in base64."""
+    """The id of an image of the gallery, or a PNG, JPEG or WebP in base64."""
 
 
-class Problem(BaseModel):
+class ErrorObject(BaseModel):
     """What went wrong."""
 
     message: str
@@ -152,11 +157,11 @@ class Problem(BaseModel):
 class ErrorReply(BaseModel):
     """OpenAI's error object."""
 
-    error: Problem
+    error: ErrorObject
 
 
 class Usage(BaseModel):
-    """Tokens read; pictures are not counted in tokens here."""
+    """Tokens of the prompt; images are not counted in tokens here."""
 
     input_tokens: int
     input_tokens_details: dict[str, int]
@@ -164,23 +169,23 @@ class Usage(BaseModel):
     total_tokens: int
 
 
-class PictureReply(BaseModel):
-    """One picture."""
+class ImageReply(BaseModel):
+    """One image."""
 
     b64_json: str | None = None
     url: str | None = None
     id: str | None = None
-    kept: bool = True
-    """Whether the gallery has it. If not, as on a full disk, it is here in b64_json only."""
+    saved: bool = True
+    """Whether the gallery has it. If not, as on a full disk, it is only here, in b64_json."""
     seed: int
     record: dict[str, Any]
 
 
 class ImagesReply(BaseModel):
-    """OpenAI's ImagesResponse, and what a picture says of itself."""
+    """OpenAI's ImagesResponse, with the record of each image."""
 
     created: int
-    data: list[PictureReply]
+    data: list[ImageReply]
     output_format: str
     size: str
     usage: Usage
@@ -197,6 +202,8 @@ class ModelReply(BaseModel):
     stages: list[dict[str, Any]]
     default_stages: int
     """How many of them run where a request does not say."""
+    alias_of: str | None = None
+    """The model that this is another name of."""
 
 
 class ModelsReply(BaseModel):
@@ -206,8 +213,8 @@ class ModelsReply(BaseModel):
     data: list[ModelReply]
 
 
-class KeptReply(BaseModel):
-    """A picture of the gallery."""
+class GalleryImageReply(BaseModel):
+    """An image of the gallery."""
 
     id: str
     url: str
@@ -220,7 +227,7 @@ class KeptReply(BaseModel):
 
 
 class GalleryReply(BaseModel):
-    """Pictures of the gallery, the newest first."""
+    """Images of the gallery, the newest first."""
 
-    data: list[KeptReply]
+    data: list[GalleryImageReply]
     more: bool

@@ -1,158 +1,56 @@
-"""One thread that draws for many: requests that can share a batch do, in fair order.
+"""Draws images for all clients: requests share batches, and clients share the device's time.
 
-A job is one request; its pictures are tasks that walk from stage to stage. Before each batch the
-worker picks the client whose turn it is, that client's oldest task, and fills the batch with
-whatever can be drawn with it. Jobs hear what happens to them through a callback, in the worker's
-thread.
+A job is one request; its images are tasks that go from stage to stage. Before each batch the
+worker picks the client whose turn it is (see fairness.py) and fills the batch with what can be
+drawn with it. A batch that has run ahead of a waiting client is suspended between two steps.
 """
 
 import itertools
 import logging
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
 
-from PIL import Image
 from torch import Tensor
 
 from open_imagen.cascade.alpha import parse_background, to_image
 from open_imagen.cascade.cascade import Cascade
 from open_imagen.cascade.images import to_uint8
-from open_imagen.cascade.requests import ImageRequest, StageRequest
-from open_imagen.cascade.sampling import ResolvedSampling
-from open_imagen.cascade.stage import Stage
 from open_imagen.errors import ConfigError, OpenImagenError
+from open_imagen.server.admission import Admission
+from open_imagen.server.batch_run import BatchRun, Threads
+from open_imagen.server.fairness import FairShare, pick_batch
+from open_imagen.server.jobs import (
+    Cancelled,
+    DeadlineExceeded,
+    Failed,
+    Finished,
+    Job,
+    Progress,
+    Task,
+    WorkerStopping,
+)
+from open_imagen.server.sizes import crop_centre
 
 log = logging.getLogger("open_imagen.server")
-MOST_CLIENTS = 10_000
-"""Clients whose last turn is remembered."""
-MOST_CAPTIONS = 512
-"""Sentences whose tokens a serving cascade keeps."""
-
-
-class Full(OpenImagenError):
-    """The queue holds as many pictures as it may."""
-
-
-class Stopping(OpenImagenError):
-    """The worker takes no more work."""
-
-
-class Expired(OpenImagenError):
-    """A job was not finished before its deadline."""
-
-
-class Cancelled(OpenImagenError):
-    """Whoever wanted the job has gone."""
-
-
-class Progress(NamedTuple):
-    """A step has been made; ``share`` of the picture's whole way is behind it."""
-
-    picture: int
-    stage: str
-    step: int
-    steps: int
-    share: float
-    estimate: Callable[[], Tensor]
-    """What the picture will be, uint8 [3, H, W], if it is wanted."""
-
-
-class Finished(NamedTuple):
-    """A picture is done."""
-
-    picture: int
-    image: Image.Image
-    record: dict[str, Any]
-
-
-class Failed(NamedTuple):
-    """The job ends without its pictures."""
-
-    error: Exception
-
-
-Event = Progress | Finished | Failed
-
-
-class Picture(NamedTuple):
-    """A wanted picture."""
-
-    prompt: str
-    negative: str
-    seed: int
-
-
-@dataclass(eq=False)
-class Job:
-    """A request: its pictures, the stages they go through, and who hears of them."""
-
-    client: str
-    model: str
-    pictures: Sequence[Picture]
-    stages: Sequence[Stage]
-    settings: Mapping[str, ResolvedSampling]
-    """Of each stage, nothing left open."""
-    heard: Callable[[Event], None]
-    deadline: float
-    """By time.monotonic()."""
-    size: tuple[int, int] | None = None
-    start: Tensor | None = None
-    """The picture to be enlarged, uint8 [1, C, h, w]."""
-    background: str | None = None
-    """Of a model with alpha: "transparent", or white if None."""
-    ended: bool = field(default=False)
-    left: int = field(default=0)
-
-
-@dataclass(eq=False)
-class Task:
-    """A picture on its way."""
-
-    job: Job
-    index: int
-    number: int
-    """Order of arrival."""
-    place: int = 0
-    """Which of the job's stages comes next."""
-    below: Tensor | None = None
-
-    @property
-    def stage(self) -> Stage:
-        return self.job.stages[self.place]
-
-    def fits(self, other: "Task") -> bool:
-        """Whether both can be drawn in one batch."""
-        mine, theirs = (t.job.settings[t.stage.config.name].together for t in (self, other))
-        shapes = [None if t.below is None else t.below.shape for t in (self, other)]
-        sizes = [t.job.size if t.below is None else None for t in (self, other)]
-        same_stage = self.job.model == other.job.model and self.stage is other.stage
-        return same_stage and mine == theirs and shapes[0] == shapes[1] and sizes[0] == sizes[1]
-
-    def order(self) -> StageRequest:
-        picture, name = self.job.pictures[self.index], self.stage.config.name
-        size = self.job.size if self.place == 0 and self.below is None else None
-        return StageRequest(
-            picture.prompt,
-            picture.seed,
-            self.job.settings[name],
-            picture.negative,
-            self.below,
-            size,
-        )
+MAX_CAPTIONS = 512
+"""Captions whose encoded text a served cascade keeps."""
+MAX_SUSPENDED = 8
+"""Batches that wait between two steps, with their noise in memory."""
+QUANTUM = 1.0
+"""Seconds of device time by which a client may run ahead before its batch is suspended."""
+OFFLOAD_QUANTUM = 20.0
+"""The same where weights are read again at each switch."""
 
 
 class Observer:
-    """What is told of the worker's doings; nothing, unless somebody overrides it."""
+    """Notified of finished batches."""
 
-    def batch(self, stage: str, size: int, seconds: float) -> None: ...
+    def on_batch(self, stage: str, size: int, seconds: float) -> None: ...
 
 
 class Worker:
-    """Draws the pictures of all jobs, one batch after the other."""
+    """Draws the images of all jobs, one batch at a time."""
 
     def __init__(
         self,
@@ -160,25 +58,28 @@ class Worker:
         batch_size: int = 8,
         queue_size: int = 64,
         observer: Observer | None = None,
+        quantum: float = QUANTUM,
     ) -> None:
         """
         Args:
-            batch_size: pictures drawn together at most; fewer where they are large.
-            queue_size: pictures waiting or being drawn at most.
+            batch_size: images drawn together at most; fewer where they are large.
+            queue_size: images waiting or being drawn at most.
+            quantum: seconds of device time by which a client may run ahead of a waiting one.
         """
         if batch_size < 1 or queue_size < 1:
             raise ConfigError(
                 f"batch size = {batch_size} and queue size = {queue_size} must be at least 1."
             )
-        self.cascades, self.batch_size, self.queue_size = cascades, batch_size, queue_size
-        self.observer = observer or Observer()
+        self.cascades, self.batch_size = cascades, batch_size
+        self.observer, self.quantum = observer or Observer(), quantum
         for cascade in cascades.values():
-            cascade.text.limit = MOST_CAPTIONS
-        self._numbers, self._batches = itertools.count(), itertools.count()
+            cascade.text.limit = MAX_CAPTIONS
+        self._numbers = itertools.count()
         self._waiting: list[Task] = []
-        self._busy: list[Task] = []
-        self._served: OrderedDict[str, int] = OrderedDict()
-        """The latest clients, and which batch was the last that they had a part in."""
+        self._suspended: list[BatchRun] = []
+        self._running: BatchRun | None = None
+        self._share, self._threads = FairShare(), Threads()
+        self._admission = Admission(queue_size)
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
@@ -186,8 +87,8 @@ class Worker:
 
     @property
     def depth(self) -> int:
-        """Pictures waiting or being drawn."""
-        return len(self._waiting) + len(self._busy)
+        """Images waiting or being drawn."""
+        return len(self._tasks())
 
     @property
     def idle(self) -> bool:
@@ -199,32 +100,47 @@ class Worker:
         """Whether the thread is at work."""
         return self._thread.is_alive() and not self._closing
 
+    def _tasks(self) -> list[Task]:
+        """All images that are in the worker."""
+        with self._changed:
+            runs = [*self._suspended, *([self._running] if self._running else [])]
+            return [*self._waiting, *(task for run in runs for task in run.tasks)]
+
     def submit(self, job: Job) -> None:
         """Take a job.
 
         Raises:
-            Full: there is no room for its pictures.
-            Stopping: the worker ends.
+            QueueFull: there is no room for its images.
+            WorkerStopping: the worker ends.
         """
         with self._changed:
             if self._closing:
-                raise Stopping("The server is stopping.")
-            if self.depth + len(job.pictures) > self.queue_size:
-                raise Full(
-                    f"{self.depth} pictures are waiting already; the server takes "
-                    f"{self.queue_size} at once."
-                )
-            job.left = len(job.pictures)
-            for index in range(len(job.pictures)):
-                below = None if job.start is None else job.start[0]
-                self._waiting.append(Task(job, index, next(self._numbers), below=below))
+                raise WorkerStopping("The server is stopping.")
+            tasks = self._tasks()
+            self._admission.check(job, tasks)
+            accounts = {task.job.account for task in tasks}
+            if job.account not in accounts:
+                self._share.enter(job.account, accounts)
+            job.unfinished = len(job.images)
+            lowres = None if job.lowres is None else job.lowres[0]
+            for index in range(len(job.images)):
+                self._waiting.append(Task(job, index, next(self._numbers), lowres=lowres))
             self._changed.notify()
 
     def cancel(self, job: Job) -> None:
-        """Forget a job whose client has gone; its pictures make room at once, or after the step."""
+        """Forget a job whose client has gone; its images make room at once, or after the step."""
         with self._changed:
             job.ended = True
             self._waiting = [task for task in self._waiting if task.job is not job]
+            self._changed.notify()
+
+    def abort(self) -> None:
+        """Take no more jobs and give up those there are; their clients are told."""
+        with self._changed:
+            self._closing = True
+            for job in {id(task.job): task.job for task in self._tasks()}.values():
+                self._fail(job, WorkerStopping("The server stopped before the image was done."))
+            self._changed.notify()
 
     def close(self, timeout: float | None = None) -> None:
         """Take no more jobs, finish those there are, end."""
@@ -232,143 +148,176 @@ class Worker:
             self._closing = True
             self._changed.notify()
         self._thread.join(timeout)
+        self._threads.close()
 
     def _work(self) -> None:
         while True:
             with self._changed:
                 self._expire()
-                while not self._waiting and not self._closing:
+                while not (run := self._next()):
+                    if self._closing:
+                        return
                     self._changed.wait()
-                if not self._waiting:
-                    return
-                batch = self._busy = self._pick()
-                chosen = set(map(id, batch))
-                self._waiting = [task for task in self._waiting if id(task) not in chosen]
-            if batch:
-                self._run(batch)
+                self._running = run
+            run.proceed()
+            with self._changed:
+                self._running = None
+                if not run.ended:
+                    self._suspended.append(run)
+
+    def _next(self) -> BatchRun | None:
+        """The suspended batch or the new one whose client's turn it is."""
+        abandoned = next((run for run in self._suspended if run.abandoned), None)
+        earliest = min(
+            self._suspended, key=lambda run: self._share.earliest(run.tasks), default=None
+        )
+        run = abandoned or earliest
+        if run is None or (run is earliest and not abandoned and self._new_comes_before(run)):
+            batch = pick_batch(self._waiting, self._share, self._room)
+            if not batch:
+                return None
+            chosen = set(map(id, batch))
+            self._waiting = [task for task in self._waiting if id(task) not in chosen]
+            return BatchRun(batch, self._draw, self._threads)
+        self._suspended.remove(run)
+        return run
+
+    def _new_comes_before(self, run: BatchRun) -> bool:
+        """Whether a client with waiting images has used less device time than a suspended batch."""
+        if not self._waiting or len(self._suspended) >= MAX_SUSPENDED:
+            return False
+        return self._share.earliest(self._waiting) < self._share.earliest(run.tasks)
 
     def _expire(self) -> None:
         now = time.monotonic()
-        for job in {id(t.job): t.job for t in self._waiting if t.job.deadline < now}.values():
-            self._fail(job, Expired("The picture was not finished before its deadline."))
+        for task in self._tasks():
+            if task.job.deadline < now and not task.job.ended:
+                self._fail(
+                    task.job, DeadlineExceeded("The image was not finished before its deadline.")
+                )
 
     def _fail(self, job: Job, error: Exception) -> None:
         if not job.ended:
             job.ended = True
-            job.heard(Failed(error))
+            job.on_event(Failed(error))
         self._waiting = [task for task in self._waiting if task.job is not job]
 
-    def _pick(self) -> list[Task]:
-        """The next batch: led by the client whose turn it is, filled from all in turn."""
-        queues: dict[str, list[Task]] = {}
-        for task in sorted(self._waiting, key=lambda task: task.number):
-            queues.setdefault(task.job.client, []).append(task)
-        if not queues:
-            return []
-        # Whose last batch is longest ago comes first; among those that had none, who came first.
-        turn = sorted(queues, key=lambda one: (self._served.get(one, -1), queues[one][0].number))
-        lead = queues[turn[0]][0]
-        room = self._room(lead)
-        batch = [lead]
-        fitting = {
-            client: [task for task in queues[client] if task is not lead and task.fits(lead)]
-            for client in turn
-        }
-        # The leader's own come last in each round: others have waited longer for their turn.
-        for client in itertools.cycle([*turn[1:], turn[0]]):
-            if len(batch) == room or not any(fitting.values()):
-                break
-            if fitting[client]:
-                batch.append(fitting[client].pop(0))
-        now = next(self._batches)
-        for task in batch:
-            self._served[task.job.client] = now
-            self._served.move_to_end(task.job.client)
-        while len(self._served) > MOST_CLIENTS:
-            self._served.popitem(last=False)
-        return batch
-
     def _room(self, lead: Task) -> int:
-        """How many pictures of this size go together: as many pixels as a batch of 256x256."""
-        width, height = lead.job.size or (256, 256)
-        if lead.place or lead.below is not None:
-            width = height = lead.stage.config.resolution
-        most = self.batch_size * 256 * 256 // (width * height)
-        return max(1, min(self.batch_size, most))
+        """How many images of this size go together: as many pixels as a batch of 256x256."""
+        return max(1, min(self.batch_size, self.batch_size * 256 * 256 // lead.pixels))
 
-    def _run(self, batch: list[Task]) -> None:
-        cascade, stage = self.cascades[batch[0].job.model], batch[0].stage
-        started = time.monotonic()
+    def _draw(self, run: BatchRun) -> None:
+        """Draw a batch, in its own thread."""
+        task = run.tasks[0]
+        cascade, stage = self.cascades[task.job.model], task.stage
         try:
-            drawn = cascade.draw(stage, [task.order() for task in batch], self._watch(batch))
+            requests = [task.stage_request() for task in run.tasks]
+            drawn = cascade.draw(stage, requests, self._watch(run, cascade))
         except Cancelled:
-            drawn = None
+            return
         except Exception as error:
-            if len(batch) > 1:  # one of them must not spoil it for the others
-                for task in batch:
-                    self._run([task])
+            self._recover(run, error)
+            return
+        self._charge(run)
+        self.observer.on_batch(stage.config.name, len(run.tasks), run.seconds)
+        for done, image in zip(run.tasks, drawn, strict=True):
+            try:
+                self._advance(done, image)
+            except Exception as error:
+                log.exception("an image could not be finished")
+                with self._changed:
+                    self._fail(done.job, error)
+
+    def _recover(self, run: BatchRun, error: Exception) -> None:
+        """After a failure draw each image of the batch alone, so that only the culprit fails."""
+        with self._changed:
+            if len(run.tasks) > 1:
+                for task in run.tasks:
+                    task.alone = True
+                self._waiting += [task for task in run.tasks if not task.job.ended]
                 return
             if not isinstance(error, OpenImagenError):
-                log.exception("a batch failed")
-            with self._changed:
-                for task in batch:
-                    self._fail(task.job, error)
-                self._busy = []
-            return
-        if drawn is not None:
-            self.observer.batch(stage.config.name, len(batch), time.monotonic() - started)
-            done = [
-                self._advance(task, picture) for task, picture in zip(batch, drawn, strict=True)
-            ]
-            for job, event in filter(None, done):
-                job.heard(event)
-        with self._changed:
-            self._busy = []
+                log.error("a batch failed", exc_info=error)
+            self._fail(run.tasks[0].job, error)
 
-    def _advance(self, task: Task, picture: Tensor) -> tuple[Job, Finished] | None:
-        """Send a task on to its next stage, or finish it."""
+    def _charge(self, run: BatchRun) -> None:
+        """Count the device time since the last step as used, in equal parts."""
+        seconds = run.lap()
+        with self._changed:
+            self._admission.seconds += seconds
+            for task in run.tasks:
+                self._share.charge(task.job.account, seconds / len(run.tasks))
+
+    def _advance(self, task: Task, drawn: Tensor) -> None:
+        """Send an image on to its next stage, or finish it."""
         job = task.job
         if job.ended:
-            return None
-        task.place, task.below = task.place + 1, picture
-        if task.place < len(job.stages):
+            return
+        task.stage_index, task.lowres, task.alone = task.stage_index + 1, drawn, False
+        if task.stage_index < len(job.stages):
             with self._changed:
                 if not job.ended:
                     self._waiting.append(task)
-            return None
-        job.left -= 1
-        job.ended = job.left == 0
-        image = to_image(picture, parse_background(job.background))
-        wanted = job.pictures[task.index]
+            return
+        image = to_image(drawn, parse_background(job.background))
+        full, request = image.size, job.images[task.index]
+        image = crop_centre(image, job.crop)
         record = self.cascades[job.model].record(
-            ImageRequest(wanted.prompt, wanted.seed, wanted.negative),
+            request,
             job.settings,
             image.size,
-            "generate" if job.start is None else "upscale",
+            "generate" if job.lowres is None else "upscale",
             job.background,
         )
-        return job, Finished(task.index, image, record)
+        if image.size != full:
+            record["cropped_from"] = f"{full[0]}x{full[1]}"
+        job.unfinished -= 1
+        job.ended = job.unfinished == 0
+        with self._changed:
+            self._admission.finished()
+        job.on_event(Finished(task.index, image, record))
 
-    def _watch(self, batch: list[Task]) -> Callable[[int, int, Tensor], None]:
-        """Tell each job of a step; end the batch when nobody wants any of it."""
+    def _watch(self, run: BatchRun, cascade: Cascade) -> Callable[[int, int, Tensor], None]:
+        """After each step: report it, and pause or end the batch where it is time to."""
 
         def watch(step: int, steps: int, x: Tensor) -> None:
-            now = time.monotonic()
-            for k, task in enumerate(batch):
+            self._charge(run)
+            with self._changed:
+                self._expire()
+            for k, task in enumerate(run.tasks):
                 job = task.job
-                if job.deadline < now and not job.ended:
-                    with self._changed:
-                        self._fail(
-                            job, Expired("The picture was not finished before its deadline.")
-                        )
                 if not job.ended:
-                    share = (task.place + step / steps) / len(job.stages)
+                    fraction = (task.stage_index + step / steps) / len(job.stages)
                     name = task.stage.config.name
-                    job.heard(Progress(task.index, name, step, steps, share, _later(x, k)))
-            if all(task.job.ended for task in batch):
-                raise Cancelled("nobody waits for these pictures")
+                    job.on_event(Progress(task.index, name, step, steps, fraction, _later(x, k)))
+            if self._must_pause(run, cascade) and not run.abandoned:
+                run.suspend()
+                if cascade.generator.offload and not run.abandoned:
+                    _load_again(run, cascade)
+            if run.abandoned:
+                raise Cancelled("nobody waits for these images")
 
         return watch
+
+    def _must_pause(self, run: BatchRun, cascade: Cascade) -> bool:
+        """Whether the batch has run ahead of a client that waits."""
+        quantum = max(self.quantum, OFFLOAD_QUANTUM * cascade.generator.offload)
+        with self._changed:
+            others = [task for one in self._suspended for task in one.tasks]
+            if len(self._suspended) < MAX_SUSPENDED:
+                others += self._waiting
+            mine = {task.job.account for task in run.tasks}
+            others = [t for t in others if t.job.account not in mine and not t.job.ended]
+            if not others:
+                return False
+            return self._share.earliest(others) + quantum < self._share.earliest(run.tasks)
+
+
+def _load_again(run: BatchRun, cascade: Cascade) -> None:
+    """Load the weights of a batch that was suspended; others may have offloaded them."""
+    stage, settings = run.tasks[0].stage, run.tasks[0].stage_request().settings
+    variant = cascade.stage(stage.config.name, settings.adapter)
+    variant.load_weights(cascade.device, cascade.runtime.torch_dtype, cascade.runtime.fast)
 
 
 def _later(x: Tensor, k: int) -> Callable[[], Tensor]:

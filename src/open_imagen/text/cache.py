@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
+from torch import Tensor
 
 from open_imagen.devices import sent
 from open_imagen.types import TextEmbedding, TextEncoder
@@ -109,10 +110,20 @@ class Packed:
             return self.remembered(captions).to(device)
         starts, lengths = sent(torch.tensor(found), device).T[:, :, None]
         longest = max(length for _, length in found)
-        steps = torch.arange(longest, device=device)
-        mask = steps < lengths
-        tokens = self._table[(starts + steps).clamp(max=len(self._table) - 1)]
-        return TextEmbedding(tokens.float() * mask[..., None], mask)
+        return rows_of(self._table, starts, lengths, longest)
+
+
+def rows_of(table: Tensor, starts: Tensor, lengths: Tensor, longest: int) -> TextEmbedding:
+    """Captions whose tokens lie one after another in a table [T, C], float32.
+
+    Args:
+        starts, lengths: [B, 1], on the table's device.
+        longest: of the lengths.
+    """
+    steps = torch.arange(longest, device=table.device)
+    mask = steps < lengths
+    tokens = table[(starts + steps).clamp(max=len(table) - 1)]
+    return TextEmbedding(tokens.float() * mask[..., None], mask)
 
 
 class ByLength:

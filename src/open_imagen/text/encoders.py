@@ -1,7 +1,7 @@
 """Frozen text encoders: one table row each; captions in, tokens and mask out."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,6 +173,17 @@ class FrozenEncoder:
             stacklevel=3,
         )
         return ids[: self.max_length - 1] + ids[-1:]  # the closing token stays
+
+
+def token_counter(name: str, folder: Path) -> Callable[[str], int]:
+    """Tokens of a caption by an encoder, from its tokenizer alone.
+
+    Raises:
+        MissingDependency: the folder has no tokenizer that can be read.
+    """
+    spec = ENCODERS[name]
+    clean, tokenizer = CLEANERS[spec.cleaning], open_tokenizer(folder, spec.repository)
+    return lambda caption: len(tokenizer.encode(clean(caption)).ids)
 
 
 def check_t5(name: str, folder: Path, weights: WeightFiles | None = None) -> WeightFiles:

@@ -1,9 +1,10 @@
-"""Embeddings on disk: every caption once, unpadded, in bfloat16, memory-mapped.
+"""Embeddings on disk: every caption once, unpadded, in 16 bits, memory-mapped.
 
 A folder with ``store.json`` (what encoded them) and shards
 
     tokens-RANK-NUMBER.safetensors
-        tokens   [T, C] bfloat16, the tokens of all captions one after another
+        tokens   [T, C] bfloat16, or float16 in the trainer's cache: the tokens of all captions, one
+                 after another
         lengths  [N] int32, tokens of each caption
         hashes   [N, 16] uint8, BLAKE2b of each caption
 
@@ -12,7 +13,7 @@ A shard is whole or not there, and a second pass over the same captions finds no
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from open_imagen.devices import sent
 from open_imagen.errors import CheckpointError, ConfigError, DataError
 from open_imagen.storage import read_json, save_tensors, write_json
+from open_imagen.text.cache import rows_of
 from open_imagen.types import TextEmbedding, TextEncoder
 
 FORMAT = 1
@@ -88,8 +91,13 @@ class Store:
     def __contains__(self, caption: str) -> bool:
         return self._find(caption) is not None
 
+    @property
+    def numbers(self) -> int:
+        """Of all tokens that are there."""
+        return self.width * int(self._places[:, 2].sum())
+
     def tokens(self, caption: str) -> Tensor:
-        """[L, width] bfloat16, as mapped from the file.
+        """[L, width] in 16 bits, as mapped from the file.
 
         Raises:
             DataError: the caption was never embedded.
@@ -130,6 +138,15 @@ class Store:
             )
         return self
 
+    def count_missing(self, captions: Sequence[str]) -> int:
+        """How many of these captions are not there; of a million in a few seconds."""
+        if not len(self):
+            return len(captions)
+        wanted = np.frombuffer(b"".join(map(digest, captions)), np.uint64).reshape(-1, 2)
+        places = np.searchsorted(self._keys[:, 0], wanted[:, 0]).clip(max=len(self) - 1)
+        doubtful = np.nonzero((self._keys[places] != wanted).any(axis=1))[0].tolist()
+        return sum(captions[k] not in self for k in doubtful)
+
     def _find(self, caption: str) -> tuple[int, int, int] | None:
         first, second = np.frombuffer(digest(caption), np.uint64)
         place = int(np.searchsorted(self._keys[:, 0], first))
@@ -139,6 +156,55 @@ class Store:
                 return file, start, length
             place += 1
         return None
+
+
+class PackedStore:
+    """A TextEncoder of a store, all of it in one table on a device: a batch is one look-up there.
+
+    Captions that are not in it are asked of another encoder.
+    """
+
+    def __init__(self, store: Store, rest: TextEncoder, device: torch.device) -> None:
+        self.store, self.rest = store, rest
+        self.name, self.width, self.max_length = store.name, store.width, store.max_length
+        tables = [file[:] for file in store._files]
+        lengths = [len(table) for table in tables]
+        self._starts = [0, *accumulate(lengths)]
+        self._table = torch.cat([table.to(device) for table in tables])
+
+    def num_tokens(self, caption: str) -> int:
+        return self.rest.num_tokens(caption)
+
+    def __call__(self, captions: Sequence[str]) -> TextEmbedding:
+        """[B, L, width] float32 and mask, on the table's device."""
+        places = [self.store._find(caption) for caption in captions]
+        found = [(self._starts[p[0]] + p[1], p[2]) for p in places if p is not None]
+        if len(found) < len(captions):
+            return self.rest(captions).to(self._table.device)
+        starts, lengths = sent(torch.tensor(found), self._table.device).T[:, :, None]
+        return rows_of(self._table, starts, lengths, max(length for _, length in found))
+
+
+class StoreFirst:
+    """A TextEncoder that looks captions up, and encodes those that are not in the store."""
+
+    def __init__(self, store: Store, encoder: TextEncoder) -> None:
+        self.store, self.encoder = store, encoder
+        self.name, self.width, self.max_length = store.name, store.width, store.max_length
+
+    def num_tokens(self, caption: str) -> int:
+        return self.encoder.num_tokens(caption)
+
+    def __call__(self, captions: Sequence[str]) -> TextEmbedding:
+        """[B, L, width] float32 and mask, on the CPU."""
+        missing = [one for one in dict.fromkeys(captions) if one not in self.store]
+        rows: dict[str, Tensor] = {}
+        if missing:
+            text = self.encoder(missing).to("cpu")
+            for caption, tokens, mask in zip(missing, text.tokens, text.mask, strict=True):
+                rows[caption] = tokens[mask]
+        found = [rows[one] if one in rows else self.store.tokens(one) for one in captions]
+        return TextEmbedding.of([one.float() for one in found])
 
 
 def shards(folder: Path) -> list[Path]:
@@ -154,6 +220,8 @@ def embed(
     ranks: int = 1,
     per_shard: int = 16_384,
     progress: Callable[[int], None] | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+    reuse: Sequence[Store] = (),
 ) -> int:
     """Embed what is not there yet; the number of captions that were.
 
@@ -163,6 +231,8 @@ def embed(
     Args:
         per_shard: captions in a shard; a multiple of 64.
         progress: told how many are done.
+        dtype: of the tokens.
+        reuse: stores by the same encoder, from which captions that they have are copied.
 
     Raises:
         ConfigError: the folder holds embeddings of another encoder.
@@ -184,6 +254,8 @@ def embed(
         with safe_open(path, framework="pt") as file:
             known |= {row.tobytes() for row in file.get_tensor("hashes").numpy()}
         number += path.name.startswith(f"tokens-{rank:05d}-")
+    for store in reuse:
+        encoder = StoreFirst(store, encoder)
     fresh = _unknown(captions, known, rank, ranks)
     done = 0
     while chunk := list(islice(fresh, per_shard)):
@@ -191,7 +263,7 @@ def embed(
         for some in (chunk[k : k + BATCH] for k in range(0, len(chunk), BATCH)):
             text = encoder(some)
             for tokens, mask in zip(text.tokens, text.mask, strict=True):
-                rows.append(tokens[mask].to("cpu", torch.bfloat16))
+                rows.append(tokens[mask].to("cpu", dtype))
             done += len(some)
             if progress is not None:
                 progress(done)

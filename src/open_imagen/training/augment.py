@@ -144,7 +144,7 @@ class Transforms(NamedTuple):
             square: whether the images are; others only make half turns.
         """
         keys = example_keys(index, number, seed, device)
-        chances, more = uniform(hash_counters(*keys, CHOICES, 20)).split(10, dim=1)
+        chances, more = uniform(hash_counters(*keys, CHOICES, 20)).chunk(2, dim=1)
         strengths = normal(hash_counters(*keys, STRENGTHS, 4))
         rates = torch.tensor([getattr(config, name) for name in TRANSFORMS]).to(device)
         # Uniform numbers are above 0 and at most 1: a probability of 0 is never, of 1 always.
@@ -237,8 +237,9 @@ class Transforms(NamedTuple):
         rows = [factor, zero, self.zoom_x * window], [zero, factor, self.zoom_y * window]
         theta = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
         grid = F.affine_grid(theta.float(), list(image.shape), align_corners=False)
-        how = {"mode": "bicubic", "padding_mode": "reflection", "align_corners": False}
-        resized = F.grid_sample(image, grid.to(image.dtype), **how).clamp(-1, 1)
+        resized = F.grid_sample(
+            image, grid.to(image.dtype), "bicubic", "reflection", align_corners=False
+        ).clamp(-1, 1)
         if image.shape[1] == 4:  # premultiplied colours are at most alpha
             resized = torch.cat([resized[:, :3].minimum(resized[:, 3:]), resized[:, 3:]], dim=1)
         return resized.where(_spread((self.scale != 1) | (self.zoom != 1)), image)

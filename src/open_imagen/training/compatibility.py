@@ -4,14 +4,21 @@ A checkpoint records how it was made, as settings under dotted names ("optim.nam
 resume these are compared one by one. A setting that is not in the tables below must be as it was.
 """
 
+import dataclasses
 import fnmatch
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from open_imagen.cascade.stage import StageConfig
+from open_imagen.config import plain
 from open_imagen.errors import ConfigError
+from open_imagen.models.registry import NETWORKS
+from open_imagen.training.config import TrainConfig
+from open_imagen.training.recipe import Recipe
 
 FREE = (
     "name",
@@ -24,6 +31,7 @@ FREE = (
     "train.device",
     "train.threads",
     "train.workers",
+    "train.caption_cache",
     "train.parallel",
     "train.accumulate",
     "train.checkpoint_activations",
@@ -41,6 +49,9 @@ FREE = (
     "data*.workers",
     "data*.max_bad",
     "data*.max_pixels",
+    "data*.cache_gib",
+    "data*.tries",
+    "data*.timeout",
 )
 """Changed without a message: how long, where, how fast, and what is recorded on the way."""
 RECORDED = (
@@ -62,6 +73,8 @@ RECORDED = (
     "train.seed",
     "data*.examples",
     "data*.shards",
+    "data*.bucket_sizes.*",
+    "data*.shares",
 )
 """Changed with a message, and written into the model's cascade.json with when it was changed."""
 
@@ -89,22 +102,47 @@ def settings_of(recipe: Mapping[str, Any], network: Any, data: Any) -> dict[str,
     if not recipe["adapter"]["rank"]:
         values["adapter"] = {"rank": 0}
     # As state.json gives it back.
-    plain: dict[str, Any] = json.loads(json.dumps(values))
-    return plain
+    recorded: dict[str, Any] = json.loads(json.dumps(values))
+    return recorded
 
 
 def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
     """All settings that differ and are not `FREE`.
 
-    A setting that only one side has came or went with a version of the package, or belongs to
-    another kind of data or network, whose name differs then.
+    A setting that the checkpoint lacks has come with a later version, and was at its default then.
+    Others that only one side has went with a version, or belong to another kind of data or network,
+    whose name differs then.
     """
     old, new = dict(_flat(before)), dict(_flat(now))
+    if "train.images" in old:  # earlier versions recorded a few settings alone
+        network = str(old.get("stage.network.network"))
+        old = {**{k: v for k, v in default_settings(network).items() if k in new}, **old}
     return [
         Change(key, _shown(old[key]), _shown(new[key]))
         for key in sorted(old.keys() & new.keys())
         if old[key] != new[key] and not _matches(key, FREE)
     ]
+
+
+@cache
+def default_settings(network: str) -> dict[str, Any]:
+    """The defaults of a recipe that have one, and of a network of this class, by dotted names."""
+    values = plain_defaults(Recipe)
+    values["train"], values["stage"] = plain_defaults(TrainConfig), plain_defaults(StageConfig)
+    if network in NETWORKS:
+        values["stage"]["network"] = plain_defaults(NETWORKS[network][0])
+    return dict(_flat(json.loads(json.dumps(values))))
+
+
+def plain_defaults(config: type[Any]) -> dict[str, Any]:
+    """The settings of a config class that have a default, in plain values."""
+    defaults = {}
+    for field in dataclasses.fields(config):
+        if field.default is not dataclasses.MISSING:
+            defaults[field.name] = plain(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            defaults[field.name] = plain(field.default_factory())
+    return defaults
 
 
 def check_checkpoint(

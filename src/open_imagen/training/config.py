@@ -52,6 +52,9 @@ class TrainConfig:
     would take most of the time."""
     text_drop: float = 0.1
     """Share of examples trained without their text, for classifier-free guidance (section 4.1)."""
+    caption_cache: str = ""
+    """Folder for the embeddings of captions, which later runs with the same captions and text
+    encoder read; the user's cache folder if empty. Processes of several machines must share it."""
     workers: int = 0
     """Threads that load batches ahead, for GPUs (processes, where a source plans its batches in
     Python and draws them on the device); 0 loads them in the loop, best on a CPU, where they would

@@ -105,11 +105,13 @@ def check_batch(stage: StageConfig, batch: Batch, section: str = "data") -> None
     if shape[1] != channels:
         raise DataError(f"{described}; stage.network.image_channels = {channels} needs {channels}.")
     sides, resolution = shape[2:], stage.resolution
-    if sides != (resolution,) * 2 and not stage.lowres:
+    if batch.is_bucketed:
+        _check_bucket(stage, sides, described)
+    elif sides != (resolution,) * 2 and not stage.lowres:
         raise DataError(
             f"{described}; stage.resolution = {resolution} needs {resolution}x{resolution}."
         )
-    if any(side > resolution or side % network.divisor for side in sides):
+    elif any(side > resolution or side % network.divisor for side in sides):
         raise DataError(
             f"{described}; stage.resolution = {resolution} takes sides up to {resolution} that are "
             f"multiples of {network.divisor}."
@@ -128,6 +130,21 @@ def check_batch(stage: StageConfig, batch: Batch, section: str = "data") -> None
             f"{described} with low-resolution inputs {list(small)}; stage.resolution = "
             f"{resolution} and stage.lowres = {stage.lowres} enlarge "
             f"{resolution / stage.lowres:g} times."
+        )
+
+
+def _check_bucket(stage: StageConfig, sides: tuple[int, ...], described: str) -> None:
+    """A network without positions takes any shape whose sides it can halve."""
+    network = resolve(stage.network)[1]
+    if any(side % network.divisor for side in sides):
+        raise DataError(
+            f"{described}; stage.network takes sides that are multiples of {network.divisor}.",
+            f"Set data.bucket_step = {network.divisor}, or a multiple of it.",
+        )
+    if positions := getattr(network, "positions", 0):
+        raise DataError(
+            f"{described}; stage.network.positions = {positions} tells every pixel where it lies "
+            "in a square: data.buckets does not go with it."
         )
 
 

@@ -1,6 +1,6 @@
 """Exponential moving averages of weights, and the power-function averages of post-hoc EMA."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,10 +55,20 @@ class Ema:
         self.profiles = {sigma_rel: copy() for sigma_rel in config.sigma_rel}
 
     @torch.no_grad()
-    def update(self, network: nn.Module, images_seen: int, batch_size: int) -> None:
-        """Move towards the network's weights after a step that ended at ``images_seen``."""
+    def update(
+        self,
+        network: nn.Module,
+        images_seen: int,
+        batch_size: int,
+        weights_of: Callable[[Sequence[Tensor]], list[Tensor]] = list,
+    ) -> None:
+        """Move towards the network's weights after a step that ended at ``images_seen``.
+
+        Args:
+            weights_of: what is averaged in place of the network's parameters.
+        """
         current = dict(network.named_parameters())
-        new: list[Tensor] = [current[name] for name in self.weights]
+        new = weights_of([current[name] for name in self.weights])
         averages = [(self.weights, self.config.decay(images_seen, batch_size))]
         averages += [
             (weights, power_decay(sigma_rel, images_seen, batch_size))

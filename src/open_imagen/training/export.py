@@ -19,7 +19,7 @@ from open_imagen.cascade.folder import (
 from open_imagen.cascade.stage import Stage
 from open_imagen.config import plain
 from open_imagen.distributed import world as process_world
-from open_imagen.models.lora import Merged, adapter_of, frozen_of
+from open_imagen.models.lora import LowRankChange, Merged, adapter_of, frozen_of
 from open_imagen.storage import save_tensors
 from open_imagen.training.ema import Ema
 from open_imagen.training.parallel import full_tensor
@@ -49,7 +49,8 @@ def export_run(
             return
         frozen = dict(frozen_of(network))
         shapes = {name: tuple(tensor.shape) for name, tensor in frozen.items()}
-        weights = Merged(frozen.items(), shapes, adapter.tensors, adapter.scale)
+        change = LowRankChange(adapter.tensors, shapes, adapter.scale)
+        weights = Merged(frozen.items(), [change])
     write_model(recipe, weights, recipe.folder / "model", trained)
 
 

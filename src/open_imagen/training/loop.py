@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
@@ -97,6 +96,7 @@ class Trainer:
         begun = time.monotonic()
         self.begin()
         self.warm()
+        self._recorder.restart(self.images_seen, time.monotonic())
         size, workers = self.config.batch_size, self.config.workers
         ranks = {"rank": self.world.rank, "ranks": self.world.size}
         loader = Loader(self.source, size, workers, **ranks)
@@ -134,8 +134,7 @@ class Trainer:
 
     def warm(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Encode every caption once, before the first step."""
-        captions = itertools.chain(self.source.captions(), self.config.prompts)
-        self.encode_text.warm(captions, progress)
+        self.encode_text.warm(self.source.captions(), progress, self.config.prompts)
 
     def step(self, batch: Batch) -> None:
         """One optimiser step: loss, gradients, clipping, update, EMA.
@@ -155,7 +154,12 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             self.optimizer.step()
-            self.ema.update(self.network, self.images_seen, self.config.batch_size)
+            self.ema.update(
+                self.network,
+                self.images_seen,
+                self.config.batch_size,
+                self.optimizer.evaluation_weights,
+            )
             self._recorder.add_step(loss, norm, lr)
         elif self._nonfinite.has_failed:
             raise TrainingError(
@@ -217,6 +221,8 @@ class Trainer:
             raise
         if state is not None:
             self.images_seen, self.seconds = state["images_seen"], state.get("seconds", 0.0)
+            if "optimizer" in state:  # earlier versions had no such optimiser
+                self.optimizer.load_group_state(state["optimizer"])
             if self.config.time_budget_minutes:
                 total = state.get("total_images", self.total_images)
                 self.total_images = min(self.total_images, total)
@@ -243,6 +249,7 @@ class Trainer:
             "seconds": self.seconds,
             "total_images": self.total_images,
             "settings": self.settings,
+            "optimizer": self.optimizer.group_state,
         }
         wait = wait or not self.config.async_save
         self.folder.save(self.images_seen, self._tensors(), state, wait)

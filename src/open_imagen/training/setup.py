@@ -66,9 +66,10 @@ def set_up(recipe: Recipe, source: Source, encoder: TextEncoder) -> TrainingSetu
     if threads := config.threads or int(device.type == "cuda"):
         torch.set_num_threads(threads)
     bf16 = _choose_bf16(config.precision, device)
-    encoder = spec.wrap_encoder(encoder, source, recipe.objective_config)
+    wrapped = spec.wrap_encoder(encoder, source, recipe.objective_config)
     stage = _build_stage(recipe, device)
-    encode_text = CaptionEncoder(encoder, source, stage.letters, device, bf16)
+    cache = config.caption_cache if wrapped is encoder else None
+    encode_text = CaptionEncoder(wrapped, source, stage.letters, device, bf16, cache)
     network: nn.Module = stage.network
     if spec.trainable:
         network.requires_grad_(False)

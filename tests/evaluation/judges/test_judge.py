@@ -5,13 +5,13 @@ from PIL import Image
 
 from open_imagen.errors import DataError
 from open_imagen.evaluation.image_set import ImageSet, open_images
+from open_imagen.evaluation.intervals import wilson
 from open_imagen.evaluation.judges.judge import (
     JUDGES,
     Verdict,
     alignment,
     judge_images,
     mean_reconstruction_rmse,
-    wilson,
 )
 
 

@@ -19,7 +19,13 @@ from open_imagen.evaluation.metrics.features import (
 )
 from open_imagen.evaluation.metrics.inception import Inception
 from open_imagen.evaluation.metrics.resize import RESIZES, tf1
-from open_imagen.evaluation.metrics.scores import Protocol, Scorer, parse_measure
+from open_imagen.evaluation.metrics.scores import (
+    PROTOCOLS,
+    STANDS_BESIDE,
+    Protocol,
+    Scorer,
+    parse_measure,
+)
 from open_imagen.evaluation.metrics.vision import open_vision
 
 
@@ -196,18 +202,37 @@ def test_clip_score_equals_a_direct_computation(tmp_path):
     assert len(record["definition"]["features"]["weights_sha256"]) == 64
 
 
-@pytest.mark.parametrize("width,height", [(48, 48), (60, 41), (33, 90)])
-def test_pictures_come_before_clip_as_its_own_processor_brings_them(tmp_path, width, height):
+def test_images_reach_clip_as_its_own_processor_brings_them_at_all_sizes(tmp_path):
     from transformers import CLIPImageProcessor
 
     judge = open_vision("clip-b32", tiny_clip(tmp_path / "clip"), torch.device("cpu"))
-    image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
     processor = CLIPImageProcessor(
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
     )
-    pil = Image.fromarray(image.permute(1, 2, 0).numpy())
-    expected = torch.as_tensor(np.array(processor(pil)["pixel_values"][0]))
-    torch.testing.assert_close(judge.prepare(image), expected, rtol=0, atol=1e-5)
+    rng = np.random.default_rng(0)
+    sizes = [(48, 48), (60, 41), (33, 90), (32, 32), (32, 47), (17, 9)]
+    # Beside these, many where the long side falls on a whole pixel, which rounding may miss.
+    sizes += [(short, short * k // 8) for short in range(40, 72) for k in range(9, 20)]
+    sizes += [tuple(rng.integers(8, 200, 2)) for _ in range(100)]
+    for height, width in sizes + [(w, h) for h, w in sizes]:
+        pixels = rng.integers(0, 256, (int(height), int(width), 3), dtype=np.uint8)
+        expected = np.array(processor(Image.fromarray(pixels))["pixel_values"][0])
+        found = judge.prepare(torch.from_numpy(pixels).permute(2, 0, 1)).numpy()
+        assert np.abs(found - expected).max() < 1e-5, f"{width}x{height}"
+
+
+@pytest.mark.parametrize("side", [224, 336])
+def test_the_scaled_sides_before_clip_are_exact(side):
+    """As transformers: the long side is int(side * long / short)."""
+    from open_imagen.evaluation.metrics.vision import _centre
+
+    for short in (215, 255, 256, 333, 480):
+        for long in range(short, 2 * short, 7):
+            calls = []
+            image = Image.new("1", (short, long))
+            image.resize = lambda size, _, calls=calls: calls.append(size) or Image.new("1", size)
+            assert _centre(image, side).size == (side, side)
+            assert calls == [(side, side * long // short)]
 
 
 def test_dinov2_features_are_its_class_token(tmp_path):
@@ -260,3 +285,28 @@ def test_bad_pictures_are_named(tmp_path):
 def _empty(tmp_path):
     (tmp_path / "empty").mkdir()
     return tmp_path / "empty"
+
+
+def test_presets_of_the_paper_name_their_resize_and_what_they_may_stand_beside(tmp_path):
+    noise_pictures(tmp_path, 3, side=32)
+    for name, words in (("tf1", "7.27"), ("clean", "not beside the paper's")):
+        protocol = PROTOCOLS[f"imagen-coco-30k-{name}"]
+        assert (protocol.resize, protocol.size, protocol.count) == (name, 256, 30_000)
+        assert words in STANDS_BESIDE[name]
+        with pytest.raises(DataError, match=f"imagen-coco-30k-{name} is of 30,000"):
+            Scorer(protocol, tmp_path).measure(parse_measure("kid:pixels"), open_images(tmp_path))
+
+
+def test_diversity_by_hand(tmp_path):
+    for k, shade in enumerate((0, 102, 51, 51)):
+        Image.new("RGB", (8, 8), (shade,) * 3).save(tmp_path / f"{k}.png")
+        (tmp_path / f"{k}.txt").write_text("ab"[k // 2])
+    scorer = Scorer(Protocol())
+    found = scorer.measure(parse_measure("diversity:pixels"), open_images(tmp_path))
+    assert found["value"] == pytest.approx((0.4 + 0) / 2)
+    assert found["error"] == pytest.approx(0.2)
+    assert found["higher_is_better"]
+    for k in range(4):
+        (tmp_path / f"{k}.txt").write_text(str(k))
+    with pytest.raises(DataError, match="No prompt has two images"):
+        scorer.measure(parse_measure("diversity:pixels"), open_images(tmp_path))

@@ -117,3 +117,12 @@ def test_judging_by_hand():
     assert not is_right("two_objects", swapped, two)
     assert not is_right("single", Scene((Kind("red", "circle"),)), two)
     assert not is_right("counting", Scene((Kind("red", "circle"),), 2), two)
+
+
+def test_what_is_transparent_is_seen_on_white():
+    layout = Layout((Placed(Kind("red", "circle"), 0.5, 0.5, 0.3),), "white")
+    [opaque] = render([layout], 64)
+    inside = (opaque != 255).any(0)
+    clear = torch.cat([opaque * inside, inside[None] * torch.tensor(255, dtype=torch.uint8)])
+    assert detect(clear) == detect(opaque)
+    assert detect(clear).background == "white"

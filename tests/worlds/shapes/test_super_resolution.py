@@ -14,6 +14,7 @@ from open_imagen.worlds.shapes.super_resolution import (
     edge_width,
     evaluate_super_resolution,
 )
+from standins import make_cascade, make_stages
 
 
 def ramp(width, side=256):
@@ -69,3 +70,10 @@ def test_every_stage_above_the_base_is_measured(cascade):
     assert row["largest_color_shift"] >= row["color_shift"]["value"]
     with pytest.raises(ConfigError, match="have no super-resolution"):
         evaluate_super_resolution(cascade, SuperResolutionEvaluation(count=1, stages=1))
+
+
+def test_images_with_alpha_are_measured_on_white():
+    rgba = make_cascade(make_stages(image_channels=4))
+    config = SuperResolutionEvaluation(count=2, categories=("single",))
+    report = evaluate_super_resolution(rgba, config)
+    assert list(report["stages"]) == ["sr256"]

@@ -13,7 +13,7 @@ import json
 import random
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,6 +65,28 @@ QUESTIONS = {
 CAPTION_POINTS = {"yes": 100.0, "somewhat": 50.0, "no": 0.0}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Participation:
+    """Who rates what, and whose votes count."""
+
+    raters_per_part: dict[str, int]
+    """By kind of trial: raters for each part, so ratings for each trial; 0: as many as come."""
+    parts_per_rater: int
+    """A rater is done after these; 0: goes through all."""
+    controls: bool
+    """Whether trials with a known answer are interleaved."""
+    min_controls: float | None
+    """Raters with a smaller share of right answers in controls do not count; None: all count."""
+
+    def __post_init__(self) -> None:
+        for name, value in {
+            **self.raters_per_part,
+            "parts_per_rater": self.parts_per_rater,
+        }.items():
+            if value < 0:
+                raise ConfigError(f"{name} = {value} must be 0 (no limit) or more.")
+
+
 class Trial(NamedTuple):
     """Something to be judged: pictures of a prompt by one system or two."""
 
@@ -91,6 +113,7 @@ class Study:
     seed: int
     secret: str
     """Hides from raters which picture is whose."""
+    participation: Participation
 
     @cached_property
     def prompts(self) -> list[dict[str, Any]]:
@@ -157,6 +180,8 @@ class Study:
 
 
 def _control_prompts(study: Study, part: str, prompts: Sequence[int]) -> list[int]:
+    if not study.participation.controls:
+        return []
     number = max(1, len(prompts) // CONTROL_EVERY)
     return random.Random(f"controls {study.seed} {part}").sample(list(prompts), number)
 
@@ -202,13 +227,33 @@ def right_answer(trial: Trial) -> str:
     return trial.systems[0] if len(trial.systems) == 2 else "no"
 
 
-PROTOCOLS = ("drawbench", "coco")
+PROTOCOLS = {
+    "drawbench": Participation(
+        raters_per_part={"pair": 25}, parts_per_rater=1, controls=False, min_controls=None
+    ),
+    "coco": Participation(
+        raters_per_part={"photorealism": 73, "caption": 51},
+        parts_per_rater=0,
+        controls=True,
+        min_controls=0.8,
+    ),
+}
+"""The paper's: 25 raters for each category of DrawBench, 275 in all, and none left out; 73 and 51
+ratings of each image of COCO, of raters who are right in four fifths of the controls."""
 
 
 def create(
-    folder: Path, runs: Sequence[Path], protocol: str, reference: Path | None = None, seed: int = 0
+    folder: Path,
+    runs: Sequence[Path],
+    protocol: str,
+    reference: Path | None = None,
+    seed: int = 0,
+    participation: Participation | None = None,
 ) -> Study:
     """A new study of finished runs over one suite.
+
+    Args:
+        participation: who rates what; None: as in the paper.
 
     Raises:
         ConfigError: too few systems, or a reference is missing or of no use.
@@ -239,17 +284,27 @@ def create(
             raise ConfigError(f"{run} and {named[name]} are the same run.")
         named[name] = run.resolve()
     last = list(named)[-1] if reference is not None else ""
-    study = Study(folder, secrets.token_hex(8), protocol, named, last, seed, secrets.token_hex(32))
+    study = Study(
+        folder,
+        secrets.token_hex(8),
+        protocol,
+        named,
+        last,
+        seed,
+        secrets.token_hex(32),
+        participation or PROTOCOLS[protocol],
+    )
     write_json(
         folder / FILE,
         {
-            "format": 1,
+            "format": 2,
             "id": study.id,
             "protocol": protocol,
             "systems": {name: str(run) for name, run in named.items()},
             "reference": last,
             "seed": seed,
             "secret": study.secret,
+            "participation": asdict(study.participation),
             "prompts": records[0]["prompts"],
             "records": dict(zip(named, records, strict=True)),
         },
@@ -284,6 +339,7 @@ def open_study(folder: Path) -> Study:
             record["reference"],
             record["seed"],
             record["secret"],
+            _participation(record),
         )
         prompts = record["prompts"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -292,3 +348,19 @@ def open_study(folder: Path) -> Study:
         if read_run(run)["prompts"]["sha256"] != prompts:
             raise DataError(f"{run} has other prompts than when {folder} was made.")
     return study
+
+
+def _participation(record: dict[str, Any]) -> Participation:
+    """What a study says of raters; those of format 1 had controls in both protocols, and no quotas.
+
+    Raises:
+        KeyError, TypeError: it says something else.
+    """
+    if record["format"] == 1:
+        return Participation(
+            raters_per_part={},
+            parts_per_rater=0,
+            controls=True,
+            min_controls=PROTOCOLS[record["protocol"]].min_controls,
+        )
+    return Participation(**record["participation"])

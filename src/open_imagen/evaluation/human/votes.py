@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from open_imagen.errors import DataError, OutputError
-from open_imagen.evaluation.human.study import Study, Trial
+from open_imagen.evaluation.human.study import Study, Trial, right_answer
 
 FILE = "votes.db"
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS study (id TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS raters (
     id TEXT PRIMARY KEY, token TEXT UNIQUE NOT NULL, parts TEXT NOT NULL, joined REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS places (
+    rater TEXT NOT NULL REFERENCES raters (id), part TEXT NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (rater, part)
 );
 CREATE TABLE IF NOT EXISTS votes (
     rater TEXT NOT NULL REFERENCES raters (id),
@@ -31,6 +35,8 @@ CREATE TABLE IF NOT EXISTS votes (
     PRIMARY KEY (rater, trial, question)
 );
 """
+HOLD_SECONDS = 3600.0
+"""A rater who has begun a part and gone silent keeps the place for this long."""
 COLUMNS = (
     "study", "rater", "trial", "kind", "category", "prompt_number", "prompt", "system_a",
     "system_b", "question", "choice", "left", "control", "ms", "at",
@@ -57,6 +63,17 @@ class Vote(NamedTuple):
     left: str
     ms: int
     at: float
+
+
+def passes_controls(study: Study, answers: Sequence[tuple[str, str]]) -> bool:
+    """Whether a rater counts: enough answers, given as (trial, choice), to controls are right."""
+    least = study.participation.min_controls
+    right = [
+        choice == right_answer(study.trials[trial])
+        for trial, choice in answers
+        if trial in study.trials and study.trials[trial].control
+    ]
+    return least is None or sum(right) >= least * len(right)
 
 
 class Store:
@@ -114,6 +131,61 @@ class Store:
             )
             self._db.execute("COMMIT")
         return rater, token
+
+    def order(self, rater: Rater) -> list[Trial]:
+        """The trials of a rater: of the parts that they have places in, and of a next one.
+
+        A rater gets a place in another part when all earlier ones are judged, the part has fewer
+        raters than its quota, and the rater has not yet had as many parts as the study gives.
+        """
+        terms, done = self.study.participation, self.done(rater)
+        if not (terms.parts_per_rater or any(terms.raters_per_part.values())):
+            return self.study.order(rater.id, rater.parts)
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                rows = self._db.execute(
+                    "SELECT part FROM places WHERE rater = ? ORDER BY at, rowid", (rater.id,)
+                )
+                held = [str(row[0]) for row in rows]
+                complete = all(t.id in done for part in held for t in self.study.parts[part])
+                limit = terms.parts_per_rater or len(rater.parts)
+                if complete and len(held) < limit:
+                    following = self._free_part(rater, held)
+                    if following is not None:
+                        self._db.execute(
+                            "INSERT INTO places VALUES (?, ?, ?)",
+                            (rater.id, following, time.time()),
+                        )
+                        held.append(following)
+            finally:
+                self._db.execute("COMMIT")
+        return self.study.order(rater.id, held)
+
+    def _free_part(self, rater: Rater, held: Sequence[str]) -> str | None:
+        """The first part of a rater's way that still needs raters."""
+        for part in rater.parts:
+            quota = self.study.participation.raters_per_part.get(self.study.parts[part][0].kind, 0)
+            if part not in held and (not quota or self._taken(part) < quota):
+                return part
+        return None
+
+    def _taken(self, part: str) -> int:
+        """Raters who count towards a part's quota: who are done with it, or may still be at it.
+
+        Who fails the control trials does not count, as their votes do not.
+        """
+        trials = {trial.id for trial in self.study.parts[part]}
+        taken = 0
+        for rater, at in self._db.execute("SELECT rater, at FROM places WHERE part = ?", (part,)):
+            rows = self._db.execute(
+                "SELECT trial, choice, at FROM votes WHERE rater = ?", (rater,)
+            ).fetchall()
+            done = trials <= {row[0] for row in rows}
+            recent = time.time() - max([at, *(row[2] for row in rows)]) < HOLD_SECONDS
+            answers = [(row[0], row[1]) for row in rows]
+            taken += (done or recent) and passes_controls(self.study, answers)
+        return taken
 
     def rater(self, token: str) -> Rater | None:
         """The rater with this token."""

@@ -4,7 +4,6 @@ Worlds, whose truth is known, register their judges here by name; a prompt's met
 judge in "judge".
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from open_imagen.errors import DataError
 from open_imagen.evaluation.image_set import ImageSet, read_image
+from open_imagen.evaluation.judges.atoms import AtomScore
 from open_imagen.evaluation.metrics.distances import Score, mean_score, scored
 from open_imagen.evaluation.progress import Progress
 from open_imagen.registry import Registry
@@ -30,6 +30,15 @@ class Verdict(NamedTuple):
     right: bool
     reconstruction_rmse: float | None = None
     """Difference to an exact drawing of what is detected, 0 to 255; None: there is no drawing."""
+    score: float | None = None
+    """Of judges that give more than right or wrong."""
+    atoms: tuple[AtomScore, ...] = ()
+    """Of judges that ask questions: what each was worth."""
+
+    @property
+    def value(self) -> float:
+        """The score; of judges without one, 1 for right and 0 for wrong."""
+        return float(self.right) if self.score is None else self.score
 
 
 class Judge(Protocol):
@@ -132,16 +141,3 @@ def mean_reconstruction_rmse(verdicts: Sequence[Verdict]) -> Score:
             "Measure alignment.",
         )
     return mean_score(np.array(known))
-
-
-def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927).
-
-    >>> [round(x, 4) for x in wilson(8, 10)]
-    [0.4902, 0.9433]
-    """
-    p = right / of
-    middle = p + z * z / (2 * of)
-    half = z * math.sqrt(p * (1 - p) / of + z * z / (4 * of * of))
-    low, high = (middle - half) / (1 + z * z / of), (middle + half) / (1 + z * z / of)
-    return max(0.0, low), min(1.0, high)  # rounding leads beyond these

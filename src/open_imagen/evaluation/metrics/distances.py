@@ -3,7 +3,7 @@
 A metric is a function (features [N, D], reference) -> number; `with_error` gives it an error bar.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -309,6 +309,32 @@ def _apart(x: Array, y: Array) -> Array:
     squares = (x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * x @ y.T
     distances: Array = np.sqrt(np.clip(squares, 0, None))
     return distances
+
+
+def diversity(features: Array, prompts: Sequence[object]) -> Score:
+    """How far images of one prompt are apart: the mean over prompts, with the error of that mean.
+
+    Of each prompt, the mean over its pairs of images of the root mean square difference of their
+    features.
+
+    Raises:
+        DataError: no prompt has two images.
+    """
+    rows: dict[object, list[int]] = {}
+    for k, prompt in enumerate(prompts):
+        rows.setdefault(prompt, []).append(k)
+    several = [features[some] for some in rows.values() if len(some) > 1]
+    if not several:
+        raise DataError(
+            "No prompt has two images: how much they differ is not defined.",
+            "Make several of each prompt: imagen evaluate prompts --images 8.",
+        )
+    means = []
+    for some in several:
+        first, second = np.triu_indices(len(some), 1)
+        squares = ((some[first] - some[second]) ** 2).mean(1)
+        means.append(np.sqrt(squares).mean())
+    return mean_score(np.array(means))
 
 
 def clip_score(images: Array, captions: Array) -> Score:

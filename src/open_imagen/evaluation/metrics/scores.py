@@ -1,11 +1,7 @@
 """One number with its record: which pictures, which network, which protocol, which versions."""
 
-import hashlib
-import json
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,13 +16,14 @@ from open_imagen.evaluation.metrics.distances import (
     Score,
     check_enough,
     clip_score,
+    diversity,
     with_error,
 )
 from open_imagen.evaluation.metrics.features import EXTRACTORS, Extractor, ExtractorSpec, extract
+from open_imagen.evaluation.metrics.records import differences, digest, versions
 from open_imagen.evaluation.metrics.statistics import open_reference
 from open_imagen.evaluation.progress import Progress
 from open_imagen.storage import read_json
-from open_imagen.version import __version__
 
 DEFAULT_FEATURES = {
     "fid": "inception",
@@ -36,11 +33,12 @@ DEFAULT_FEATURES = {
     "recall": "inception",
     "cmmd": "clip-l14-336",
     "clip": "clip-b32",
+    "diversity": "dinov2",
 }
 """The features of each measure, unless others are named."""
 WITHOUT_FEATURES = ("alignment", "reconstruction_rmse")
 """Measures that the judge of a world takes."""
-BETTER_HIGH = ("clip", "alignment", "precision", "recall")
+BETTER_HIGH = ("clip", "alignment", "precision", "recall", "diversity")
 ABOUT = {
     "fid": "Frechet distance of features to the reference (lower is better)",
     "kid": "kernel distance of features to the reference (lower is better)",
@@ -48,6 +46,7 @@ ABOUT = {
     "mind": "sliced distance of features to the reference, for small sets (lower is better)",
     "precision": "share of pictures that look like the reference",
     "recall": "share of the reference that the pictures cover",
+    "diversity": "distance of features between images of one prompt (higher is more diverse)",
     "clip": "CLIP score: how well pictures fit their captions, 100 x cosine",
     "alignment": "share of images that the judge of their world finds right, percent",
     "reconstruction_rmse": (
@@ -117,11 +116,28 @@ class Protocol:
 
 PROTOCOLS = {
     "plain": Protocol(),
-    "imagen-coco-30k": Protocol(name="imagen-coco-30k", size=256, count=30_000),
-    "imagen-coco-10k": Protocol(name="imagen-coco-10k", size=256, count=10_000),
+    **{
+        f"imagen-coco-{thousands}k-{resize}": Protocol(
+            name=f"imagen-coco-{thousands}k-{resize}",
+            resize=resize,
+            size=256,
+            count=1000 * thousands,
+        )
+        for thousands in (30, 10)
+        for resize in ("tf1", "clean")
+    },
 }
 """The paper's: 30,000 random validation captions against the full validation set at 256 pixels
-(10,000 in its ablations)."""
+(10,000 in its ablations). The paper does not say how images reach Inception's side, and that moves
+FID, so each preset names its resize."""
+STANDS_BESIDE = {
+    "tf1": "FIDs of the TensorFlow line (TTUR, ADM's evaluator, torch-fidelity). The paper's 7.27 "
+    "comes from code that was not published and belongs to this line as far as is known.",
+    "clean": "FIDs computed with clean-fid only, such as GigaGAN's 9.09; not beside the paper's "
+    "7.27.",
+    "torch": "FIDs computed with pytorch-fid only; not beside the paper's 7.27.",
+}
+"""By resize: which published numbers a COCO FID-30K may stand beside."""
 
 
 class Scorer:
@@ -209,6 +225,10 @@ class Scorer:
             captions = extractor.captions(images.asked())
             features = extract(images, extractor, self.protocol.size, progress=self.progress)
             score = clip_score(features.double().numpy(), captions.double().numpy())
+        elif measure.metric == "diversity":
+            assert extractor is not None
+            features = extract(images, extractor, self.protocol.size, progress=self.progress)
+            score = diversity(features.double().numpy(), images.asked())
         else:
             assert extractor is not None
             reference, reference_identity = self._reference(measure.features)
@@ -257,8 +277,14 @@ class Scorer:
             "definition_sha256": digest(definition),
             "images": images.record(),
             **({"details": details} if details else {}),
+            **self._beside(measure),
             "versions": versions(),
         }
+
+    def _beside(self, measure: Measure) -> dict[str, str]:
+        """Which published numbers an FID of the paper's protocol may stand beside."""
+        named = self.protocol.name.startswith("imagen-coco") and measure.name == "fid"
+        return {"stands_beside": STANDS_BESIDE[self.protocol.resize]} if named else {}
 
 
 def label(measure: Measure, extractor: Extractor | None) -> str:
@@ -285,22 +311,6 @@ def _through(identity: Mapping[str, Any]) -> str:
     return str(identity.get("features"))
 
 
-def digest(values: Any) -> str:
-    """SHA-256 of plain values."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Of what computed a number."""
-    found = {"open_imagen": __version__, "python": platform.python_version()}
-    for name in ("torch", "numpy", "pillow", "transformers"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def compare(files: Sequence[Path]) -> list[dict[str, Any]]:
     """Records of numbers that may stand side by side.
 
@@ -311,21 +321,10 @@ def compare(files: Sequence[Path]) -> list[dict[str, Any]]:
     for file, record in zip(files, records, strict=True):
         if not isinstance(record, dict) or "definition_sha256" not in record:
             raise DataError(f"{file} is not the record of a number.")
-        odd = _differences(records[0]["definition"], record["definition"])
+        odd = differences(records[0]["definition"], record["definition"])
         if odd:
             raise DataError(
                 f"{files[0]} and {file} were not measured in the same way: {'; '.join(odd)}.",
                 "Numbers of different protocols cannot be compared. Measure both in one way.",
             )
     return records
-
-
-def _differences(a: Any, b: Any, name: str = "") -> list[str]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        keys = sorted(a.keys() | b.keys())
-        return [
-            line
-            for key in keys
-            for line in _differences(a.get(key), b.get(key), f"{name}.{key}".lstrip("."))
-        ]
-    return [] if a == b else [f"{name} = {a!r} and {b!r}"]

@@ -1,6 +1,5 @@
 """CLIP and DINOv2, loaded by transformers: features of pictures, and CLIP's of captions."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +10,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from open_imagen.errors import CheckpointError, MissingDependency
+from open_imagen.errors import CheckpointError
 from open_imagen.evaluation.metrics.features import EXTRACTORS, Extractor, ExtractorSpec
-from open_imagen.storage import sha256
+from open_imagen.evaluation.pretrained import load_pretrained, weights_hash
 
 
 class VisionSpec(NamedTuple):
@@ -21,13 +20,18 @@ class VisionSpec(NamedTuple):
 
     repository: str
     kind: str
-    """Of transformers' model."""
+    """clip or dinov2."""
     side: int
     """Of the square it sees."""
     squeezed: bool
     """Whether the whole image is squeezed into the square; otherwise its centre is cut out."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    @property
+    def model(self) -> str:
+        """The class of transformers."""
+        return {"clip": "CLIPModel", "dinov2": "Dinov2Model"}[self.kind]
 
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -58,7 +62,7 @@ class Vision:
             CheckpointError: the folder does not hold one.
         """
         self.spec, self.device = VISION_MODELS[name], device
-        self.model = _load(self.spec, folder).to(device)
+        self.model = load_pretrained(self.spec.model, folder).to(device)
         config = self.model.config
         vision = config.vision_config if self.spec.kind == "clip" else config
         # A model made for another square sees its own.
@@ -67,7 +71,7 @@ class Vision:
         self.folder = folder
         self.identity: dict[str, Any] = {
             "features": name,
-            "weights_sha256": _hash(folder),
+            "weights_sha256": weights_hash(folder),
             "side": self.side,
             "prepared": "whole picture" if self.spec.squeezed else "short side scaled, centre cut",
             "filter": "bicubic",
@@ -122,8 +126,9 @@ def _unit(x: Tensor) -> Tensor:
 def _centre(image: Image.Image, side: int) -> Image.Image:
     """The short side scaled, the centre cut out, as CLIP's own processing rounds it."""
     width, height = image.size
-    scale = side / min(width, height)
-    scaled = (side, int(height * scale)) if width <= height else (int(width * scale), side)
+    # The product first: side / width * height falls a pixel short at many sizes.
+    long = int(side * max(width, height) / min(width, height))
+    scaled = (side, long) if width <= height else (long, side)
     image = image.resize(scaled, Image.Resampling.BICUBIC)
     left, top = (scaled[0] - side) // 2, (scaled[1] - side) // 2
     return image.crop((left, top, left + side, top + side))
@@ -149,35 +154,6 @@ def _from_hub(repository: str) -> Path:
             f"The hub does not give {repository}: {error}",
             "Connect to the network once, or give --weights FOLDER with its files.",
         ) from error
-
-
-def _load(spec: VisionSpec, folder: Path) -> Any:
-    try:
-        import transformers
-
-        kind = {"clip": "CLIPModel", "dinov2": "Dinov2Model"}[spec.kind]
-        model = getattr(transformers, kind)
-    except (ImportError, RuntimeError) as error:
-        raise MissingDependency(
-            f"transformers cannot load a {spec.kind} model ({error}).",
-            "If torchvision is installed, remove it or install the build that matches torch.",
-        ) from error
-    try:
-        loaded = model.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{folder} does not hold a {spec.kind} model: {str(error).strip()}",
-            "It needs config.json and weights as safetensors.",
-        ) from error
-    return loaded.eval().requires_grad_(False)
-
-
-def _hash(folder: Path) -> str:
-    files = sorted(folder.glob("*.safetensors"))
-    digests = [sha256(file) for file in files]
-    if len(digests) == 1:
-        return digests[0]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _register(name: str) -> None:

@@ -7,11 +7,8 @@ import random
 from pathlib import Path
 
 from open_imagen.errors import DataError
-from open_imagen.evaluation.suites.prompts import Prompt
-
-
-def plain_prompt(text: str, category: str) -> Prompt:
-    return Prompt(text, category, {"tag": category, "include": [], "prompt": text})
+from open_imagen.evaluation.suites.prompts import Prompt, plain_prompt
+from open_imagen.evaluation.suites.questions import DPG_COLUMNS, geneval2_atoms, read_dpg
 
 
 def read_lines(text: str, file: str) -> tuple[Prompt, ...]:
@@ -34,14 +31,21 @@ def read_jsonl(text: str, file: str) -> tuple[Prompt, ...]:
             raise DataError(f"{file}, line {number}: the prompt is empty.")
         category = str(row.get("category") or row.get("tag") or "prompts")
         row = {"tag": category, "include": [], **row, "prompt": said}
+        if "vqa_list" in row and "atoms" not in row:
+            row["atoms"] = geneval2_atoms(row, f"{file}, line {number}")
         prompts.append(Prompt(said, category, row))
     return tuple(prompts)
 
 
 def read_csv(text: str, file: str) -> tuple[Prompt, ...]:
-    """DrawBench's file: the columns Prompt and Category, whose names have stray spaces."""
+    """DrawBench's file: the columns Prompt and Category, whose names have stray spaces.
+
+    A file with the columns of DPG-Bench is read as such.
+    """
     rows = csv.DictReader(io.StringIO(text, newline=""))
     names = {(name or "").strip().lower(): name for name in rows.fieldnames or []}
+    if names.keys() >= set(DPG_COLUMNS):
+        return read_dpg(text, file)
     if "prompt" not in names:
         raise DataError(f"{file} has no column Prompt; it has {', '.join(names) or 'none'}.")
     prompts = []

@@ -15,6 +15,10 @@ class Prompt(NamedTuple):
     """In GenEval's schema: tag, include, exclude, prompt; more keys may follow."""
 
 
+def plain_prompt(text: str, category: str) -> Prompt:
+    return Prompt(text, category, {"tag": category, "include": [], "prompt": text})
+
+
 @dataclass(frozen=True)
 class Suite:
     """Prompts in order."""

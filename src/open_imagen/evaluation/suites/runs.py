@@ -4,13 +4,16 @@ OUT/run.json                      the system, the suite, the seeds
 OUT/00000/metadata.jsonl          what prompt 0 asks for
 OUT/00000/samples/0000.png        its first picture
 OUT/index.html                    everything on one page
+OUT/timing.jsonl                  how long each batch took, and on what
 """
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from PIL import Image, PngImagePlugin
 
 from open_imagen.distributed import all_gather_object, world
@@ -19,7 +22,9 @@ from open_imagen.evaluation.image_set import RUN, read_run
 from open_imagen.evaluation.progress import Progress
 from open_imagen.evaluation.suites.prompts import Suite
 from open_imagen.evaluation.suites.systems import ImageRequest, System
-from open_imagen.storage import atomic, write_json, write_text
+from open_imagen.storage import append_json, atomic, write_json, write_text
+
+TIMING = "timing.jsonl"
 
 
 def make_run(
@@ -32,7 +37,8 @@ def make_run(
 ) -> None:
     """Make all pictures that are not there yet.
 
-    Picture i of prompt p has seed ``seed + p * images_per_prompt + i``. Each is written as soon as
+    Picture i of prompt p has seed ``seed + p * images_per_prompt + i``, where the suite names no
+    other number than p. Each is written as soon as
     its batch is made, so that a stop loses at most that batch. Several processes share the work.
 
     Raises:
@@ -56,17 +62,58 @@ def make_run(
         if not path.is_file()
     ]
     total = len(suite.prompts) * images_per_prompt
+    place = _device_name(header["system"])
     done = total - len(missing)
     batches = [missing[i : i + system.batch] for i in range(0, len(missing), system.batch)]
     for number, batch in enumerate(batches):
         if number % world().size == world().rank:
+            begun = time.perf_counter()
             images = system.draw([request for _, request in batch])
+            seconds = time.perf_counter() - begun
             for (path, request), image in zip(batch, images, strict=True):
                 _save(image, path, {**request._asdict(), "system": system.name})
+            if header["system"].get("kind") != "folder":
+                row = {"images": len(batch), "seconds": round(seconds, 4), "device": place}
+                append_json(out / TIMING, row)
         done += len(batch)
         if progress is not None:
             progress(system.name, done, total)
     all_gather_object(None)
+
+
+def _device_name(system: dict[str, Any]) -> str:
+    """What makes the images, as far as is known."""
+    if system.get("kind") == "endpoint":
+        return "endpoint"
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'' if threads == 1 else 's'}"
+
+
+class Timing(NamedTuple):
+    """Of a run: what its images took, over all processes."""
+
+    images: int
+    seconds: float
+    devices: tuple[str, ...]
+
+
+def read_timing(folder: Path) -> Timing | None:
+    """How long the images of a run took; None if nothing is known of it."""
+    try:
+        lines = (folder / TIMING).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    images, seconds, devices = 0, 0.0, []
+    for line in lines:
+        try:
+            row = json.loads(line)
+            images, seconds = images + int(row["images"]), seconds + float(row["seconds"])
+            devices.append(str(row["device"]))
+        except (ValueError, KeyError, TypeError):
+            continue  # a line cut short by a kill
+    return Timing(images, seconds, tuple(dict.fromkeys(devices))) if images else None
 
 
 def image_requests(
@@ -76,7 +123,9 @@ def image_requests(
     for p, prompt in enumerate(suite.prompts):
         for i in range(images):
             file = out / f"{p:05d}" / "samples" / f"{i:04d}.png"
-            yield file, ImageRequest(prompt.text, i, seed + p * images + i)
+            # Prompts that are compared in pairs (wordings of one scene) start from the same noise.
+            number = int(prompt.metadata.get("seed_index", p))
+            yield file, ImageRequest(prompt.text, i, seed + number * images + i)
 
 
 def _begin(out: Path, header: dict[str, Any], suite: Suite) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from open_imagen.errors import ConfigError, DataError, UnknownName
 from open_imagen.evaluation.suites.files import read_coco, read_csv, read_jsonl, read_lines
 from open_imagen.evaluation.suites.prompts import Suite
+from open_imagen.evaluation.suites.questions import is_tifa, read_tifa
 from open_imagen.registry import Registry
 
 OpenSuite = Callable[[str, int | None, int], Suite]
@@ -22,8 +23,9 @@ def open_suite(name: str, count: int | None = None, seed: int = 1) -> Suite:
     Args:
         name: of a suite, as in "probes"; of a world, perhaps with categories, as in
             "WORLD:position,counting"; or a file: .jsonl with "prompt" and perhaps "category" in
-            each line, .csv with the columns Prompt and Category, COCO's captions_*.json, or text
-            with a prompt on each line.
+            each line, .csv with the columns Prompt and Category, COCO's captions_*.json, the
+            questions of DPG-Bench (.csv), TIFA (.json) or GenEval 2 (.jsonl), or text with a
+            prompt on each line.
         count: prompts per category; of COCO's captions altogether. None: all, and of a world as
             many as it chooses.
         seed: of prompts that are drawn: a world's, and COCO's captions.
@@ -45,6 +47,8 @@ def open_suite(name: str, count: int | None = None, seed: int = 1) -> Suite:
         raise DataError(f"Cannot read {file}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not a text file in UTF-8.") from error
+    if file.suffix == ".json" and is_tifa(text):
+        return Suite(file.stem, read_tifa(text, str(file))).first(count)
     if file.suffix == ".json":
         return Suite(file.stem, read_coco(text, file, count, seed))
     readers = {".jsonl": read_jsonl, ".csv": read_csv}

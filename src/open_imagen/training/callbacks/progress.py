@@ -2,6 +2,8 @@
 
 import logging
 import math
+import time
+from collections.abc import Callable
 from typing import Any
 
 from open_imagen.training.loop import Trainer
@@ -79,6 +81,37 @@ class ProgressLines:
             pace = f"{metrics.images_per_second:.1f} images/s"
             line += f", {pace}, {format_duration(left)} left"
         log.info("%s", line + describe_skipped(trainer))
+
+
+class CaptionProgress:
+    """Captions encoded before the first step, their pace and the time left."""
+
+    EVERY = 30.0
+    """Seconds between lines."""
+
+    def __init__(self, show: Callable[[str], None] | None = None) -> None:
+        """
+        Args:
+            show: what shows each state, on a terminal; lines in the log if None.
+        """
+        self.show = show
+        self._first: tuple[int, float] | None = None
+        self._logged = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self._first is None:
+            self._first, self._logged = (done, now), now
+        text = f"encoding captions: {done:,} of {total:,}"
+        before, since = self._first
+        if done > before and now > since:
+            pace = (done - before) / (now - since)
+            text += f", {pace:,.0f}/s, {format_duration((total - done) / pace)} left"
+        if self.show is not None:
+            self.show(text)
+        elif now - self._logged >= self.EVERY:
+            self._logged = now
+            log.info("%s", text)
 
 
 def describe_skipped(trainer: Trainer) -> str:

@@ -6,6 +6,7 @@ from open_imagen.training.optim.base import OPTIMIZERS, OptimConfig
 from open_imagen.training.optim.clipping import clip
 from open_imagen.training.optim.combined import CombinedOptimizer, count_state, make_optimizer
 from open_imagen.training.optim.muon import Muon
+from open_imagen.training.optim.schedulefree import build_schedulefree
 
 __all__ = [
     "OPTIMIZERS",
@@ -14,6 +15,7 @@ __all__ = [
     "Muon",
     "OptimConfig",
     "build_adamw",
+    "build_schedulefree",
     "clip",
     "count_state",
     "make_optimizer",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.registry import Registry
@@ -20,8 +20,8 @@ class OptimConfig:
     """The optimiser and its learning-rate schedule."""
 
     name: str = "adamw"
-    """adamw; adafactor (the paper's base); or muon: Muon for inner matrices and convolutions, AdamW
-    for the rest."""
+    """adamw; adafactor (the paper's base); muon: Muon for inner matrices and convolutions, AdamW
+    for the rest; or schedulefree: schedule-free AdamW, without decay of the learning rate."""
     lr: float = 1e-4
     """Peak learning rate."""
     warmup: int = 10_000
@@ -48,6 +48,12 @@ class OptimConfig:
             raise UnknownName("curve", self.curve, CURVES)
         if not self.lr > 0 or not self.clip > 0:
             raise ConfigError(f"optim.lr = {self.lr} and optim.clip = {self.clip} must be above 0.")
+        if self.name == "schedulefree" and (self.decay or not self.beta1 > 0):
+            raise ConfigError(
+                f"optim.decay = {self.decay} and optim.beta1 = {self.beta1}: schedulefree averages "
+                "weights in place of a decay, with the weight beta1.",
+                "Set optim.decay = 0.0 and optim.beta1 = 0.9.",
+            )
         if not 0 <= self.decay <= 1:
             raise ConfigError(f"optim.decay = {self.decay} must be between 0 and 1.")
 
@@ -71,6 +77,11 @@ class OptimizerSpec:
     checkpoint always has the same tensors. Each parameter belongs to one of them."""
     count_state: Callable[[str, nn.Parameter], int]
     """(name, parameter, perhaps on "meta") -> numbers of state that are kept for it."""
+    group_state: tuple[str, ...] = ()
+    """Numbers of a parameter group that change while training; a checkpoint holds them."""
+    evaluation_weight: Callable[[torch.optim.Optimizer, Tensor], Tensor] | None = None
+    """(the optimiser, a parameter of it) -> the weight to sample with, where that is not the one
+    that gradients are taken at."""
 
 
 OPTIMIZERS: Registry[OptimizerSpec] = Registry("optimiser")

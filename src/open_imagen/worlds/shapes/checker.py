@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from open_imagen.cascade.alpha import WHITE as BEHIND
+from open_imagen.cascade.alpha import over
 from open_imagen.worlds.shapes.render import DISTANCES
 from open_imagen.worlds.shapes.scenes import BACKGROUNDS, COLORS
 from open_imagen.worlds.shapes.sign_reader import WHITE, read_sign
@@ -50,7 +52,11 @@ class Detections(NamedTuple):
 
 
 def detect(image: Tensor, read: bool = False) -> Detections:
-    """What a picture uint8 [3, H, W] shows; with ``read``, also what stands on a sign in it."""
+    """What a picture uint8 [3 or 4, H, W] shows; with ``read``, also what stands on a sign in it.
+
+    Behind what is transparent there is white.
+    """
+    image = on_white(image)
     pixels = reduced(image)
     ground = ground_of(pixels)
     shades = {name: torch.full((3,), float(shade)) for name, shade in BACKGROUNDS.items()}
@@ -60,6 +66,11 @@ def detect(image: Tensor, read: bool = False) -> Detections:
         return Detections(objects, background)
     clear = image.float() if image.shape[-1] < SIDE else pixels  # enlarged letters are blurred
     return Detections(objects, background, read_sign(clear, components(clear.mean(0) > WHITE)))
+
+
+def on_white(images: Tensor) -> Tensor:
+    """Pictures uint8 [..., 3, H, W] of such, or of premultiplied RGBA."""
+    return over(images, BEHIND) if images.shape[-3] == 4 else images
 
 
 def reduced(image: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from open_imagen.cascade.cascade import Cascade
 from open_imagen.cascade.metadata import plain_sampling
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.errors import ConfigError, OutputError, UnknownName
-from open_imagen.evaluation.judges.judge import wilson
+from open_imagen.evaluation.intervals import wilson
 from open_imagen.evaluation.progress import Progress
 from open_imagen.storage import write_json
 from open_imagen.world import AlignmentScore, Generate

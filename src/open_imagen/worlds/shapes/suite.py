@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 from open_imagen.errors import UnknownName
 from open_imagen.evaluation.suites.prompts import Prompt, Suite
 from open_imagen.evaluation.suites.suite import SUITES
+from open_imagen.worlds.shapes import paraphrases
 from open_imagen.worlds.shapes.captions import BACKGROUND_TEMPLATES, OPENINGS, caption, named
 from open_imagen.worlds.shapes.checker import Detections
+from open_imagen.worlds.shapes.questions import LARGE, questions
 from open_imagen.worlds.shapes.scenes import (
     BACKGROUNDS,
     COLOR_SYNONYMS,
@@ -48,8 +50,6 @@ TEXT_RENDERING = {"text_rendering": SHOWN, "unseen_text_rendering": UNSEEN}
 SEED_NAMES = {"text_rendering": "signs", "unseen_text_rendering": "unseen_signs"}
 """Names that the random generators of some categories are seeded with: another name would draw
 other prompts."""
-LARGE = 0.18
-"""Half heights above this share of the side are large; a lone object named small is below."""
 
 
 RELATION_NAMES = {
@@ -151,12 +151,22 @@ def is_right(category: str, scene: Scene, seen: Detections) -> bool:
 
 @SUITES.register(WORLD)
 def open_shapes(name: str, count: int | None, seed: int) -> Suite:
-    """The suite, or the categories that the name lists, as in "shapes:position,counting"."""
+    """The suite, or the categories that the name lists, as in "shapes:position,counting".
+
+    "shapes:paraphrases" is the same scenes in other words.
+    """
     _, _, listed = name.partition(":")
+    if listed == paraphrases.NAME:
+        items = [
+            (item.scene, metadata_of(item.prompt, item.scene, category))
+            for category in paraphrases.CATEGORIES
+            for item in make_items(category, count or COUNT, seed)
+        ]
+        return paraphrases.scenes_suite(name, items, seed)
     chosen = [c.strip() for c in listed.split(",")] if listed else list(CATEGORIES)
     for category in chosen:
         if category not in CATEGORIES:
-            raise UnknownName("category", category, CATEGORIES)
+            raise UnknownName("category", category, (*CATEGORIES, paraphrases.NAME))
     sets = dict.fromkeys(SAME_IMAGES.get(category, category) for category in chosen)
     prompts = [
         Prompt(item.prompt, category, metadata_of(item.prompt, item.scene, category))
@@ -191,5 +201,6 @@ def metadata_of(prompt: str, scene: Scene, category: str) -> dict[str, Any]:
         "prompt": prompt,
         "judge": WORLD,
         "scene": truth,
+        "atoms": questions(scene),
     }
     return {**row, "exclude": exclude} if exclude else row

@@ -12,7 +12,14 @@ from open_imagen.cascade.cascade import Cascade
 from open_imagen.errors import ConfigError
 from open_imagen.evaluation.metrics.distances import Array, mean_score
 from open_imagen.evaluation.progress import Progress
-from open_imagen.worlds.shapes.checker import detect, ground_of, grown, patches_of, reduced
+from open_imagen.worlds.shapes.checker import (
+    detect,
+    ground_of,
+    grown,
+    on_white,
+    patches_of,
+    reduced,
+)
 from open_imagen.worlds.shapes.judge import drawing_of
 from open_imagen.worlds.shapes.suite import make_items
 
@@ -66,7 +73,7 @@ def evaluate_super_resolution(
     for start in range(0, len(prompts), BATCH):
         batch = prompts[start : start + BATCH]
         made = cascade.generate(batch, seed=config.seed * 1_000_000 + start, stages=number)
-        below, *above = made.stages.values()
+        below, *above = map(on_white, made.stages.values())
         for (_, measured), images in zip(rows.items(), above, strict=True):
             for small, large in zip(below, images, strict=True):
                 drawn = drawing_of(detect(large), large.shape[-1])

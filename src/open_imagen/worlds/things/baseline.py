@@ -1,7 +1,7 @@
 """The nearest-sprite baseline: the one sprite whose label is nearest to the whole prompt.
 
-It reads a prompt with the text encoder of the models and draws nothing new: no colors, numbers, places
-or signs. What a model has over it is more than looking pictures up.
+It reads a prompt with the text encoder of the models and draws nothing new: no colors, numbers,
+places or signs. What a model has over it is more than looking pictures up.
 """
 
 import random

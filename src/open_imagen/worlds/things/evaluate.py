@@ -16,9 +16,10 @@ from open_imagen.cascade.metadata import plain_sampling
 from open_imagen.cascade.sampling import Sampling
 from open_imagen.errors import CheckpointError, ConfigError, OutputError, UnknownName
 from open_imagen.evaluation.image_set import list_hash
-from open_imagen.evaluation.judges.judge import wilson
-from open_imagen.evaluation.metrics.scores import digest, versions
+from open_imagen.evaluation.intervals import wilson
+from open_imagen.evaluation.metrics.records import digest, versions
 from open_imagen.evaluation.progress import Progress
+from open_imagen.evaluation.suites.paraphrases import Judged, drops
 from open_imagen.storage import atomic, read_json, write_json
 from open_imagen.worlds.things.judge import Judge, transparency
 from open_imagen.worlds.things.sign_judge import Strictness, read_word
@@ -34,7 +35,7 @@ SAME_AS = {
     "Positional": "place",
     "Text": "shown_words",
 }
-"""Categories of DrawBench, and those of ours whose exact drawings tell how good the judge is there."""
+"""Categories of DrawBench, and those of ours whose exact drawings tell how good the judge is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +183,22 @@ def evaluate_system(
         },
         "versions": versions(),
     }
+    if any(one.pair is not None for one in flat):
+        judged = [
+            Judged(name, one.pair, float(row["right"]))
+            for name, some in prompts.items()
+            for one, row in zip(some, store.rows[name], strict=False)
+            if one.pair is not None
+        ]
+        report["paraphrases"] = {
+            wording: {
+                "share": one.share._asdict(),
+                "plain": one.plain._asdict(),
+                "drop": one.drop._asdict(),
+                "pairs": one.pairs,
+            }
+            for wording, one in drops(judged).items()
+        }
     if out is not None:
         write_json(out / "report.json", report)
     return report
@@ -290,11 +307,16 @@ def _images(
     found = {k: store.image(name, start + k, one) for k, one in enumerate(part)}
     missing = [k for k, image in found.items() if image is None]
     if missing:
-        seeds = [seed * 1_000_000 + start + k for k in missing]
+        seeds = [seed * 1_000_000 + _number(part[k], start + k) for k in missing]
         images = system.draw([part[k].text for k in missing], seeds)
         for k, image in zip(missing, images, strict=True):
             found[k] = store.keep(name, start + k, part[k], image)
     return torch.stack([found[k] for k in range(len(part))])  # type: ignore[misc]
+
+
+def _number(prompt: Prompt, k: int) -> int:
+    """What a prompt's noise depends on: its place, or that of the scene that it paraphrases."""
+    return k if prompt.pair is None else prompt.pair
 
 
 class Store:

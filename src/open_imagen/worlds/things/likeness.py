@@ -1,9 +1,9 @@
 """How near generated images come to the sprites that a model has learned from.
 
-An image's objects are cut out of their ground together, brought to the form of a sprite (premultiplied
-RGBA whose longer side fills a square) and compared with every sprite as it is and mirrored. The
-distance is the root mean square of the difference over all pixels and channels, 0 to 1, at
-`SIDE` x `SIDE`. Place, size and mirroring do not count; a recoloring does.
+An image's objects are cut out of their ground together, brought to the form of a sprite
+(premultiplied RGBA whose longer side fills a square) and compared with every sprite as it is and
+mirrored. The distance is the root mean square of the difference over all pixels and channels,
+0 to 1, at `SIDE` x `SIDE`. Place, size and mirroring do not count; a recoloring does.
 """
 
 from collections.abc import Sequence
@@ -70,19 +70,34 @@ class Likeness:
     def _nearest(self, images: Tensor) -> list[Nearest]:
         shown, objects = cut_out(images)
         found = [NOTHING] * len(images)
-        if not shown:
-            return found
+        for row, one in zip(shown, self._nearest_of(objects), strict=True):
+            found[row] = one
+        return found
+
+    def of_sprite(self, number: int, others: np.ndarray) -> Nearest:
+        """The nearest of some other sprites to a sprite."""
+        one = F.avg_pool2d(self._part([number]), 64 // SIDE)
+        return self._nearest_of(one, torch.from_numpy(others))[0]
+
+    def _nearest_of(self, objects: Tensor, among: Tensor | None = None) -> list[Nearest]:
+        """The nearest sprites to float [n, 4, SIDE, SIDE]: of all, or of some numbers."""
+        if not len(objects):
+            return []
+        bank = self._coarse if among is None else self._coarse[among]
         coarse = F.avg_pool2d(objects, SIDE // COARSE).flatten(1)
-        straight = torch.cdist(coarse, self._coarse.flatten(1))
-        mirrored = torch.cdist(coarse, self._coarse.flip(3).flatten(1))
+        straight = torch.cdist(coarse, bank.flatten(1))
+        mirrored = torch.cdist(coarse, bank.flip(3).flatten(1))
         count = min(CANDIDATES, straight.shape[1])
         candidates = torch.minimum(straight, mirrored).topk(count, largest=False).indices
-        for row, numbers, one in zip(shown, candidates.tolist(), objects, strict=True):
+        if among is not None:
+            candidates = among[candidates]
+        found = []
+        for numbers, one in zip(candidates.tolist(), objects, strict=True):
             sprites = F.avg_pool2d(self._part(numbers), 64 // SIDE)
             both = torch.stack([rms(sprites - one), rms(sprites.flip(3) - one)])
             best = int(both.argmin())
-            place = best % count
-            found[row] = Nearest(numbers[place], float(both.flatten()[best]), best >= count)
+            distance = float(both.flatten()[best])
+            found.append(Nearest(numbers[best % count], distance, best >= count))
         return found
 
 
@@ -138,4 +153,4 @@ def diversity(images: Sequence[Tensor], likeness: Likeness) -> Diversity:
         distances += [float(rms((objects[a] - objects[b])[None])) for a, b in pairs]
         nearest = likeness.nearest(group)
         numbers.append(len({one.sprite for one in nearest if one.sprite >= 0}))
-    return Diversity(float(np.mean(distances or [0.0])), float(np.mean(numbers or [0.0])))
+    return Diversity(float(np.mean(distances or [0.0])), float(np.mean(numbers or [0])))

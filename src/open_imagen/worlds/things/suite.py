@@ -85,6 +85,8 @@ class Prompt:
     truth: Truth
     parts: dict[str, str] = field(default_factory=dict)
     """What figures are also given by: the wording, the number, the group."""
+    pair: int | None = None
+    """Prompts of one number are of one scene in several wordings, and start from one noise."""
 
     def record(self) -> dict[str, Any]:
         """As plain values."""

@@ -1,0 +1,146 @@
+"""Jobs of the worker: a request, its images on their way, and the events that it reports."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from PIL import Image
+from torch import Tensor
+
+from open_imagen.cascade.requests import ImageRequest, StageRequest
+from open_imagen.cascade.sampling import ResolvedSampling
+from open_imagen.cascade.stage import Stage
+from open_imagen.errors import OpenImagenError
+
+
+class QueueFull(OpenImagenError):
+    """There is no place in the queue for a job's images."""
+
+    def __init__(self, message: str, code: str, retry_after: int) -> None:
+        """
+        Args:
+            code: "queue_full", or "client_limit" where only this client has to wait.
+            retry_after: seconds until there is probably room.
+        """
+        super().__init__(message)
+        self.code, self.retry_after = code, retry_after
+
+
+class WorkerStopping(OpenImagenError):
+    """The worker takes no more work."""
+
+
+class DeadlineExceeded(OpenImagenError):
+    """A job was not finished before its deadline."""
+
+
+class Cancelled(OpenImagenError):
+    """Nobody waits for a batch any more."""
+
+
+class Progress(NamedTuple):
+    """A step of an image is done."""
+
+    image_index: int
+    stage: str
+    step: int
+    steps: int
+    fraction: float
+    """Of all steps of all stages."""
+    estimate: Callable[[], Tensor]
+    """Computes the estimate of the clean image, uint8 [C, H, W]."""
+
+
+class Finished(NamedTuple):
+    """An image is done."""
+
+    image_index: int
+    image: Image.Image
+    record: dict[str, Any]
+
+
+class Failed(NamedTuple):
+    """The job ends without its images."""
+
+    error: Exception
+
+
+Event = Progress | Finished | Failed
+
+
+@dataclass(eq=False)
+class Job:
+    """A request: its images, the stages they go through, and who is notified."""
+
+    account: str
+    """Whose device time and places in the queue it uses."""
+    model: str
+    images: Sequence[ImageRequest]
+    stages: Sequence[Stage]
+    settings: Mapping[str, ResolvedSampling]
+    """Of each stage, complete."""
+    on_event: Callable[[Event], None]
+    """Called in the worker's threads, by one at a time."""
+    deadline: float
+    """By time.monotonic()."""
+    size: tuple[int, int] | None = None
+    """Width and height of the first stage's images."""
+    lowres: Tensor | None = None
+    """The image to upscale, uint8 [1, C, h, w]."""
+    background: str | None = None
+    """Of a model with alpha: "transparent", or white if None."""
+    crop: tuple[int, int] | None = None
+    """Width and height to which finished images are cropped around their centre."""
+    max_queued: int | None = None
+    """Images that its account may have in the worker."""
+    ended: bool = field(default=False)
+    unfinished: int = field(default=0)
+
+
+@dataclass(eq=False)
+class Task:
+    """An image on its way from stage to stage."""
+
+    job: Job
+    index: int
+    number: int
+    """Order of arrival."""
+    stage_index: int = 0
+    """Which of the job's stages comes next."""
+    lowres: Tensor | None = None
+    """Output of the stage before, uint8 [C, h, w]."""
+    alone: bool = False
+    """Whether it must not share a batch: a batch with it has failed."""
+
+    @property
+    def stage(self) -> Stage:
+        return self.job.stages[self.stage_index]
+
+    def fits(self, other: "Task") -> bool:
+        """Whether both can be drawn in one batch."""
+        if self.alone or other.alone:
+            return False
+        mine, theirs = (t.job.settings[t.stage.config.name].together for t in (self, other))
+        shapes = [None if t.lowres is None else t.lowres.shape for t in (self, other)]
+        sizes = [t.job.size if t.lowres is None else None for t in (self, other)]
+        same_stage = self.job.model == other.job.model and self.stage is other.stage
+        return same_stage and mine == theirs and shapes[0] == shapes[1] and sizes[0] == sizes[1]
+
+    def stage_request(self) -> StageRequest:
+        """The image as its next stage takes it."""
+        image, name = self.job.images[self.index], self.stage.config.name
+        size = self.job.size if self.stage_index == 0 and self.lowres is None else None
+        return StageRequest(
+            image.prompt, image.seed, self.job.settings[name], image.negative, self.lowres, size
+        )
+
+    @property
+    def pixels(self) -> int:
+        """Of its next stage's output."""
+        width, height = self.job.size or (256, 256)
+        if self.stage_index or self.lowres is not None:
+            width = height = self.stage.config.resolution
+            if self.lowres is not None and self.stage.config.lowres:
+                scale = self.stage.config.resolution // self.stage.config.lowres
+                height, width = (scale * side for side in self.lowres.shape[1:])
+        return width * height
