@@ -11,6 +11,7 @@ import openai
 import pytest
 from PIL import Image
 
+from open_imagen.server.forms import form_values
 from open_imagen.server.limits import PixelBudget
 from server.test_api import client_of
 from server.test_edits import masked, photo, png
@@ -229,3 +230,50 @@ def test_the_filter_sees_what_is_sent(serve):
         client.images.edit(image=png(Image.new("RGB", (64, 64))), prompt="x")
     assert seen == [None, (64, 64)]
     assert service.upload_budget.free == service.upload_budget.size
+
+
+def test_files_may_hold_any_bytes_and_json_may_not_pass_for_a_form(bad_server):
+    """The guard counts the values of JSON, not the commas of a bitmap."""
+    commas = file_of(Image.new("RGB", (100, 100), (44, 44, 44)), "BMP")
+    reply = httpx.post(
+        f"{bad_server}/v1/images/edits", data={"prompt": "x", "strength": "0"},
+        files={"image": ("a.bmp", commas)}, timeout=30,
+    )  # fmt: skip
+    assert reply.status_code == 200, reply.text[:500]
+    values = b'{"prompt": "x", "settings": {"base": {"timesteps": [' + b"1," * 30_000 + b"1]}}}"
+    form = ("content-type", "multipart/form-data; boundary=x")
+    json = ("content-type", "application/json")
+    for route in ("edits", "generations"):
+        for headers in ([json], [json, form], [form, json]):
+            reply = httpx.post(
+                f"{bad_server}/v1/images/{route}", content=values, headers=headers, timeout=30
+            )
+            assert "more than 20,000 values" in reply.text
+        reply = httpx.post(f"{bad_server}/v1/images/{route}", content=values, headers=[form])
+        assert reply.status_code == 400
+
+
+PARTS = [
+    (b'name="a"\r\n\r\n1', {"a": "1"}),
+    (b'name="a"\r\n\r\n', {}),
+    (b'name="a"; filename=""\r\n\r\n', {}),
+    (b'name="prompt"\r\n\r\n', {"prompt": ""}),
+    (b"name=a\r\n\r\n1", {"a": "1"}),
+    (b'filename="b\\"; name=c"; name="a"\r\n\r\n\x00\r\n--xy\r\n', {"a": b"\x00\r\n--xy\r\n"}),
+    (b'name="a"\r\nContent-Type: image/png\r\n\r\n\xff', {"a": b"\xff"}),
+    (b'name="a"\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n\xc3\xa4', {"a": "ä"}),
+    (b'name="image[]"; filename="a"\r\n\r\n1', {"image": [b"1"]}),
+    (b'name="image[0]"; filename="a"\r\n\r\n1', {"image": [b"1"]}),
+    (b'name="settings[base][steps]"\r\n\r\n2', {"settings": {"base": {"steps": 2}}}),
+    (b'name="settings[base][sampler]"\r\n\r\nddim', {"settings": {"base": {"sampler": "ddim"}}}),
+    (b'name="settings"\r\n\r\n{"base": {"steps": 2}}', {"settings": {"base": {"steps": 2}}}),
+    (b'name="extend[]"\r\n\r\n2', {"extend": [2]}),
+]
+
+
+@pytest.mark.parametrize("part, values", PARTS, ids=range(len(PARTS)))
+def test_a_part_of_a_form(part, values):
+    body = b"\r\n--x \r\ncontent-disposition: form-data; " + part + b"\r\n--x--\r\n"
+    kind = 'multipart/form-data; boundary="x"'
+    read = form_values(body, kind, frozenset({"image"}), frozenset({"settings", "extend"}))
+    assert read == values
