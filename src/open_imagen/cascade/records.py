@@ -91,9 +91,12 @@ def encoded(
         comment = parameters(record).encode("utf-16-be", "surrogatepass")
         exif = Image.Exif()
         exif.get_ifd(IFD.Exif)[USER_COMMENT] = b"UNICODE\0" + comment[:MAX_COMMENT]
-        place = {"extra": _segments(record)} if kind == "jpeg" else {}
+        place: dict[str, Any] = {"extra": _segments(record)} if kind == "jpeg" else {}
         xmp = (XMP if kind == "jpeg" else _xmp(record)).encode()
-        image.save(data, format=kind.upper(), exif=exif, xmp=xmp, quality=quality, **place)
+        colors = {"icc_profile": image.info.get("icc_profile")}
+        image.save(
+            data, format=kind.upper(), exif=exif, xmp=xmp, quality=quality, **place, **colors
+        )
     return data.getvalue()
 
 
@@ -126,21 +129,22 @@ class ImageHeader(NamedTuple):
     """How it was made; None where there is no record of ours, or a damaged one."""
 
 
-def read_header(path: Path) -> ImageHeader:
-    """Format, size and record of an image. Pixels are not decoded.
+def read_header(source: Path | bytes) -> ImageHeader:
+    """Format, size and record of an image, a file or its bytes. Pixels are not decoded.
 
     Raises:
         DataError: it is not an image, or its header is damaged.
     """
+    name = "The image" if isinstance(source, bytes) else str(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
                 kind = (image.format or "").lower()
                 text = _record_text(image)
                 width, height = image.size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is not an image that can be read: {error}.") from error
+        raise DataError(f"{name} is not an image that can be read: {error}.") from error
     try:
         record = _parse(text) if text is not None else None
     except ValueError:

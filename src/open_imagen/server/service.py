@@ -11,7 +11,7 @@ from open_imagen.errors import ConfigError
 from open_imagen.server.auth import Keys
 from open_imagen.server.errors import RequestError
 from open_imagen.server.gallery import Gallery
-from open_imagen.server.limits import ImagesPerHour
+from open_imagen.server.limits import ImagesPerHour, PixelBudget
 from open_imagen.server.middleware import Counters
 from open_imagen.server.worker import Worker
 
@@ -40,6 +40,8 @@ class Service:
     """Of one image."""
     body_limit: int = 32 * 1024 * 1024
     """Bytes of a request that holds an image."""
+    upload_budget: PixelBudget = field(default_factory=lambda: PixelBudget(64 * 1024 * 1024))
+    """Of images that clients sent, while they are worked on."""
     allowed_hosts: tuple[str, ...] | None = ()
     """See GuardConfig."""
     origins: tuple[str, ...] = ()
