@@ -20,7 +20,7 @@ export function showEasel() {
   const number = list.reduce((sum, job) => sum + job.n, 0);
   easel.hidden = !number; $("empty").hidden = number > 0;
   easel.classList.toggle("one", number === 1); easel.classList.toggle("grid", Boolean(list[0]?.cell));
-  easel.classList.toggle("many", number > 8);
+  easel.classList.toggle("many", number > 4);
   const wanted = list.flatMap(job => Array.from({ length: job.n }, (_, k) => frameOf(job, k)));
   if (list[0]?.cell) { table(list); return; }
   const same = easel.children.length === wanted.length && wanted.every((frame, k) => easel.children[k] === frame);

@@ -14,6 +14,13 @@ export const bounds = () => {
   const [left, top, right, bottom] = edit.extend;
   return [-left, -top, source.width + right, source.height + bottom];
 };
+function shownBox() {
+  if (!source) return [1, 1];
+  const [left, top, right, bottom] = bounds();
+  return [right - left, bottom - top, left, top];
+}
+/** After a change of the frame: all of it is shown, as long as nobody has zoomed. */
+const refit = () => (edit.view.fitted ? edit.view.fit() : draw());
 export const isMasked = () => edit.steps.length > 0 && maskArea() > 0;
 
 /** Begin with an image. @param file a Blob, or the id of an image of the gallery with its url */
@@ -69,12 +76,12 @@ function repaint() {
   for (const step of edit.steps) if (step.kind !== "extend") paint(context, step);
   const extensions = edit.steps.filter(step => step.kind === "extend");
   edit.extend = extensions.length ? extensions.at(-1).extend : [0, 0, 0, 0];
-  showExtension(); draw(); changed();
+  showExtension(); refit(); changed();
 }
 function add(step) {
   edit.steps.push(step); edit.undone = [];
   if (step.kind === "extend") { edit.extend = step.extend; showExtension(); } else if (step.kind !== "stroke") paint(edit.mask.getContext("2d"), step);
-  draw(); changed();
+  refit(); changed();
 }
 export function undo() { const step = edit.steps.pop(); if (step) { edit.undone.push(step); repaint(); say("Undone."); } }
 export function redo() { const step = edit.undone.pop(); if (step) { edit.steps.push(step); repaint(); say("Done again."); } }
@@ -237,7 +244,7 @@ function dab(joined) {
 export function startEditor(onChange) {
   const canvas = $("canvas");
   changed = () => { showStrength(); $("undo").disabled = !edit.steps.length; $("redo").disabled = !edit.undone.length; onChange(); };
-  edit.view = new PanZoom(canvas, () => (source ? [source.width, source.height] : [1, 1]), draw);
+  edit.view = new PanZoom(canvas, shownBox, draw);
   canvas.addEventListener("pointerdown", onDown);
   canvas.addEventListener("pointermove", onMove);
   canvas.addEventListener("pointerup", onUp);

@@ -67,11 +67,14 @@ function drawTiles() {
   const first = Math.max(0, (Math.floor((-top - innerHeight * 0.5) / pitch)) * columns);
   const last = Math.min(gallery.items.length, (Math.ceil((innerHeight * 1.5 - top) / pitch)) * columns);
   active = Math.min(active, Math.max(0, gallery.items.length - 1));
-  const wanted = new Set();
-  for (let k = first; k < last; k += 1) wanted.add(gallery.items[k].id);
-  for (const [id, tile] of tiles) if (!wanted.has(id) && !tile.contains(document.activeElement)) { tile.remove(); tiles.delete(id); }
+  /* The first rows and the tile with the keyboard's place are always there, so that Tab reaches them. */
+  const ahead = Array.from({ length: Math.min(2 * columns, gallery.items.length) }, (_, k) => k);
+  const sight = Array.from({ length: Math.max(0, last - first) }, (_, k) => first + k);
+  const wanted = new Set([...ahead, active, ...sight].filter(k => gallery.items[k]).sort((x, y) => x - y));
+  const ids = new Set([...wanted].map(k => gallery.items[k].id));
+  for (const [id, tile] of tiles) if (!ids.has(id) && !tile.contains(document.activeElement)) { tile.remove(); tiles.delete(id); }
   let before = null;
-  for (let k = first; k < last; k += 1) {
+  for (const k of wanted) {
     const item = gallery.items[k];
     let tile = tiles.get(item.id);
     if (!tile) {

@@ -175,6 +175,7 @@ function describe() {
   } catch (error) { text = error.message; }
   $("many").textContent = text; $("many").hidden = !text;
   $("go").textContent = source ? (isMasked() || edit.extend.some(Boolean) ? "Fill in" : "Make it anew") : "Generate";
+  $("size-label").textContent = source ? "Drawn at" : "Size";
   $("list-row").hidden = !$("prompt").value.includes("\n");
 }
 const begun = new Map();

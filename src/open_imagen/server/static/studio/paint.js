@@ -1,6 +1,6 @@
 /* Drawing the editor: checkerboard, image, mask, frame, brush. */
 
-const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const accent = () => getComputedStyle(document.getElementById("go")).backgroundColor;
 let board = null;
 
 /** The pattern behind what is transparent. */
@@ -47,12 +47,12 @@ export function drawEditor(canvas, source, edit, [left, top, right, bottom], han
 }
 
 function frame(context, [x, y, width, height], handles, view) {
-  context.lineWidth = 2; context.strokeStyle = colour("--accent"); context.setLineDash([7, 5]);
+  context.lineWidth = 2; context.strokeStyle = accent(); context.setLineDash([7, 5]);
   context.strokeRect(x, y, width, height);
   context.setLineDash([]);
   for (const [hx, hy] of Object.values(handles ?? {})) {
     context.beginPath(); context.arc(view.x + hx * view.scale, view.y + hy * view.scale, 8, 0, 7);
-    context.fillStyle = colour("--card"); context.fill(); context.stroke();
+    context.fillStyle = "#fff"; context.fill(); context.stroke();
   }
 }
 function brush(context, { cursor, size, view }) {

@@ -3,7 +3,8 @@
 import { clamp } from "./dom.js";
 
 export class PanZoom {
-  /** @param element shows the image  @param size () => [width, height] of what is shown  @param draw called when the view changes */
+  /** @param element shows the image  @param size () => [width, height, left, top] of what is shown, in pixels of the image
+   *  @param draw called when the view changes */
   constructor(element, size, draw) {
     Object.assign(this, { element, size, draw, scale: 1, x: 0, y: 0, fitted: true, pointers: new Map() });
     element.addEventListener("wheel", event => {
@@ -19,10 +20,10 @@ export class PanZoom {
     return Math.min(this.element.clientWidth / width, this.element.clientHeight / height) || 1;
   }
   fit() {
-    const [width, height] = this.size();
+    const [width, height, left = 0, top = 0] = this.size();
     this.scale = this.fitScale * (this.margin ?? 1);
-    this.x = (this.element.clientWidth - width * this.scale) / 2;
-    this.y = (this.element.clientHeight - height * this.scale) / 2;
+    this.x = (this.element.clientWidth - width * this.scale) / 2 - left * this.scale;
+    this.y = (this.element.clientHeight - height * this.scale) / 2 - top * this.scale;
     this.fitted = true;
     this.draw();
   }
@@ -36,9 +37,9 @@ export class PanZoom {
   }
   move(x, y) { this.x += x; this.y += y; this.fitted = false; this.keepInside(); this.draw(); }
   keepInside() {
-    const [width, height] = this.size(), edge = 40;
-    this.x = clamp(this.x, edge - width * this.scale, this.element.clientWidth - edge);
-    this.y = clamp(this.y, edge - height * this.scale, this.element.clientHeight - edge);
+    const [width, height, left = 0, top = 0] = this.size(), edge = 40;
+    this.x = clamp(this.x, edge - (left + width) * this.scale, this.element.clientWidth - edge - left * this.scale);
+    this.y = clamp(this.y, edge - (top + height) * this.scale, this.element.clientHeight - edge - top * this.scale);
   }
   /** A place of the page in pixels of the image. */
   place(event) {

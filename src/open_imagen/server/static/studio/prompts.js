@@ -2,47 +2,52 @@
 
 export const MAX_PROMPTS = 200;
 
+const MAX_DEPTH = 50;
+
 /** All prompts of a text with alternatives: "a {red|blue} {cat|dog}" are four. "\{" is a brace.
- *  The same rules as of `imagen generate`. */
+ *  Braces without "|" or without an end are ordinary. The same rules as of `imagen generate`. */
 export function alternatives(text) {
-  const [found] = sequence(text, 0, false);
-  return [...new Set(found.map(one => one.trim().replace(/ {2,}/g, found.length > 1 ? " " : "$&")))];
+  let found = variants(text, choices(text), 0, text.length, 0);
+  if (found.length > 1) found = found.map(one => one.split(" ").filter(Boolean).join(" "));
+  return [...new Set(found)];
 }
 
-/** The variants of a text from a place on; inside braces up to "|" or "}". */
-function sequence(text, at, inside) {
-  let variants = [""];
-  const add = part => { variants = variants.map(one => one + part); };
-  while (at < text.length) {
-    const sign = text[at];
-    if (sign === "\\" && "{|}\\".includes(text[at + 1] ?? " ")) { add(text[at + 1]); at += 2; continue; }
-    if (inside && (sign === "|" || sign === "}")) break;
-    if (sign === "{") {
-      const choice = choices(text, at + 1);
-      if (choice) {
-        const [found, end] = choice;
-        variants = variants.flatMap(one => found.map(next => one + next));
-        if (variants.length > 100 * MAX_PROMPTS) throw new Error(`These alternatives make more than ${MAX_PROMPTS} prompts.`);
-        at = end;
-        continue;
-      }
+const escaped = (text, at) => text[at] === "\\" && at + 1 < text.length && "{|}\\".includes(text[at + 1]);
+
+/** Of each brace that opens alternatives: the places of its "|" and of its end. */
+function choices(text) {
+  const found = new Map(), opened = [];
+  for (let at = 0; at < text.length; at += escaped(text, at) ? 2 : 1) {
+    if (text[at] === "{") opened.push([at, []]);
+    else if (text[at] === "|" && opened.length) opened.at(-1)[1].push(at);
+    else if (text[at] === "}" && opened.length) {
+      const [start, bars] = opened.pop();
+      if (bars.length) found.set(start, [...bars, at]);
     }
-    add(sign);
-    at += 1;
   }
-  return [variants, at];
+  return found;
 }
 
-/** What stands between braces, and where they end; null where these are no alternatives. */
-function choices(text, at) {
-  const found = [];
-  for (let options = 1; ; options += 1) {
-    const [variants, end] = sequence(text, at, true);
-    found.push(...variants);
-    if (end >= text.length) return null;
-    if (text[end] === "}") return options > 1 ? [found, end + 1] : null;
-    at = end + 1;
+function variants(text, places, at, end, depth) {
+  if (depth > MAX_DEPTH) throw new Error("These alternatives are nested too deeply.");
+  let found = [""];
+  while (at < end) {
+    if (places.has(at)) {
+      const bars = places.get(at), starts = [at, ...bars.slice(0, -1)];
+      const inside = starts.flatMap((start, k) => variants(text, places, start + 1, bars[k], depth + 1));
+      if (found.length * inside.length > 10000) throw new Error(`These alternatives make more than ${MAX_PROMPTS} prompts.`);
+      found = found.flatMap(one => inside.map(next => one + next));
+      at = bars.at(-1) + 1;
+      continue;
+    }
+    if (escaped(text, at)) at += 1;
+    const start = at;
+    at += 1;
+    while (at < end && !places.has(at) && text[at] !== "\\") at += 1;
+    const part = text.slice(start, at);
+    found = found.map(one => one + part);
   }
+  return found;
 }
 
 /** All prompts of the field: each line is one if it is a list. */
