@@ -67,6 +67,7 @@ export function finishFrame(job, index, item) {
   const frame = frames.get(`${job.id}:${index}`);
   if (!frame) return;
   frame.classList.remove("making"); frame.dataset.id = item.id || "not saved";
+  if (item.width) frame.style.aspectRatio = `${item.width} / ${item.height}`;
   const button = make("button", { type: "button", title: item.record.prompt, aria: { label: `Open: ${item.record.prompt}` } },
     make("img", { src: item.url, alt: item.record.prompt }));
   button.onclick = () => open(item);

@@ -118,7 +118,7 @@ function makeTile(item) {
 function retab() { for (const tile of tiles.values()) tile.querySelector(".tile").tabIndex = gallery.items[active] === tile.item ? 0 : -1; }
 function showState(tile) {
   const { item } = tile, chosen = gallery.chosen.has(item.id);
-  tile.classList.toggle("chosen", chosen);
+  tile.classList.toggle("picked", chosen);
   tile.classList.toggle("starred", Boolean(item.starred));
   tile.querySelector(".pick").setAttribute("aria-pressed", String(chosen));
   tile.querySelector(".star").setAttribute("aria-pressed", String(Boolean(item.starred)));

@@ -1,7 +1,7 @@
 /* The studio: what the form asks for becomes jobs; what arrives is shown. */
 
 import { anySeed, json } from "./api.js";
-import { $, make, plural, recall, remember, say, toast, typing } from "./dom.js";
+import { $, make, plural, say, toast, typing } from "./dom.js";
 import { finishFrame, previewFrame, showEasel, startEasel } from "./easel.js";
 import { closeEditor, edit, isMasked, maskFile, openImage, source, startEditor, strength } from "./editor.js";
 import { addToGallery, chosenItems, gallery, startGallery } from "./gallery.js";
@@ -26,7 +26,6 @@ async function generate() {
     const list = await jobsOfForm();
     if (list.length > MAX_JOBS) throw new Error(`These are ${list.length} jobs; at most ${MAX_JOBS} go into the queue at once.`);
     settings.keepForm();
-    say(list.length > 1 ? `${plural(list.length, "job")} in the queue.` : "Making …");
     await add(list);
   } catch (error) { say(error.message, true); }
 }
@@ -246,8 +245,7 @@ async function begin() {
     } else retryKeyless();
     await startGallery(item => openViewer(item));
     say($("status").classList.contains("bad") ? "" : $("status").textContent);
-    if (!matchMedia("(pointer: coarse)").matches || !recall("visited", false)) $("prompt").focus({ preventScroll: true });
-    remember("visited", true);
+    $("prompt").focus({ preventScroll: true });
   } catch (error) { say(error.message, true); }
 }
 

@@ -45,6 +45,7 @@ const tellOthers = () => channel?.postMessage("changed");
 const keep = async job => { await put("jobs", job.id, job); tellOthers(); };
 
 export async function add(list) {
+  say(list.length > 1 ? `${list.length} jobs in the queue.` : "Making …");
   const last = jobs.reduce((most, job) => Math.max(most, job.order), 0), group = newId();
   const fresh = list.map((job, k) => ({ id: newId(), group, state: "waiting", items: {}, created: Date.now(), order: last + 1 + k, ...job }));
   await forgetDone(group);
@@ -144,7 +145,7 @@ async function request(job, signal) {
   const first = Array.from({ length: job.n }, (_, k) => k).find(k => !job.items[k]);
   let number = 1;
   while (first + number < job.n && !job.items[first + number]) number += 1;
-  const body = { ...job.body, stream: true, previews: job.previews ?? 16, seed: seedPlus(job.seed, first) };
+  const body = { ...job.body, stream: true, previews: job.previews ?? 24, seed: seedPlus(job.seed, first) };
   if (job.path !== "/v1/images/upscale") body.n = number;
   for (const [name, value] of Object.entries(job.files || {})) body[name] = value instanceof Blob ? await dataUrl(value) : value;
   const answer = await call(job.path, { method: "POST", signal, body: write(body) });

@@ -73,12 +73,14 @@ export function showModel() {
 }
 
 function sizes(stages, usual) {
-  const square = stages.map((s, k) => make("option", { value: k + 1, textContent: `${s.resolution} × ${s.resolution}` }));
+  const option = (value, width, height) => make("option", { value, textContent: `${width} × ${height}` });
+  const square = stages.map((s, k) => option(k + 1, s.resolution, s.resolution));
   const shaped = stages.map((s, k) => [s, k]).filter(([s, k]) => s.resolution >= 128 && k + 1 >= Math.min(usual, stages.length));
-  return [...square, ...shaped.flatMap(([s, k]) => [["wide", 3 / 2, 1], ["tall", 1, 3 / 2], ["wide", 2, 1], ["tall", 1, 2]].map(([word, w, h]) => {
+  const group = (label, shapes) => make("optgroup", { label }, ...shaped.flatMap(([s, k]) => shapes.map(([w, h]) => {
     const [width, height] = [w, h].map(ratio => Math.round(ratio * s.resolution / 64) * 64);
-    return make("option", { value: `${k + 1}:${width}x${height}`, textContent: `${width} × ${height}, ${word}` });
-  }))];
+    return option(`${k + 1}:${width}x${height}`, width, height);
+  })));
+  return [make("optgroup", { label: "Square" }, ...square), ...(shaped.length ? [group("Wide", [[3 / 2, 1], [2, 1]]), group("Tall", [[1, 3 / 2], [1, 2]])] : [])];
 }
 
 export function showCustom() { $("custom-size").hidden = $("size").value !== "custom"; }
@@ -155,7 +157,7 @@ export function useRecord(record) {
   $("weights").checked = Boolean(record.prompt_weights);
   $("background").value = record.background === "transparent" ? "transparent" : "";
   const names = Object.keys(record.settings), number = model().stages.findIndex(s => s.name === names.at(-1)) + 1;
-  const size = record.cropped_from && !record.edit ? record.size : record.size, square = number && model().stages[number - 1].resolution;
+  const { size } = record, square = number && model().stages[number - 1].resolution;
   const wanted = size === `${square}x${square}` ? String(number) : `${number}:${size}`;
   const options = [...$("size").options].map(option => option.value);
   if (options.includes(wanted)) $("size").value = wanted;
@@ -165,6 +167,7 @@ export function useRecord(record) {
     if (input && text !== String(stage.defaults[name] ?? "")) input.value = Array.isArray(value) ? value.join(", ") : text;
   }
   for (const { name, weight } of record.adapters || []) { const input = $(`adapter-${name}`); if (input) input.value = weight; }
+  $("more").open ||= [...$("stages").querySelectorAll("input, select")].some(input => input.value);
   $("seed").value = record.seed; lock(true); showCustom(); keepForm();
   return Boolean(known);
 }
