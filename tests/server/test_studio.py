@@ -112,6 +112,7 @@ def test_the_studio_by_mouse(serve, shots):
         big = f"/v1/images/files/{page.locator('.frame').get_attribute('data-id')}.png"
         assert pixels(url, big).shape == (256, 256, 3)
         page.locator(".tile").nth(2).click()
+        page.select_option("#vary-count", "1")
         page.get_by_role("button", name="Vary").click()
         done(page, 1)
         page.locator(".tile").nth(3).click()

@@ -6,7 +6,7 @@ import { $, fileName, iconButton, make, plural, recall, remember, say, toast } f
 const PAGE = 100;
 const GAP = 10;
 const UNDO_SECONDS = 8;
-export const gallery = { items: [], more: true, words: "", starred: false, chosen: new Set() };
+export const gallery = { items: [], more: true, words: "", starred: false, choosing: false, chosen: new Set() };
 let loading = null, query = 0, columns = 1, pitch = 1, active = 0, anchor = null, open = () => {};
 const tiles = new Map();
 const pending = new Map();
@@ -108,7 +108,7 @@ function makeTile(item) {
   pick.tabIndex = star.tabIndex = -1;
   const tile = make("li", {}, button, pick, star);
   tile.item = item;
-  button.onclick = event => (gallery.chosen.size || event.ctrlKey || event.metaKey || event.shiftKey ? choose(item, event.shiftKey) : open(item));
+  button.onclick = event => (gallery.choosing || gallery.chosen.size || event.ctrlKey || event.metaKey || event.shiftKey ? choose(item, event.shiftKey) : open(item));
   button.onfocus = () => { active = gallery.items.indexOf(item); retab(); };
   button.draggable = true;
   button.ondragstart = event => event.dataTransfer.setData("application/x-gallery-image", item.id);
@@ -165,13 +165,16 @@ function range(from, to) {
   for (const item of gallery.items.slice(Math.max(0, a), b + 1)) gallery.chosen.add(item.id);
   showChosen();
 }
-export function clearChosen() { gallery.chosen.clear(); anchor = null; showChosen(); }
+export function clearChosen() { gallery.chosen.clear(); gallery.choosing = false; anchor = null; showChosen(); }
 function showChosen() {
   const number = gallery.chosen.size;
-  $("chosen").hidden = !number;
+  const on = gallery.choosing || number > 0;
+  $("chosen").hidden = !on;
+  $("select").setAttribute("aria-pressed", String(on));
+  for (const name of ["star", "download", "delete"]) $(`chosen-${name}`).disabled = !number;
   $("chosen-count").textContent = `${number} selected`;
   $("compare-two").hidden = number !== 2;
-  $("wall").classList.toggle("choosing", number > 0);
+  $("wall").classList.toggle("choosing", on);
   for (const tile of tiles.values()) showState(tile);
 }
 
@@ -241,6 +244,7 @@ export async function startGallery(onOpen) {
     $("only-starred").setAttribute("aria-pressed", String(gallery.starred));
     refresh().catch(error => say(error.message, true));
   };
+  $("select").onclick = () => { if (gallery.choosing || gallery.chosen.size) clearChosen(); else { gallery.choosing = true; showChosen(); } };
   $("chosen-star").onclick = () => { const items = chosenItems(); setStar(items, !items.every(item => item.starred)); };
   $("chosen-delete").onclick = () => removeItems(chosenItems());
   $("chosen-clear").onclick = clearChosen;

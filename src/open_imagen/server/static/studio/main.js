@@ -21,6 +21,7 @@ async function generate() {
   if (!$("prompt").value.trim()) { say("Say what should be in the picture.", true); $("prompt").focus(); return; }
   const wrong = settings.checkForm();
   if (wrong) { say(wrong, true); return; }
+  say("Making …");
   try {
     if (!settings.locked() || !$("seed").value) $("seed").value = anySeed();
     const list = await jobsOfForm();
