@@ -1,6 +1,7 @@
 """From the fields of an edit or a variation to images that can be drawn."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -17,13 +18,15 @@ from open_imagen.errors import ConfigError, DataError
 from open_imagen.server.errors import RequestError
 from open_imagen.server.requests import (
     GenerationRequest,
+    chosen_model,
+    holding,
     image_requests,
     parse_size,
     sampling_settings,
 )
 from open_imagen.server.schema import MAX_IMAGES, MAX_STEPS, EditBody
 from open_imagen.server.service import Service
-from open_imagen.server.sizes import covering
+from open_imagen.server.sizes import MAX_SIDE, covering
 from open_imagen.server.uploads import MAX_UPLOAD_PIXELS, Upload, reserve, unreadable, uploads
 
 WHITE = "white"
@@ -47,7 +50,11 @@ def edit_request(service: Service, body: EditBody, owner: str) -> GenerationRequ
     Raises:
         RequestError: something of it is wrong.
     """
-    name, cascade = service.cascade(body.model)
+    return holding(lambda held: _edit(service, body, owner, held))
+
+
+def _edit(service: Service, body: EditBody, owner: str, held: ExitStack) -> GenerationRequest:
+    name, cascade = chosen_model(service, body, held)
     stages = base_stages(cascade, body.stages)
     size = _size(service, body)
     if (body.image is None) == (body.images is None):
@@ -65,17 +72,12 @@ def edit_request(service: Service, body: EditBody, owner: str) -> GenerationRequ
             400, f"resample = {body.resample} times the steps must be at most {MAX_STEPS:,}.",
             "resample", "invalid_value",
         )  # fmt: skip
-    release = reserve(service, [*sent, *masks])
-    try:
-        options = _options(body)
-        each: list[EditPlan] = []
-        for k, one in enumerate(sent):
-            mask = OWN_ALPHA if own_alpha else masks[k] if masks else None
-            each.append(plan_upload(one, mask, stages, options, size))
-        background = _background(cascade, body, each)
-    except BaseException:
-        release()
-        raise
+    reserve(service, [*sent, *masks], held)
+    options = _options(body)
+    each: list[EditPlan] = []
+    for k, one in enumerate(sent):
+        mask = OWN_ALPHA if own_alpha else masks[k] if masks else None
+        each.append(plan_upload(one, mask, stages, options, size))
     number = body.n or 1
     return GenerationRequest(
         name,
@@ -83,10 +85,9 @@ def edit_request(service: Service, body: EditBody, owner: str) -> GenerationRequ
         image_requests(body, body.prompt, number * len(sent)),
         stages,
         settings,
-        background=background,
+        background=_background(cascade, body, each),
         plans=[plan for plan in each for _ in range(number)],
         events="image_edit",
-        release=release,
     )
 
 
@@ -126,6 +127,10 @@ def plan_upload(
         places = {text.find(word): field for word, field in PARAMS.items() if word in text}
         param = places[min(places)] if places else "image"
         raise RequestError(400, f"{error} {error.hint}".strip(), param, "invalid_value") from error
+    if max(plan.crop.canvas.size) > MAX_SIDE:
+        raise RequestError(
+            400, f"extend makes a side longer than {MAX_SIDE:,} pixels.", "extend", "invalid_value"
+        )
     if original.image.size == plain_size:
         return plan
     fitted = {"fitted_from": f"{plain_size[0]}x{plain_size[1]}"}

@@ -4,6 +4,7 @@ Their bodies are forms with files, as the official clients send them, or JSON.
 """
 
 import asyncio
+from contextlib import ExitStack
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -24,7 +25,7 @@ from open_imagen.server.schema import (
 )
 from open_imagen.server.service import Service
 from open_imagen.server.uploads import reserve, upload
-from open_imagen.server.variation_requests import variation_request
+from open_imagen.server.variation_requests import recorded_adapters, variation_request
 
 
 def edit_router(service: Service) -> APIRouter:
@@ -74,13 +75,16 @@ def _record_reply(service: Service, body: RecordBody, owner: str) -> RecordReply
     sent = upload(service, "image", body.image, owner)
     header = sent.header()
     record = header.record if is_record(header.record) else None
-    release = reserve(service, [sent])
-    try:
+    with ExitStack() as held:
+        reserve(service, [sent], held)
         transparent = has_transparency(sent.original().image)
-    finally:
-        release()
+    weights = {} if record is None else recorded_adapters(service, record)
     made_by = (record or {}).get("model_hash")
-    models = (name for name, one in service.cascades.items() if one.model_hash == made_by)
+    models = (
+        name
+        for name, one in service.cascades.items()
+        if service.adapters.hash_with(one, weights) == made_by
+    )
     return RecordReply(
         width=sent.size[0],
         height=sent.size[1],

@@ -1,5 +1,6 @@
 """Routes of the models and of making images."""
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -51,7 +52,7 @@ def image_router(service: Service) -> APIRouter:
     @router.get("/models", tags=["models"])
     def models(client: Authenticated) -> ModelsReply:
         """The models that are loaded, and their other names."""
-        replies = [_model(name, cascade) for name, cascade in service.cascades.items()]
+        replies = [_model(service, name, cascade) for name, cascade in service.cascades.items()]
         replies += [_alias(service, alias) for alias in service.aliases]
         return ModelsReply(data=replies)
 
@@ -65,13 +66,14 @@ def image_router(service: Service) -> APIRouter:
         body: GenerationBody, request: Request, client: Authenticated
     ) -> Response:
         """Images of a sentence; with "stream": true as server-sent events."""
-        return await respond(service, request, body, client, generation_request(service, body))
+        generation = await asyncio.to_thread(generation_request, service, body)
+        return await respond(service, request, body, client, generation)
 
     return router
 
 
 def _named(service: Service, name: str) -> ModelReply:
-    return _model(*service.cascade(name))
+    return _model(service, *service.cascade(name))
 
 
 def _alias(service: Service, alias: str) -> ModelReply:
@@ -79,7 +81,7 @@ def _alias(service: Service, alias: str) -> ModelReply:
     return model.model_copy(update={"id": alias, "alias_of": model.id})
 
 
-def _model(name: str, cascade: Cascade) -> ModelReply:
+def _model(service: Service, name: str, cascade: Cascade) -> ModelReply:
     stages = [
         {
             "name": stage.config.name,
@@ -89,5 +91,16 @@ def _model(name: str, cascade: Cascade) -> ModelReply:
         }
         for stage in cascade.stages.values()
     ]
-    return ModelReply(id=name, created=0, owned_by="open_imagen", hash=cascade.model_hash,
-                      stages=stages, default_stages=len(cascade.chosen(None)))  # fmt: skip
+    adapters = [
+        {"name": one, "stage": weighted.adapter.stage}
+        for one, weighted in service.adapters.fitting(cascade).items()
+    ]
+    return ModelReply(
+        id=name,
+        created=0,
+        owned_by="open_imagen",
+        hash=cascade.model_hash,
+        stages=stages,
+        adapters=adapters,
+        default_stages=len(cascade.chosen(None)),
+    )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 from torch import Tensor
 
+from open_imagen.cascade.cascade import Cascade
 from open_imagen.cascade.edit import EditPlan
 from open_imagen.cascade.requests import ImageRequest, StageRequest, StageStart
 from open_imagen.cascade.sampling import ResolvedSampling
@@ -92,6 +93,8 @@ class Job:
     """Of a model with alpha: "transparent", or white if None."""
     crop: tuple[int, int] | None = None
     """Width and height to which finished images are cropped around their centre."""
+    cascade: Cascade | None = None
+    """The model with adapters; None: as it is served."""
     plans: Sequence[EditPlan] = ()
     """Of edits: what each image begins with."""
     max_queued: int | None = None
@@ -150,7 +153,7 @@ class Task:
         settings = self.job.settings[self.stage.config.name]
         shape = None if self.lowres is None else tuple(self.lowres.shape)
         start = None if self.start is None else self.start.together
-        return self.job.model, settings.together, shape, self.first_size, start
+        return self.job.model, self.job.cascade, settings.together, shape, self.first_size, start
 
     def fits(self, other: "Task") -> bool:
         """Whether both can be drawn in one batch."""

@@ -2,7 +2,8 @@
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -12,10 +13,11 @@ from open_imagen.cascade.requests import ImageRequest
 from open_imagen.cascade.sampling import ResolvedSampling, parse_sampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.errors import ConfigError
+from open_imagen.server.adapters import AdaptersBusy
 from open_imagen.server.errors import RequestError
 from open_imagen.server.schema import GenerationBody, RequestBody, UpscaleBody
 from open_imagen.server.service import Service
-from open_imagen.server.sizes import next_size
+from open_imagen.server.sizes import MAX_SIDE, next_size
 from open_imagen.server.uploads import reserve, upload
 
 
@@ -43,12 +45,45 @@ class GenerationRequest:
     events: str = "image_generation"
     """What the events of a stream are called."""
     release: Callable[[], None] = lambda: None
-    """Called when nobody needs the request any more."""
+    """Called when nobody needs the request any more; perhaps twice."""
 
     @property
     def prompt(self) -> str:
         """The prompt of its images."""
         return self.images[0].prompt
+
+
+Make = Callable[[ExitStack], GenerationRequest]
+
+
+def holding(make: Make) -> GenerationRequest:
+    """A request that holds what ``make`` puts on the stack until it is released."""
+    with ExitStack() as held:
+        return replace(make(held), release=held.pop_all().close)
+
+
+def chosen_model(
+    service: Service, body: RequestBody, held: ExitStack, name: str | None = None
+) -> tuple[str, Cascade]:
+    """The model of a request, with the adapters that it asks for.
+
+    Args:
+        name: of the model, where the request does not say.
+
+    Raises:
+        RequestError: there is no such model or adapter, or no room for it.
+    """
+    name, cascade = service.cascade(body.model or name)
+    try:
+        return name, service.adapters.take(cascade, body.adapters, held)
+    except ConfigError as error:
+        raise RequestError(
+            400, f"{error} {error.hint}".strip(), "adapters", "invalid_value"
+        ) from error
+    except AdaptersBusy as error:
+        raise RequestError(
+            503, str(error), "adapters", kind="server_error", retry_after=10
+        ) from error
 
 
 def generation_request(service: Service, body: GenerationBody) -> GenerationRequest:
@@ -57,7 +92,11 @@ def generation_request(service: Service, body: GenerationBody) -> GenerationRequ
     Raises:
         RequestError: something of it is wrong.
     """
-    name, cascade = service.cascade(body.model)
+    return holding(lambda held: _generation(service, body, held))
+
+
+def _generation(service: Service, body: GenerationBody, held: ExitStack) -> GenerationRequest:
+    name, cascade = chosen_model(service, body, held)
     try:
         size = parse_size(service, body.size)
         stages, first_size, crop = _plan(service, cascade, body.stages, size)
@@ -84,27 +123,27 @@ def upscale_request(service: Service, body: UpscaleBody, owner: str) -> Generati
     Raises:
         RequestError: it cannot be read, or no stage upscales it.
     """
-    name, cascade = service.cascade(body.model)
+    return holding(lambda held: _upscaling(service, body, owner, held))
+
+
+def _upscaling(
+    service: Service, body: UpscaleBody, owner: str, held: ExitStack
+) -> GenerationRequest:
     sent = upload(service, "image", body.image, owner)
-    release = reserve(service, [sent])
+    reserve(service, [sent], held)
+    name, cascade = chosen_model(service, body, held)
     try:
         stages, lowres = cascade.start_of(sent.original().srgb)
-        settings = sampling_settings(cascade, body, stages)
-        background = check_background(cascade, body)
-    except BaseException as error:
-        release()
-        if isinstance(error, ConfigError):
-            raise RequestError(400, str(error), "image", "invalid_value") from error
-        raise
+    except ConfigError as error:
+        raise RequestError(400, str(error), "image", "invalid_value") from error
     return GenerationRequest(
         name,
         cascade,
         image_requests(body, body.prompt, 1),
         stages,
-        settings,
+        sampling_settings(cascade, body, stages),
         lowres=lowres,
-        background=background,
-        release=release,
+        background=check_background(cascade, body),
     )
 
 
@@ -132,6 +171,8 @@ def parse_size(service: Service, text: str | None) -> tuple[int, int] | None:
             f"size = {text} has more than {service.max_pixels:,} pixels, this server's limit "
             "(--max-pixels)."
         )
+    if max(width, height) > MAX_SIDE:
+        raise ConfigError(f"size = {text}: a side may have {MAX_SIDE:,} pixels at most.")
     return width, height
 
 

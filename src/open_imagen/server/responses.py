@@ -130,6 +130,7 @@ def _submit(
         lowres=generation.lowres,
         background=generation.background,
         crop=generation.crop,
+        cascade=generation.cascade,
         plans=generation.plans,
         max_queued=client.max_queued or service.max_queued,
     )
@@ -348,7 +349,7 @@ class _Answer:
         )
 
     def _usage(self) -> Usage:
-        cascade = self.service.cascades[self.job.model]
+        cascade = self.generation.cascade
         tokens = cascade.text.length(cascade.read(self.generation.prompt).prompt)
         details = {"text_tokens": tokens, "image_tokens": 0}
         return Usage(

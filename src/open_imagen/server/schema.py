@@ -84,6 +84,8 @@ class RequestBody(BaseModel):
     negative_prompt: Annotated[str, Field(max_length=MAX_PROMPT)] | None = None
     negative: Annotated[str, Field(max_length=MAX_PROMPT)] | None = None
     """The same as negative_prompt."""
+    adapters: Annotated[dict[str, AdapterWeight], Field(max_length=8)] | None = None
+    """Names of adapters of the server, and how much of each; see GET /v1/models."""
     prompt_weights: StrictBool | None = None
     """Whether "(word:1.3)" weighs words of the prompts."""
     seed: Seed | None = None
@@ -314,6 +316,8 @@ class ModelReply(BaseModel):
     owned_by: str
     hash: str
     stages: list[dict[str, Any]]
+    adapters: list[dict[str, str]]
+    """Names that requests may give in adapters, and the stage of each."""
     default_stages: int
     """How many of them run where a request does not say."""
     alias_of: str | None = None

@@ -5,6 +5,9 @@ from PIL import Image
 UNIT = 64
 """Sides of images that every cascade can make are multiples of this."""
 
+MAX_SIDE = 16_383
+"""Pixels; WebP holds no longer side."""
+
 
 def next_size(size: tuple[int, int]) -> tuple[int, int]:
     """The smallest size that every cascade can make and that holds this one.

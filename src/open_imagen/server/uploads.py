@@ -2,7 +2,8 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from PIL import Image
@@ -15,6 +16,7 @@ from open_imagen.server.errors import RequestError
 from open_imagen.server.gallery_files import ID
 from open_imagen.server.schema import UploadedImage, UploadedImages
 from open_imagen.server.service import Service
+from open_imagen.server.sizes import MAX_SIDE
 
 MAX_UPLOAD_PIXELS = 16 * 1024 * 1024
 MAX_REQUEST_PIXELS = 2 * MAX_UPLOAD_PIXELS
@@ -77,10 +79,11 @@ def upload(service: Service, field: str, sent: UploadedImage, owner: str) -> Upl
         size = _upright_size(image)
     except DataError as error:
         raise unreadable(field, error) from error
-    if size[0] * size[1] > MAX_UPLOAD_PIXELS:
+    if size[0] * size[1] > MAX_UPLOAD_PIXELS or max(size) > MAX_SIDE:
         raise RequestError(
             400, f"The {field} has {size[0]}x{size[1]} pixels; the limit is "
-            f"{MAX_UPLOAD_PIXELS:,}. Scale it down first.", field, "invalid_value",
+            f"{MAX_UPLOAD_PIXELS:,}, and {MAX_SIDE:,} a side. Scale it down first.", field,
+            "invalid_value",
         )  # fmt: skip
     return Upload(field, data, size)
 
@@ -137,8 +140,8 @@ def _referred(field: str, reference: dict[str, str | None]) -> str:
     )  # fmt: skip
 
 
-def reserve(service: Service, sent: Sequence[Upload]) -> Callable[[], None]:
-    """Room in memory for decoded images; returns what gives it back, which may be called twice.
+def reserve(service: Service, sent: Sequence[Upload], held: ExitStack) -> None:
+    """Room in memory for decoded images, until ``held`` is closed.
 
     Raises:
         RequestError: they are larger than a request may be, or others hold the room.
@@ -149,11 +152,9 @@ def reserve(service: Service, sent: Sequence[Upload]) -> Callable[[], None]:
             400, f"The images have {pixels:,} pixels together; the limit is "
             f"{MAX_REQUEST_PIXELS:,} a request.", "image", "invalid_value",
         )  # fmt: skip
-    budget = service.upload_budget
-    if not budget.take(pixels):
+    if not service.upload_budget.take(pixels):
         raise RequestError(
             503, "The server is working on too many large images.", "image",
             kind="server_error", retry_after=10,
         )  # fmt: skip
-    held = [pixels]
-    return lambda: budget.give(held.pop()) if held else None
+    held.callback(service.upload_budget.give, pixels)

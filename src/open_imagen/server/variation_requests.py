@@ -5,6 +5,7 @@ Any other image is varied by image to image, with the prompt of the request or o
 """
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from open_imagen.cascade.cascade import Cascade
@@ -22,6 +23,8 @@ from open_imagen.server.headers import header_text
 from open_imagen.server.requests import (
     GenerationRequest,
     check_background,
+    chosen_model,
+    holding,
     image_requests,
     sampling_settings,
 )
@@ -40,18 +43,24 @@ def variation_request(service: Service, body: VariationBody, owner: str) -> Gene
     Raises:
         RequestError: it cannot be read, or it has no record and there is no prompt.
     """
+    return holding(lambda held: _variation(service, body, owner, held))
+
+
+def _variation(
+    service: Service, body: VariationBody, owner: str, held: ExitStack
+) -> GenerationRequest:
     sent = upload(service, "image", body.image, owner)
     record = sent.header().record
     if record is None or not is_record(record):
-        return _image_to_image(service, body, sent, body.prompt)
+        return _image_to_image(service, body, held, sent, body.prompt)
     if record.get("made_by", "generate") != "generate":
-        return _image_to_image(service, body, sent, body.prompt or record["prompt"])
+        return _image_to_image(service, body, held, sent, body.prompt or record["prompt"])
     if body.prompt is not None and body.prompt != record["prompt"]:
         raise RequestError(
             400, "The image's own prompt is in its record; leave prompt out, or edit the image.",
             "prompt", "invalid_value",
         )  # fmt: skip
-    name, cascade = _model_of(service, body, record)
+    name, cascade = _model_of(service, body, held, record)
     try:
         images = _mixed(body, record)
         stages, first, crop = _recorded_stages(service, cascade, record)
@@ -76,7 +85,7 @@ def variation_request(service: Service, body: VariationBody, owner: str) -> Gene
 
 
 def _image_to_image(
-    service: Service, body: VariationBody, sent: Upload, prompt: str | None
+    service: Service, body: VariationBody, held: ExitStack, sent: Upload, prompt: str | None
 ) -> GenerationRequest:
     """Variations of an image that was not generated here."""
     if not prompt:
@@ -85,18 +94,14 @@ def _image_to_image(
             "it, and it is varied by image to image; or send a file as imagen wrote it.",
             "image", "invalid_value",
         )  # fmt: skip
-    name, cascade = service.cascade(body.model)
+    name, cascade = chosen_model(service, body, held)
     stages = base_stages(cascade, None)
     _check_size(body, sent.size)
     settings = sampling_settings(cascade, body, stages)
     background = check_background(cascade, body)
     strength: Strength = body.amount if body.strength is None else body.strength
-    release = reserve(service, [sent])
-    try:
-        plan = plan_upload(sent, None, stages, EditOptions(strength=strength), None)
-    except BaseException:
-        release()
-        raise
+    reserve(service, [sent], held)
+    plan = plan_upload(sent, None, stages, EditOptions(strength=strength), None)
     images = image_requests(body, prompt, body.n or 1)
     return GenerationRequest(
         name,
@@ -106,19 +111,35 @@ def _image_to_image(
         settings,
         background=background,
         plans=[plan] * len(images),
-        release=release,
     )
 
 
 def _model_of(
-    service: Service, body: VariationBody, record: Mapping[str, Any]
+    service: Service, body: VariationBody, held: ExitStack, record: Mapping[str, Any]
 ) -> tuple[str, Cascade]:
-    """The model that is asked for, or else the one that made the image, if it is served."""
-    if body.model is None:
+    """The model and adapters that are asked for, or else those that made the image, if they are
+    served."""
+    if body.model is None and body.adapters is None:
+        weights = recorded_adapters(service, record)
         for name, cascade in service.cascades.items():
-            if cascade.model_hash == record.get("model_hash"):
-                return name, cascade
-    return service.cascade(body.model)
+            if service.adapters.hash_with(cascade, weights) == record.get("model_hash"):
+                return chosen_model(service, _with_adapters(body, weights), held, name)
+    return chosen_model(service, body, held)
+
+
+def _with_adapters(body: VariationBody, weights: dict[str, float]) -> VariationBody:
+    """The same request with these adapters."""
+    return body.model_copy(update={"adapters": weights})
+
+
+def recorded_adapters(service: Service, record: Mapping[str, Any]) -> dict[str, float]:
+    """Those that made an image, by their names here, with their weights; none where one of them is
+    not served."""
+    names = {one.adapter.digest[:12]: name for name, one in service.adapters.adapters.items()}
+    try:
+        return {names[one["hash"]]: float(one["weight"]) for one in record.get("adapters", [])}
+    except (KeyError, TypeError, ValueError):
+        return {}
 
 
 def _mixed(body: VariationBody, record: Mapping[str, Any]) -> list[ImageRequest]:

@@ -206,6 +206,9 @@ class Worker:
             job.on_event(Failed(error))
         self._waiting = [task for task in self._waiting if task.job is not job]
 
+    def _cascade(self, job: Job) -> Cascade:
+        return job.cascade or self.cascades[job.model]
+
     def _room(self, lead: Task) -> int:
         """How many images of this size go together: as many pixels as a batch of 256x256."""
         return max(1, min(self.batch_size, self.batch_size * 256 * 256 // lead.pixels))
@@ -213,7 +216,7 @@ class Worker:
     def _draw(self, run: BatchRun) -> None:
         """Draw a batch, in its own thread."""
         task = run.tasks[0]
-        cascade, stage = self.cascades[task.job.model], task.stage
+        cascade, stage = self._cascade(task.job), task.stage
         try:
             requests = [task.stage_request() for task in run.tasks]
             drawn = cascade.draw(stage, requests, self._watch(run, cascade))
@@ -267,7 +270,7 @@ class Worker:
         """Hand an image to its client."""
         job = task.job
         try:
-            image, record = finish(job, task.index, drawn, self.cascades[job.model])
+            image, record = finish(job, task.index, drawn, self._cascade(job))
         except Exception as error:
             log.exception("an image could not be finished")
             with self._changed:
