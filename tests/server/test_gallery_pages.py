@@ -11,6 +11,9 @@ from PIL import Image
 
 from open_imagen.cascade.records import encoded
 from open_imagen.cascade.sampling import Sampling
+from open_imagen.diffusion.guidance import KINDS
+from open_imagen.diffusion.samplers import SAMPLERS
+from open_imagen.diffusion.schedules import SPACINGS
 from open_imagen.server.gallery import Gallery
 from open_imagen.server.thumbnails import SIDE, Thumbnails
 
@@ -132,3 +135,5 @@ def test_the_studio_has_a_control_for_every_setting_of_a_stage():
     text = files("open_imagen").joinpath("server/static/studio/settings.js").read_text("utf-8")
     table = text.partition("export const FIELDS = {")[2].partition("};")[0]
     assert set(re.findall(r"^  (\w+):", table, re.MULTILINE)) == {f.name for f in fields(Sampling)}
+    for name in (*SPACINGS, *KINDS, *SAMPLERS):
+        assert f'"{name}"' in text

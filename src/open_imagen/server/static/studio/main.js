@@ -100,13 +100,13 @@ function repeat({ record }) {
   if (record.background === "transparent") body.background = "transparent";
   if (record.prompt_weights) body.prompt_weights = true;
   if (!usual) body.size = record.size;
-  if (record.adapters?.length) body.adapters = Object.fromEntries(record.adapters.map(a => [a.name, a.weight]));
+  if (record.adapters?.length) body.adapters = settings.adaptersOf(record);
   return add([{ kind: "generate", path: "/v1/images/generations", label: record.prompt, seed: record.seed, n: 1, body }]);
 }
 const reference = item => item.id ? { image: item.id } : { image: item.url };
 const asOriginal = item => (item.id ? { id: item.id, kind: item.kind } : null);
 const vary = (item, amount, n, seed) => add([{ kind: "variation", path: "/v1/images/variations", label: item.record.prompt, seed, n,
-  body: { amount, model: modelName(item.record) }, files: reference(item), original: asOriginal(item) }]);
+  body: { amount }, files: reference(item), original: asOriginal(item) }]);
 const upscale = item => add([{ kind: "upscale", path: "/v1/images/upscale", label: item.record.prompt, seed: item.record.seed, n: 1,
   body: { prompt: item.record.prompt, model: modelName(item.record) }, files: reference(item), original: asOriginal(item) }]);
 async function editItem(item) {

@@ -30,14 +30,17 @@ export const FIELDS = {
   gamma: ["DDPM variance (gamma)", [0, 1, "any"], "more"],
   churn: ["Heun churn", [0, 100, "any"], "more"],
   sde_from_logsnr: ["UniPC noise from log-SNR", [-30, 30, "any"], "more"],
-  spacing: ["Spacing", ["even", "late", "leading", "linspace", "logsnr"], "more"],
+  spacing: ["Spacing", ["trailing", "power", "leading", "linspace", "logsnr"], "more"],
   logsnr_start: ["Start at log-SNR", [-30, 30, "any"], "more"],
   timesteps: ["Timesteps", "list", "more"],
   color_correction: ["Colour correction (sigma)", [0, 100, "any"], "more"],
 };
 
+/** What a stage does without being told. */
+const usualOf = (stage, name) => stage.resolved?.[name] ?? stage.defaults[name];
+
 function field(stage, name) {
-  const [label, kind] = FIELDS[name], id = `${stage.name}-${name}`, usual = stage.defaults[name];
+  const [label, kind] = FIELDS[name], id = `${stage.name}-${name}`, usual = usualOf(stage, name);
   let input;
   if (name === "adapter" || (Array.isArray(kind) && typeof kind[0] === "string")) {
     const values = name === "adapter" ? ["none", ...stage.adapters] : kind;
@@ -140,6 +143,9 @@ export function formBody({ edit = false } = {}) {
   return body;
 }
 
+/** The adapters of an image as this server names them: records have the folder that they came from. */
+export const adaptersOf = record => Object.fromEntries((record.adapters || []).map(one => [one.name ?? one.path.split(/[/\\]/).at(-1), one.weight]));
+
 export function clearSettings() {
   for (const e of $("more").querySelectorAll("#stages input, #stages select, #adapters input")) e.value = "";
   for (const id of ["quality", "negative"]) $(id).value = "";
@@ -164,9 +170,9 @@ export function useRecord(record) {
   else { $("size").value = "custom"; [$("width").value, $("height").value] = size.split("x"); }
   for (const stage of model().stages) for (const [name, value] of Object.entries(record.settings[stage.name] || {})) {
     const input = $(`${stage.name}-${name}`), text = String(value ?? "");
-    if (input && text !== String(stage.defaults[name] ?? "")) input.value = Array.isArray(value) ? value.join(", ") : text;
+    if (input && text !== String(usualOf(stage, name) ?? "")) input.value = Array.isArray(value) ? value.join(", ") : text;
   }
-  for (const { name, weight } of record.adapters || []) { const input = $(`adapter-${name}`); if (input) input.value = weight; }
+  for (const [name, weight] of Object.entries(adaptersOf(record))) { const input = $(`adapter-${name}`); if (input) input.value = weight; }
   $("more").open ||= [...$("stages").querySelectorAll("input, select")].some(input => input.value);
   $("seed").value = record.seed; lock(true); showCustom(); keepForm();
   return Boolean(known);

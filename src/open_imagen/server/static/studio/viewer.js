@@ -6,7 +6,7 @@ import { get } from "./database.js";
 import { $, fileName, make } from "./dom.js";
 import { gallery, removeItems, setStar } from "./gallery.js";
 import { PanZoom } from "./panzoom.js";
-import { modelOf } from "./settings.js";
+import { adaptersOf, modelOf } from "./settings.js";
 
 let seen = null, view = null, beforeUrl = "", last = null;
 export const shown = () => seen;
@@ -53,7 +53,7 @@ function facts(item) {
   if (record.negative) found["Away from"] = record.negative;
   if (record.edit?.strength) found.Strength = [...new Set(Object.values(record.edit.strength))].join(", ");
   if (record.variations) found.Variation = record.variations.map(v => `${v.amount} towards seed ${v.seed}`).join(", then ");
-  if (record.adapters) found.Adapters = record.adapters.map(a => `${a.name ?? a.path} ${a.weight}`).join(", ");
+  if (record.adapters) found.Adapters = Object.entries(adaptersOf(record)).map(([name, weight]) => `${name} ${weight}`).join(", ");
   if (!item.removable) found.File = item.id ? "not written by this server; remove it in its folder" : "not saved in the gallery; download it";
   for (const [stage, v] of Object.entries(record.settings)) {
     found[stage] = [`${v.steps} steps`, `guidance ${v.guidance}`, v.sampler, v.threshold, v.noise_level === undefined ? "" : `noise ${v.noise_level}`].filter(Boolean).join(", ");
