@@ -45,6 +45,13 @@ def test_the_studio_has_the_same_rules():
         f"const {{ alternatives }} = await import('file://{module}');"
         "console.log(JSON.stringify(JSON.parse(process.argv[1]).map(alternatives)))"
     )
-    command = ["node", "--input-type=module", "--no-warnings", "--eval", script, json.dumps([*CASES])]
+    command = [
+        "node",
+        "--input-type=module",
+        "--no-warnings",
+        "--eval",
+        script,
+        json.dumps([*CASES]),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert json.loads(done.stdout) == [*CASES.values()]

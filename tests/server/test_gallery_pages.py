@@ -78,7 +78,7 @@ def test_damaged_stars_are_a_warning(tmp_path, caplog):
 
 def test_a_star_belongs_to_the_owner(serve):
     mine, yours = "my-key-of-some-length", "your-key-of-some-length"
-    url, service = serve(keys=[mine, yours])
+    url, _ = serve(keys=[mine, yours])
     headers = {key: {"Authorization": f"Bearer {key}"} for key in (mine, yours)}
     body = {"prompt": "a ring", "response_format": "url"}
     made = httpx.post(f"{url}/v1/images/generations", json=body, headers=headers[mine], timeout=60)

@@ -350,7 +350,9 @@ def test_a_reload_in_the_middle_of_three_jobs_loses_nothing(serve):
         expect(page.locator("#prompt")).to_have_value("a {red|blue|green} ring")
         wait_idle(page)
         expect(page.locator(".frame[data-id]")).to_have_count(6)
-        made = {(i.record["prompt"], i.record["seed"]) for i in service.gallery.latest("anyone", 99)}
+        made = {
+            (i.record["prompt"], i.record["seed"]) for i in service.gallery.latest("anyone", 99)
+        }
         assert len(made) == 6
         page.reload()  # what is done is still shown
         expect(page.locator(".frame[data-id]")).to_have_count(6)
@@ -393,7 +395,9 @@ def test_many_images_are_searched_starred_and_deleted(serve):
         expect(wall.locator("li")).to_have_count(1)
         page.click("#only-starred")
         page.fill("#search", "RED 34")
-        expect(wall.locator("li")).to_have_count(len([k for k in range(0, 350, 2) if "34" in str(k)]))
+        expect(wall.locator("li")).to_have_count(
+            len([k for k in range(0, 350, 2) if "34" in str(k)])
+        )
         page.locator(".tile").first.click()
         expect(page.locator("#facts")).to_contain_text(str(2**60 + 348))
         page.click("#use")

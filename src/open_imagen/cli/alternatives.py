@@ -1,4 +1,6 @@
-"""Alternatives in prompts: "a {red|blue} cat" is two prompts. The studio page has the same rules."""
+"""Alternatives in prompts: "a {red|blue} cat" is two prompts; the studio page has the same rules."""
+
+from itertools import pairwise
 
 from open_imagen.errors import ConfigError
 
@@ -50,9 +52,7 @@ def _is_escaped(text: str, at: int) -> bool:
     return text[at] == "\\" and text[at + 1 : at + 2] in ("{", "|", "}", "\\")
 
 
-def _variants(
-    text: str, choices: dict[int, list[int]], at: int, end: int, depth: int
-) -> list[str]:
+def _variants(text: str, choices: dict[int, list[int]], at: int, end: int, depth: int) -> list[str]:
     """The variants of a part of a text."""
     if depth > MAX_DEPTH:
         raise ConfigError(f"The alternatives of {text[:60]!r} are nested too deeply.")
@@ -62,7 +62,7 @@ def _variants(
             places = [at, *choices[at]]
             found = [
                 one
-                for start, stop in zip(places, places[1:], strict=False)
+                for start, stop in pairwise(places)
                 for one in _variants(text, choices, start + 1, stop, depth + 1)
             ]
             if len(variants) * len(found) > MAX_PROMPTS:

@@ -80,7 +80,9 @@ Json = typer.Option(False, "--json", help="Print one JSON object on standard out
 
 
 def generate(
-    prompts: list[str] = typer.Argument(None, metavar="PROMPT...", help='What to show; "a {red|blue} cat" is two.'),
+    prompts: list[str] = typer.Argument(
+        None, metavar="PROMPT...", help='What to show; "a {red|blue} cat" is two.'
+    ),
     prompt_file: Path = typer.Option(
         None, "--prompts", metavar="FILE", help="Prompts from a file, one a line, or JSONL."
     ),

@@ -14,8 +14,8 @@ client was told of is found again after the process was killed at any moment.
 Only these files are ever removed:
 
 - an image that the gallery wrote and that nobody has changed since, together with its entry: by
-  ``delete``, or when there are more than ``keep`` and it has no star. The entry holds the SHA-256 of the image; it is
-  compared when a file is new to the index or has another size or time.
+  ``delete``, or when there are more than ``keep`` and it has no star. The entry holds the SHA-256
+  of the image; it is compared when a file is new to the index or has another size or time.
 - on opening, a regular file whose name matches ``UNFINISHED``. Only ``gallery_files.write`` uses
   such names, and no live process can be writing one, because the gallery is locked.
 

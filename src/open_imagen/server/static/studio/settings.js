@@ -47,7 +47,7 @@ function field(stage, name) {
     input = make("select", { id }, make("option", { value: "", textContent: usual === undefined ? "default" : `${usual} (default)` }),
       ...values.map(value => make("option", { value, textContent: value })));
   } else if (kind === "list") {
-    input = make("input", { id, inputMode: "numeric", pattern: "\\s*\\d+(\\s*,\\s*\\d+)*\\s*", title: "Whole numbers with commas, from late to early", placeholder: usual ? usual.join(", ") : "999, 750, 500, 250, 0" });
+    input = make("input", { id, inputMode: "numeric", pattern: "\\s*\\d+(\\s*,\\s*\\d+)*\\s*", title: "Whole numbers with commas, from late to early", placeholder: usual?.length ? usual.join(", ") : "999, 750, 500, 250, 0" });
   } else {
     const [min, max, step] = kind;
     input = make("input", { id, type: "number", min, max, step, placeholder: usual ?? "default" });
