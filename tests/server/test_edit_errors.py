@@ -62,7 +62,8 @@ BAD = [
     ("strength", "strength = 0 would leave", {}, {"strength": "0", "extend": "8,0,0,0"}),
     ("strength", "'elsewhere'", {}, {"strength": '{"elsewhere": 0.5}'}),
     ("extend", "four numbers", {}, {"extend": "8,0"}),
-    ("extend", "the limit is", {}, {"extend": "0,900000,0,0"}),
+    ("image", "extends them", {}, {"extend": "0,900000,0,0"}),
+    ("extend", "the limit is", {}, {"extend": "5000,4000,0,0"}),
     ("extend", "longer than 16,383", {}, {"extend": "20000,0,0,0"}),
     ("size", "at most", {}, {"size": "20000x20"}),
     ("image", "a side", {"image": bomb(20_000, 20)}, {}),
@@ -216,6 +217,35 @@ def test_uploads_of_all_requests_share_a_bounded_memory(serve):
         with pytest.raises(openai.BadRequestError, match="one mask for each"):
             client.images.edit(image=[png(photo())] * 2, mask=png(masked()), prompt="x")
     assert budget.free == budget.size
+
+
+def test_an_extension_takes_memory_too(serve):
+    budget = PixelBudget(500 * 500 - 1)
+    url, _ = serve(upload_budget=budget)
+    with client_of(url) as client, pytest.raises(openai.InternalServerError):
+        client.images.edit(
+            image=png(photo(10, 10)), prompt="x", extra_body={"extend": [490, 0, 0, 490]}
+        )
+    assert budget.free == budget.size
+
+
+def test_images_of_other_keys_are_not_edited(serve):
+    keys = ["sk-a-key-that-is-long-enough", "sk-another-key-long-enough"]
+    url, _ = serve(keys=keys)
+    with client_of(url, keys[0]) as mine, client_of(url, keys[1]) as other:
+        body = {"prompt": "x", "image": "", "strength": 0, "stages": 1}
+        body["image"] = (
+            mine.images.edit(
+                image=png(photo()), prompt="x", extra_body={"strength": 0, "stages": 1}
+            )
+            .data[0]
+            .id
+        )
+        for client, status in ((mine, 200), (other, 404)):
+            headers = {"Authorization": f"Bearer {client.api_key}"}
+            reply = httpx.post(f"{url}/v1/images/edits", json=body, headers=headers, timeout=30)
+            assert reply.status_code == status, reply.text[:500]
+    assert httpx.post(f"{url}/v1/images/edits", json=body).status_code == 401
 
 
 def test_the_filter_sees_what_is_sent(serve):

@@ -59,6 +59,7 @@ def test_the_official_client_edits_behind_a_mask(serve, tiny):
         assert not np.array_equal(pixels[~kept], np.asarray(image)[~kept])
         assert np.abs(pixels.astype(int) - np.asarray(expected)).max() <= 1
         assert one.record == record
+        assert b"/compositeWithTrainedAlgorithmicMedia" in base64.b64decode(one.b64_json)
 
 
 def test_streamed_edits_show_the_estimate_in_its_place(serve):

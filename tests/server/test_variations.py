@@ -56,7 +56,7 @@ def test_a_generated_image_is_varied_by_its_record(serve, tiny):
     assert events == ["event: image_generation.partial_image", "event: image_generation.completed"]
 
 
-def test_a_cropped_image_is_varied_as_it_was_made(serve):
+def test_a_cropped_image_is_varied_as_it_was_made(serve, tiny):
     url, _ = serve()
     with client_of(url) as client:
         made = client.images.generate(
@@ -68,6 +68,9 @@ def test_a_cropped_image_is_varied_as_it_was_made(serve):
         )
     before, after = (picture_of(reply.data[0].b64_json) for reply in (made, same))
     assert np.array_equal(np.asarray(before), np.asarray(after))
+    own = tiny.vary(made.data[0].record, amount=0)
+    assert np.array_equal(np.asarray(own.images[0]), np.asarray(before))
+    assert own.records[0] == {**same.data[0].record, "variations": own.records[0]["variations"]}
 
 
 def test_other_images_are_varied_by_image_to_image(serve):
@@ -100,6 +103,7 @@ FORGED = [
     {"variations": [{"seed": 1}]},
     {"variations": 7},
     {"cropped_from": 7},
+    {"size": "9000x9000", "cropped_from": "64x64"},
 ]
 
 

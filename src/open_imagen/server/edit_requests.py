@@ -72,7 +72,8 @@ def _edit(service: Service, body: EditBody, owner: str, held: ExitStack) -> Gene
             400, f"resample = {body.resample} times the steps must be at most {MAX_STEPS:,}.",
             "resample", "invalid_value",
         )  # fmt: skip
-    reserve(service, [*sent, *masks], held)
+    added = sum(_added_pixels(one, body.extend or []) for one in sent)
+    reserve(service, [*sent, *masks], held, added)
     options = _options(body)
     each: list[EditPlan] = []
     for k, one in enumerate(sent):
@@ -184,6 +185,13 @@ def _size(service: Service, body: EditBody) -> tuple[int, int] | None:
             400, f"size = {body.size}: sides must be at least 16.", "size", "invalid_value"
         )
     return size
+
+
+def _added_pixels(sent: Upload, extend: Sequence[int]) -> int:
+    """Pixels that an extension adds; what is no extension is refused later."""
+    left, top, right, bottom = (max(0, side) for side in [*extend, 0, 0, 0, 0][:4])
+    width, height = sent.size
+    return (width + left + right) * (height + top + bottom) - sent.pixels
 
 
 def _check_numbers(body: EditBody, images: int, masks: int) -> None:

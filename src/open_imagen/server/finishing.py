@@ -11,9 +11,9 @@ from open_imagen.cascade.alpha import WHITE, over, parse_background, premultipli
 from open_imagen.cascade.canvas import Canvas, Crop
 from open_imagen.cascade.cascade import Cascade
 from open_imagen.cascade.edit import EditPlan
+from open_imagen.cascade.vary import crop_centre
 from open_imagen.data.original import Original
 from open_imagen.server.jobs import Job
-from open_imagen.server.sizes import crop_centre
 
 PREVIEW_SIDE = 1024
 """Longer side of a partial image of an edit at most."""

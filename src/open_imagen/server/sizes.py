@@ -1,7 +1,5 @@
 """Sizes of images: what the API offers and the stages cannot make is cropped from the next size."""
 
-from PIL import Image
-
 UNIT = 64
 """Sides of images that every cascade can make are multiples of this."""
 
@@ -17,14 +15,6 @@ def next_size(size: tuple[int, int]) -> tuple[int, int]:
     """
     width, height = (-(-side // UNIT) * UNIT for side in size)
     return width, height
-
-
-def crop_centre(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
-    """The middle of an image; the image itself without a size."""
-    if size is None or size == image.size:
-        return image
-    left, top = (image.width - size[0]) // 2, (image.height - size[1]) // 2
-    return image.crop((left, top, left + size[0], top + size[1]))
 
 
 def covering(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -140,16 +140,19 @@ def _referred(field: str, reference: dict[str, str | None]) -> str:
     )  # fmt: skip
 
 
-def reserve(service: Service, sent: Sequence[Upload], held: ExitStack) -> None:
+def reserve(service: Service, sent: Sequence[Upload], held: ExitStack, added: int = 0) -> None:
     """Room in memory for decoded images, until ``held`` is closed.
+
+    Args:
+        added: pixels that extend them.
 
     Raises:
         RequestError: they are larger than a request may be, or others hold the room.
     """
-    pixels = sum(one.pixels for one in sent)
+    pixels = added + sum(one.pixels for one in sent)
     if pixels > MAX_REQUEST_PIXELS:
         raise RequestError(
-            400, f"The images have {pixels:,} pixels together; the limit is "
+            400, f"The images and what extends them have {pixels:,} pixels together; the limit is "
             f"{MAX_REQUEST_PIXELS:,} a request.", "image", "invalid_value",
         )  # fmt: skip
     if not service.upload_budget.take(pixels):

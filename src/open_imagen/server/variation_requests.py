@@ -14,7 +14,7 @@ from open_imagen.cascade.requests import ImageRequest
 from open_imagen.cascade.sampling import ResolvedSampling, Sampling, parse_sampling
 from open_imagen.cascade.stage import Stage
 from open_imagen.cascade.variations import Variation
-from open_imagen.cascade.vary import record_size, recorded_request, variation_settings
+from open_imagen.cascade.vary import full_size, record_size, recorded_request, variation_settings
 from open_imagen.errors import ConfigError
 from open_imagen.server.edit_requests import base_stages, plan_upload
 from open_imagen.server.errors import RequestError
@@ -156,8 +156,7 @@ def _recorded_stages(
     service: Service, cascade: Cascade, record: Mapping[str, Any]
 ) -> tuple[list[Stage], tuple[int, int] | None, tuple[int, int] | None]:
     """The stages that made an image, the size of the first one's, and to what it is cropped."""
-    size, cropped_from = record_size(record), record.get("cropped_from")
-    full = record_size({"size": cropped_from}) if cropped_from is not None else size
+    size, full = record_size(record), full_size(record)
     if full[0] * full[1] > service.max_pixels:
         raise ConfigError(f"it has more than {service.max_pixels:,} pixels.")
     number = len(record["settings"])
