@@ -1,4 +1,4 @@
-"""Alternatives in prompts: "a {red|blue} cat" is two prompts; the studio page has the same rules."""
+"""Alternatives in prompts: "a {red|blue} cat" is two. The studio page has the same rules."""
 
 from itertools import pairwise
 

@@ -44,7 +44,8 @@ function table(list) {
 
 function frameOf(job, index) {
   const key = `${job.id}:${index}`;
-  if (frames.has(key)) return frames.get(key);
+  const known = frames.get(key);
+  if (known) { if (job.items[index] && known.classList.contains("making")) finishFrame(job, index, job.items[index]); return known; }
   const frame = make("div", { className: "frame making" }, make("span", { className: "note", textContent: "waiting" }), make("span", { className: "bar" }, make("i")));
   frame.title = job.label;
   frames.set(key, frame);
@@ -71,5 +72,6 @@ export function finishFrame(job, index, item) {
   const button = make("button", { type: "button", title: item.record.prompt, aria: { label: `Open: ${item.record.prompt}` } },
     make("img", { src: item.url, alt: item.record.prompt }));
   button.onclick = () => open(item);
+  button.firstChild.onerror = () => { frame.replaceChildren(make("span", { className: "note", textContent: "deleted" })); };
   frame.replaceChildren(button, ...(item.id ? [] : [make("span", { className: "note", textContent: "not saved" })]));
 }

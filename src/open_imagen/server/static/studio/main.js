@@ -175,10 +175,17 @@ function describe() {
   } catch (error) { text = error.message; }
   $("many").textContent = text; $("many").hidden = !text;
   $("go").textContent = source ? (isMasked() || edit.extend.some(Boolean) ? "Fill in" : "Make it anew") : "Generate";
+  $("go-narrow").textContent = $("go").textContent;
   $("size-label").textContent = source ? "Drawn at" : "Size";
   $("list-row").hidden = !$("prompt").value.includes("\n");
 }
-const begun = new Map();
+const begun = new Map(), known = new Set();
+/** Images that another tab has received go into the gallery, once. */
+function showNew() {
+  for (const item of jobs.flatMap(job => Object.values(job.items))) {
+    if (item.id && !known.has(item.id)) { known.add(item.id); addToGallery(item); }
+  }
+}
 /** Say how a group of jobs ended. */
 function report(job) {
   if (job.state === "failed") { say(job.error, true); return; }
@@ -238,9 +245,9 @@ async function begin() {
     if (!started) {
       started = true;
       await startQueue({
-        changed: job => { for (const one of jobs) if (state(one) === "running" && !begun.has(one.group)) begun.set(one.group, Date.now()); showEasel(); if (job) report(job); },
+        changed: job => { showNew(); for (const one of jobs) if (state(one) === "running" && !begun.has(one.group)) begun.set(one.group, Date.now()); showEasel(); if (job) report(job); },
         progress: previewFrame,
-        finished: (job, index, item) => { finishFrame(job, index, item); addToGallery(item); },
+        finished: (job, index, item) => { known.add(item.id); finishFrame(job, index, item); addToGallery(item); },
         reading: showReading,
       });
     } else retryKeyless();
