@@ -13,7 +13,7 @@ class Series:
     """Rows of numbers over images seen; neighbours are averaged when there are many.
 
     Args:
-        max_points: beyond it every two neighbours become one.
+        max_points: an even number; at it every two neighbours become one.
     """
 
     def __init__(self, max_points: int = MAX_POINTS) -> None:
@@ -29,7 +29,7 @@ class Series:
             return
         self.rows.append(_merged(self._pending))
         self._pending = []
-        if len(self.rows) > self.max_points:
+        if len(self.rows) >= self.max_points:
             self.rows = [_merged(self.rows[k : k + 2]) for k in range(0, len(self.rows), 2)]
             self._stride *= 2
 

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import time
+from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ MARK = '<meta name="generator" content="open-imagen run page">'
 TEMPLATE = Path(__file__).with_name("page.html")
 EVERY = 10.0
 """Seconds between two versions of the page, at least."""
+PACE_LINES = 20
+"""Log lines over which the pace for the time left is measured, pauses for sampling included."""
 FIRST = ("kind", "path", "examples", "shards", "images", "pairs")
 """What is shown of the data first, where a source says it."""
 
@@ -40,6 +43,7 @@ class Page:
         self._tiles = SampleTiles(folder)
         self._series: Series | None = None
         self._costs: dict[str, float] = {}
+        self._pace: deque[tuple[int, float]] = deque(maxlen=PACE_LINES)
         self._written = 0.0
         self._is_ours = True
 
@@ -88,6 +92,7 @@ class Page:
 
     def _add(self, trainer: Trainer) -> None:
         assert self._series is not None
+        self._pace.append((trainer.images_seen, time.monotonic()))
         metrics = trainer.metrics
         values = flat_numbers(
             {
@@ -113,10 +118,16 @@ class Page:
         except OutputError as error:  # training goes on without
             log.warning("The page of the run cannot be written: %s", error)
 
+    def _seconds_left(self, trainer: Trainer) -> float | None:
+        if len(self._pace) < 2:
+            return None
+        (first, begin), (last, end) = self._pace[0], self._pace[-1]
+        left = max(0, trainer.total_images - trainer.images_seen)
+        return left * (end - begin) / max(1, last - first)
+
     def _describe(self, trainer: Trainer) -> dict[str, Any]:
         assert self._series is not None
         metrics, pace = trainer.metrics, trainer.metrics.images_per_second
-        left = max(0, trainer.total_images - trainer.images_seen)
         records = ("validation", "alignment", "held_out")
         return {
             "name": trainer.recipe.name,
@@ -127,7 +138,7 @@ class Page:
             "images_seen": trainer.images_seen,
             "total_images": trainer.total_images,
             "seconds": trainer.seconds,
-            "seconds_left": left / pace if pace else None,
+            "seconds_left": self._seconds_left(trainer),
             "batch_size": trainer.config.batch_size,
             "now": {
                 "loss": metrics.loss,
