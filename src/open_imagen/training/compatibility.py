@@ -49,6 +49,7 @@ FREE = (
     "train.stop_after_minutes",
     "train.time_budget_minutes",
     "train.keep_checkpoints",
+    "data*.index",
     "data*.workers",
     "data*.max_bad",
     "data*.max_pixels",
