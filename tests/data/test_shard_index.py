@@ -5,6 +5,7 @@ import json
 import pickle
 import tarfile
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 import torch
@@ -138,7 +139,7 @@ def test_wrong_folders_are_refused(folder, tmp_path):
     out = tmp_path / "index"
     build(folder, out)
     write_shard(folder / "4.tar", 600, 1)
-    with pytest.raises(DataError, match="of other shards than data.path names"):
+    with pytest.raises(DataError, match=r"of other shards than data\.path names"):
         open_shards(folder, index=str(out))
     with pytest.raises(ConfigError, match="an index of other shards"):
         build(folder, out)
@@ -232,6 +233,6 @@ def test_a_billion_examples_are_shuffled_evenly():
     assert 60 < chi2 < 150  # 99 degrees of freedom
     numbers = Counter(number // 100 for _, number in found)
     assert 60 < sum((numbers[k] - expected) ** 2 / expected for k in range(100)) < 150
-    steps = [(b[0] - a[0]) * 10_000 + b[1] - a[1] for a, b in zip(found, found[1:], strict=False)]
+    steps = [(b[0] - a[0]) * 10_000 + b[1] - a[1] for a, b in pairwise(found)]
     near = sum(abs(step) < 10_000_000 for step in steps) / len(steps)
     assert 0.01 < near < 0.03  # neighbours are no nearer than chance: 2 % of the range

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from open_imagen.cli.measuring import counting
 from open_imagen.config import read_toml
@@ -27,7 +28,10 @@ def make_index(data: str, out: Path, workers: int, part: str, as_json: bool) -> 
     number, parts = _parse_part(part)
     paths, options = _shards(data)
     names = expand(paths)
-    open_shard = functools.partial(open_reader, **options)
+    cache_gib, tries, timeout = options
+    open_shard = functools.partial(
+        open_reader, cache_gib=cache_gib, tries=int(tries), timeout=timeout
+    )
     with counting("shards") as progress:
         built = build_index(
             names,
@@ -58,9 +62,9 @@ def _parse_part(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _shards(data: str) -> tuple[str | tuple[str, ...], dict[str, float]]:
+def _shards(data: str) -> tuple[str | tuple[str, ...], list[float]]:
     """The paths of shards, and how URLs among them are read."""
-    settings: dict[str, object] = {}
+    settings: dict[str, Any] = {}
     path: str | tuple[str, ...] = data
     if data.endswith(".toml"):
         settings = read_toml(Path(data)).get("data", {})
@@ -73,4 +77,4 @@ def _shards(data: str) -> tuple[str | tuple[str, ...], dict[str, float]]:
         path = found if isinstance(found, str) else tuple(found)
     defaults = ShardsConfig(path=path)
     names = ("cache_gib", "tries", "timeout")
-    return path, {name: settings.get(name, getattr(defaults, name)) for name in names}  # type: ignore[misc]
+    return path, [settings.get(name, getattr(defaults, name)) for name in names]

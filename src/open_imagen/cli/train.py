@@ -79,11 +79,22 @@ def _describe_captions(config: "Recipe", source: "Source") -> None:
     """How many captions are encoded before the first step, and how large the result is."""
     from open_imagen.text.encoders import ENCODERS, token_counter
     from open_imagen.text.files import find_local
-    from open_imagen.training.text import EMBED_FIRST, LARGE, estimate_bytes, format_bytes
+    from open_imagen.training.text import (
+        EMBED_FIRST,
+        LARGE,
+        MANY,
+        estimate_bytes,
+        format_bytes,
+        is_by_batch,
+    )
 
     spec = ENCODERS[config.encoder]
     folder = find_local(config.encoder, spec)
-    if config.embeddings or getattr(source, "endless_captions", False) or folder is None:
+    if config.embeddings or folder is None:
+        return
+    if is_by_batch(source):
+        if len(source) > MANY:
+            print(f"{len(source):,} examples: captions are encoded by batch.", file=sys.stderr)
         return
     captions = sorted(set(source.captions()))
     count = token_counter(config.encoder, folder)

@@ -19,10 +19,15 @@ MAX_READERS = 512
 class Catalog(Protocol):
     """The examples of a list of shards."""
 
-    counts: Sequence[int]
-    """Examples of each shard."""
-    num_truncated: int
-    """Shards that end before their last member does."""
+    @property
+    def counts(self) -> Sequence[int]:
+        """Examples of each shard."""
+        ...
+
+    @property
+    def num_truncated(self) -> int:
+        """Shards that end before their last member does."""
+        ...
 
     def read(self, shard: int, number: int, suffixes: Sequence[str]) -> Mapping[str, bytes]:
         """Some members of an example, those that are there: suffix -> content. "" stands for its

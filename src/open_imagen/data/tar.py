@@ -109,7 +109,7 @@ def scan(reader: Reader) -> Shard:
     examples: dict[str, Example] = {}
     whole, last = True, None
     try:
-        for name, start, offset, size, link in _members(reader):
+        for name, first, offset, size, link in _members(reader):
             key, _, suffix = _split(name)
             if link:  # the content of an earlier member under another name
                 other, _, kind = _split(link)
@@ -124,7 +124,7 @@ def scan(reader: Reader) -> Shard:
                 break
             example = examples.get(key)
             if example is None:
-                example = examples[key] = Example(key, span=(start, 0))
+                example = examples[key] = Example(key, span=(first, 0))
             elif last is not example:
                 example.span = None
             if example.span is not None:

@@ -39,6 +39,6 @@ def image_distance(
 def _features(extractor: Extractor, images: Tensor) -> NDArray[np.float64]:
     parts = [
         extractor(torch.stack([extractor.prepare(image) for image in some]))
-        for some in images.split(BATCH)
+        for some in torch.split(images, BATCH)
     ]
     return torch.cat(parts).double().numpy()

@@ -10,6 +10,8 @@ from open_imagen.training.callbacks.tensorboard import TensorBoard
 from open_imagen.training.callbacks.validation import Validation
 from open_imagen.training.loop import Callback
 
+__all__ = ["CALLBACKS"]
+
 
 @CALLBACKS.register("validation")
 def _validation(context: CallbackContext) -> Callback | None:
