@@ -45,7 +45,14 @@ def small(monkeypatch):
 
 
 def caption_encoder(encoder, cache, **source):
-    return CaptionEncoder(encoder, SimpleNamespace(**source), 0, CPU, False, cache)
+    return CaptionEncoder(encoder, Described(**source), 0, CPU, False, cache)
+
+
+class Described(SimpleNamespace):
+    """A source of which only its attributes are known."""
+
+    def __len__(self):
+        return len(CAPTIONS)
 
 
 def test_later_runs_read_what_the_first_one_encoded(tmp_path):
