@@ -44,7 +44,9 @@ def make(folder: Path) -> None:
                 header.size = len(data)
                 tar.addfile(header, io.BytesIO(data))
     for k in range(SHARDS):
-        (folder / "shards" / f"{k:06d}.tar").symlink_to(real.resolve())
+        link = folder / "shards" / f"{k:06d}.tar"
+        if not link.is_symlink():
+            link.symlink_to(real.resolve())
     records, lines = pack(scan(LocalReader(str(real))).examples)
     (folder / "index" / RECORDS).write_bytes(records)
     (folder / "index" / MEMBERS).write_bytes(lines)

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from open_imagen.data import open_source
+from open_imagen.data.loader import Loader
 from open_imagen.data.order import Order, Permutation
-from open_imagen.data.shard_index import INDEX, MEMBERS, RECORDS, ShardIndex, shifted
+from open_imagen.data.shard_index import INDEX, MEMBERS, RECORDS, ShardIndex, digest, shifted
 from open_imagen.data.shard_indexing import build_index, part_path, write_part
 from open_imagen.data.shard_names import expand
 from open_imagen.data.tar import LocalReader
@@ -190,6 +191,27 @@ def test_lines_of_later_shards_are_moved(folder, tmp_path):
     records = (tmp_path / "a" / RECORDS).read_bytes()
     size = (tmp_path / "a" / MEMBERS).stat().st_size
     assert shifted(records, 0) == records != shifted(records, size)
+
+
+def test_moved_shards_keep_their_index(folder, tmp_path):
+    build(folder, tmp_path / "index")
+    before = open_shards(folder).batch(0, 23).captions
+    moved = folder.rename(tmp_path / "moved")
+    assert open_shards(moved, index=str(tmp_path / "index")).batch(0, 23).captions == before
+    assert digest(["a/1.tar"]) == digest(["s3://b/c/1.tar?sign=x"]) != digest(["a/2.tar"])
+
+
+def test_processes_and_resumed_runs_see_the_same_order(folder, tmp_path):
+    build(folder, tmp_path / "index")
+    source = open_shards(folder, index=str(tmp_path / "index"))
+    whole = Loader(source, 8).after(0)
+    captions = [caption for _ in range(8) for caption in next(whole).captions]
+    for workers in (0, 2):
+        parts = [Loader(source, 8, workers, rank=rank, ranks=2).after(24) for rank in (0, 1)]
+        found = [caption for _ in range(5) for part in parts for caption in next(part).captions]
+        assert found == captions[24:]
+        for part in parts:
+            part.close()
 
 
 def test_opening_shards_is_picklable_for_worker_processes():

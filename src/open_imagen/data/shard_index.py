@@ -14,6 +14,7 @@ system's page cache, which all processes of a machine share, keeps what is hot.
 import hashlib
 import json
 import os
+import re
 import struct
 import threading
 import weakref
@@ -150,10 +151,14 @@ class _File:
 
 
 def digest(names: Sequence[str]) -> str:
-    """What identifies a list of shards."""
+    """What identifies a list of shards: their file names, so that they may be moved or copied.
+
+    That a shard is another of the same name shows when it is opened: by its size.
+    """
     found = hashlib.sha256()
     for name in names:
-        found.update(name.encode("utf-8", "surrogateescape") + b"\n")
+        file = re.split(r"[/\\\\]", name.split("?")[0] if "://" in name else name)[-1]
+        found.update(file.encode("utf-8", "surrogateescape") + b"\n")
     return found.hexdigest()
 
 
