@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from open_imagen.cascade.cascade import Cascade
+from open_imagen.cascade.metadata import plain_sampling
 from open_imagen.server.auth import Client
 from open_imagen.server.errors import RequestError
 from open_imagen.server.requests import generation_request
@@ -82,11 +83,13 @@ def _alias(service: Service, alias: str) -> ModelReply:
 
 
 def _model(service: Service, name: str, cascade: Cascade) -> ModelReply:
+    resolved = cascade.complete_settings([*cascade.stages.values()], None)
     stages = [
         {
             "name": stage.config.name,
             "resolution": stage.config.resolution,
             "defaults": stage.config.sampling.given(),
+            "resolved": plain_sampling(resolved[stage.config.name]),
             "adapters": list(cascade.variants[stage.config.name].adapters),
         }
         for stage in cascade.stages.values()

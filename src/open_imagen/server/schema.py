@@ -341,6 +341,7 @@ class GalleryImageReply(BaseModel):
     height: int
     removable: bool
     """False of a file that the gallery did not write: it is listed, and never removed."""
+    starred: bool
     record: dict[str, Any]
 
 
