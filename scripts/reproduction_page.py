@@ -1,4 +1,4 @@
-"""docs/reproduction.md: what the paper claims, and what the small models here show."""
+"""research/reproduction.md: what the paper claims, and what the small models here show."""
 
 import math
 import statistics
@@ -12,15 +12,16 @@ from matplotlib.figure import Figure
 from open_imagen.evaluation.sweeps.plots import COLORS, MARKS
 from open_imagen.storage import atomic, read_json, write_text
 
-DOCS = Path(__file__).parents[1] / "docs"
-RESULTS, PAGE, PLOTS = DOCS / "reproduction.json", DOCS / "reproduction.md", DOCS / "images"
+FOLDER = Path(__file__).parents[1] / "research"
+RESULTS, PAGE = FOLDER / "reproduction.json", FOLDER / "reproduction.md"
+PLOTS = FOLDER / "images"
 RMSE = "reconstruction_rmse"
 """The measure of super-resolution."""
 Results = Mapping[str, Any]
 
 HEAD = """# The paper's findings in miniature
 
-Small models of the [shapes world](shapes.md) that differ in one thing, trained on the same examples
+Small models of the [shapes world](../docs/concepts/shapes.md) that differ in one thing, trained on the same examples
 with the same noise, and measured alike: `scripts/reproduce.py` trains and measures them, and writes
 this page; no figure here is written by hand. What a model is, is its recipe
 (`recipes/miniature-base.toml`, `recipes/miniature-sr256.toml`) and what the table says differs.
@@ -341,6 +342,6 @@ THRESHOLDS = """## Dynamic thresholding over guidance weights
 figure A.8).
 
 **Here:** on the teacher that was shipped then it **does not hold**: see
-[the sweep](evaluation.md#dynamic-thresholding-in-the-shapes-world) of eight weights and three
+[the sweep](thresholding.md) of eight weights and three
 thresholds, and a likely reason.
 """
