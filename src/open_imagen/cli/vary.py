@@ -18,7 +18,7 @@ def run_vary(
     seed: int | None,
     images: int,
     model: str,
-    adapters: list[Path],
+    adapters: list[str],
     out: Path | None,
     device: str,
     fast: bool,
@@ -53,7 +53,7 @@ def run_vary(
     place = Place(out, images, grid)
     cascade = load(
         str(record["model"]) if model == DEFAULT_MODEL else model,
-        adapters=adapters,
+        adapters=adapters or [f"{a['path']}:{a['weight']}" for a in record.get("adapters", [])],
         device=device,
         fast=fast,
         dtype=precision or record.get("precision", "fp32"),
