@@ -44,7 +44,8 @@ HEAD = """# Benchmarks
 <!-- Written by benchmarks/all.py. Do not edit. -->
 
 This package and its peers take turns in one run on the same work. Figures are medians; the single
-rounds are in `benchmarks/results.json`. {which} [Speed](SPEED) explains what makes this package fast.
+rounds are in `benchmarks/results.json`. {which}
+[Speed](SPEED) explains what makes this package fast.
 """
 NEWEST = HEAD.replace("SPEED", "../guides/speed.md").format(
     which="Each table is the newest run; other machines are in `research/benchmarks.md`."

@@ -21,9 +21,9 @@ Results = Mapping[str, Any]
 
 HEAD = """# The paper's findings in miniature
 
-Small models of the [shapes world](../docs/concepts/shapes.md) that differ in one thing, trained on the same examples
-with the same noise, and measured alike: `scripts/reproduce.py` trains and measures them, and writes
-this page; no figure here is written by hand. What a model is, is its recipe
+Small models of the [shapes world](../docs/concepts/shapes.md) that differ in one thing, trained on
+the same examples with the same noise, and measured alike. `scripts/reproduce.py` trains and
+measures them, and writes this page; no figure here is written by hand. What a model is, is its recipe
 (`recipes/miniature-base.toml`, `recipes/miniature-sr256.toml`) and what the table says differs.
 The bases begin as a network that can draw, scenes-teacher as it was after 900,000 images (it has
 learned from 3.8 million more since), with all weights that read text made anew, and learn to

@@ -5,7 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from docs.markdown import ROOT, fences
+
+from markdown_pages import ROOT, fences
 
 PAGES = ["README.md", "docs/quickstart.md"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import pytest
 import typer
-from docs.markdown import DOCS, ROOT, anchors, fences, links
 
+from markdown_pages import DOCS, ROOT, anchors, fences, links
 from open_imagen.cli.main import app
 
 PAGES = sorted(DOCS.rglob("*.md"))

@@ -41,7 +41,7 @@ class EditingCascade(CascadeBase):
         max_pixels: int = MAX_PIXELS,
         repeat: Mapping[str, Any] | None = None,
     ) -> GenerationOutput:
-        """Change an image: all of it, what a mask marks, or what extends it (docs/guides/editing.md).
+        """Change an image: all of it, what a mask marks, or what extends it.
 
         The results are as large as the image and its extension. Outside the mask they have its
         own values.
