@@ -71,10 +71,5 @@ class MissingDependency(OpenImagenError, ImportError):
     """An optional package or file is needed for this."""
 
 
-def install_extra(extra: str) -> str:
-    """How to install an optional part of this package, which is installed from a checkout."""
-    return f"In the checkout of open_imagen, run: pip install -c constraints.txt -e '.[{extra}]'"
-
-
 class OpenImagenWarning(UserWarning):
     """Something the user should know; the work goes on. Commands show it as one line."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from open_imagen.errors import DataError, MissingDependency, install_extra
+from open_imagen.errors import DataError, MissingDependency
 
 Pixels = NDArray[np.uint8]
 
@@ -66,7 +66,8 @@ def need_resvg() -> None:
     except ImportError as error:
         raise MissingDependency(
             "Vector art is rendered by resvg-py, which is not installed.",
-            install_extra("things"),
+            'Run: pip install "open-imagen[things]"; in a checkout: '
+            "pip install -c constraints.txt -e '.[things]'",
         ) from error
 
 
