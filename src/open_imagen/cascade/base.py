@@ -147,7 +147,8 @@ class CascadeBase:
 
         Weights that no adapter changes stay as they are, and nothing is loaded again.
 
-        >>> cascade.set_adapters({"runs/ink/adapter": 0.7, "runs/cats": 0.5})  # doctest: +SKIP
+        Examples:
+            >>> cascade.set_adapters({"runs/ink/adapter": 0.7, "runs/cats": 0.5})  # doctest: +SKIP
 
         Args:
             adapters: folders, "DIR:WEIGHT", or a mapping of folders to weights. The change of each
@@ -284,7 +285,7 @@ class CascadeBase:
         return GenerationOutput(shown, images, records)
 
     def save(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
-        """Write a model folder (see docs/formats.md).
+        """Write a model folder (see docs/reference/formats.md).
 
         Args:
             dtype: of the stored weights; float16 halves them.
