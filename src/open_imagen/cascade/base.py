@@ -131,16 +131,14 @@ class CascadeBase:
     @property
     def identity(self) -> dict[str, Any]:
         """What its images depend on besides prompts, seeds and settings."""
-        return {
+        identity: dict[str, Any] = {
             "model": self.name,
             "model_hash": self.model_hash,
             "precision": self.runtime.dtype,
-            **(
-                {"adapters": [one.facts for one in self.added_adapters]}
-                if self.added_adapters
-                else {}
-            ),
         }
+        if self.added_adapters:
+            identity["adapters"] = [adapter.facts for adapter in self.added_adapters]
+        return identity
 
     def set_adapters(self, adapters: Adapters = ()) -> None:
         """Add these low-rank adapters to the model's weights, and no others; none by default.
@@ -206,12 +204,11 @@ class CascadeBase:
             ConfigError: there are not as many stages, or no such size can be made.
         """
         chosen, size = self.chosen(number), checks.check_size(size)
-        sides = [stage.config.resolution for stage in self.stages.values()]
-        if size is None:
-            return chosen, None
-        if number is None and size[0] == size[1] and size[0] in sides:
-            return self.chosen(sides.index(size[0]) + 1), None
-        return chosen, sizes.first_size(size, chosen)
+        if size is not None and number is None:
+            number = sizes.stages_up_to(size, list(self.stages.values()))
+            if number is not None:
+                return self.chosen(number), None
+        return chosen, None if size is None else sizes.first_size(size, chosen)
 
     def start_of(self, image: ImageSource) -> tuple[list[Stage], Tensor]:
         """The stages that upscale an image, and the first one's input, uint8 [1, C, h, w].

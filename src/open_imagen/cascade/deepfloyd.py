@@ -17,7 +17,8 @@ from torch import Tensor
 
 from open_imagen.cascade.augmentation import Augmentation
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.stage_config import StageConfig
 from open_imagen.cascade.weights import check_shapes
 from open_imagen.config import plain
 from open_imagen.diffusion.schedules import Schedule

@@ -102,6 +102,31 @@ class EditOptions:
 
 
 @dataclass(frozen=True)
+class EditRequest:
+    """An image to edit, what to regenerate of it, and how."""
+
+    image: ImageSource
+    mask: ImageSource | None
+    options: EditOptions
+    max_pixels: int = MAX_PIXELS
+    repeat: Mapping[str, Any] | None = None
+    """The record of an earlier edit that had the same image and mask."""
+
+    def plan(self, stages: Sequence[Stage]) -> "EditPlan":
+        """The inputs of these stages; see plan_edit.
+
+        Raises:
+            DataError: an image cannot be read, or has too many pixels.
+            ConfigError: the mask does not fit, an option is out of range, or the inputs are not
+                those of the record.
+        """
+        plan = plan_edit(self.image, self.mask, stages, self.options, self.max_pixels)
+        if self.repeat is not None:
+            check_inputs(self.repeat, plan)
+        return plan
+
+
+@dataclass(frozen=True)
 class EditPlan:
     """An edit that is ready to be sampled."""
 

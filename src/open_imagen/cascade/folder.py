@@ -13,7 +13,8 @@ from torch import Tensor
 
 from open_imagen.cascade import deepfloyd
 from open_imagen.cascade.sampling import Sampling, parse_sampling
-from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.stage_config import StageConfig
 from open_imagen.cascade.weights import check_shapes
 from open_imagen.config import parse, plain
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName

@@ -34,6 +34,12 @@ def choose_stages(
     return list(stages[: default if number is None else number])
 
 
+def stages_up_to(size: tuple[int, int], stages: Sequence[Stage]) -> int | None:
+    """How many stages end with square images of this size; None if no stage does."""
+    sides = [stage.config.resolution for stage in stages]
+    return sides.index(size[0]) + 1 if size[0] == size[1] and size[0] in sides else None
+
+
 def first_size(size: tuple[int, int], chosen: Sequence[Stage]) -> tuple[int, int]:
     """Width and height of the first stage's images for final ones of this size.
 

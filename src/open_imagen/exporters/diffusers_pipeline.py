@@ -11,7 +11,8 @@ from torch import Tensor
 from open_imagen.cascade.alpha import over, parse_background, to_image
 from open_imagen.cascade.augmentation import Augmentation
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.stage_config import StageConfig
 from open_imagen.diffusion.losses import Objective
 from open_imagen.diffusion.schedules import Schedule
 from open_imagen.errors import ConfigError

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from open_imagen.cascade.folder import locate, read_header
-from open_imagen.cascade.stage import StageConfig
+from open_imagen.cascade.stage_config import StageConfig
 from open_imagen.config import override, parse, read_toml
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.models.lora import LoraConfig

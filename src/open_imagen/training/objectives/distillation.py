@@ -160,7 +160,7 @@ class Distillation:
         condition = None
         if lowres is not None:
             size = (noise.eps.shape[2], noise.eps.shape[3])
-            condition = self.student.condition_drawn(lowres, noise, size)
+            condition = self.student.condition_with_noise(lowres, noise, size)
         # The text is not encoded ahead: a parallel network can only be called as a whole.
         return make_estimate(self.student, text, condition)
 
