@@ -25,7 +25,7 @@ from open_imagen.training.checkpoint_model import export_checkpoint, is_run
 from open_imagen.worlds.things.atlas import Atlas
 from open_imagen.worlds.things.card import RECORD, SHEET, CardFacts, card
 from open_imagen.worlds.things.card_likeness import LikenessConfig, draw_sheet, measure_likeness
-from open_imagen.worlds.things.evaluate import CascadeSystem
+from open_imagen.worlds.things.systems import CascadeSystem
 
 
 def main(arguments: list[str] | None = None) -> int:

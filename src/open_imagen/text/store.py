@@ -238,17 +238,7 @@ def embed(
         ConfigError: the folder holds embeddings of another encoder.
         OutputError: it cannot be written; whole shards stay.
     """
-    facts = {"format": FORMAT, "max_length": encoder.max_length, **fingerprint(encoder)}
-    if (folder / "store.json").is_file():
-        there = read_json(folder / "store.json")
-        if any(there.get(key) != facts[key] for key in ("encoder", "width", "probe")):
-            raise ConfigError(
-                f"{folder} holds embeddings by {there.get('encoder')}, of another version perhaps; "
-                f"{encoder.name} cannot be mixed in.",
-                "Choose another folder.",
-            )
-    else:
-        write_json(folder / "store.json", facts)
+    _open_for_writing(folder, encoder)
     known, number = set(), 0
     for path in shards(folder):
         with safe_open(path, framework="pt") as file:
@@ -267,17 +257,41 @@ def embed(
             done += len(some)
             if progress is not None:
                 progress(done)
-        hashes = np.frombuffer(b"".join(map(digest, chunk)), np.uint8).reshape(-1, 16)
-        save_tensors(
-            folder / f"tokens-{rank:05d}-{number:06d}.safetensors",
-            {
-                "tokens": torch.cat(rows),
-                "lengths": torch.tensor([len(row) for row in rows], dtype=torch.int32),
-                "hashes": torch.from_numpy(hashes.copy()),
-            },
-        )
+        _write_shard(folder / f"tokens-{rank:05d}-{number:06d}.safetensors", chunk, rows)
         number += 1
     return done
+
+
+def _open_for_writing(folder: Path, encoder: TextEncoder) -> None:
+    """Check that a folder can take embeddings of this encoder; make it a store if it is none.
+
+    Raises:
+        ConfigError: the folder holds embeddings of another encoder.
+    """
+    facts = {"format": FORMAT, "max_length": encoder.max_length, **fingerprint(encoder)}
+    if not (folder / "store.json").is_file():
+        write_json(folder / "store.json", facts)
+        return
+    there = read_json(folder / "store.json")
+    if any(there.get(key) != facts[key] for key in ("encoder", "width", "probe")):
+        raise ConfigError(
+            f"{folder} holds embeddings by {there.get('encoder')}, of another version perhaps; "
+            f"{encoder.name} cannot be mixed in.",
+            "Choose another folder.",
+        )
+
+
+def _write_shard(path: Path, captions: Sequence[str], rows: Sequence[Tensor]) -> None:
+    """Write the tokens [L, C] of some captions as one shard."""
+    hashes = np.frombuffer(b"".join(map(digest, captions)), np.uint8).reshape(-1, 16)
+    save_tensors(
+        path,
+        {
+            "tokens": torch.cat(list(rows)),
+            "lengths": torch.tensor([len(row) for row in rows], dtype=torch.int32),
+            "hashes": torch.from_numpy(hashes.copy()),
+        },
+    )
 
 
 def _unknown(captions: Iterable[str], known: set[bytes], rank: int, ranks: int) -> Iterator[str]:

@@ -15,7 +15,6 @@ from open_imagen.errors import ConfigError
 from open_imagen.evaluation.progress import Progress
 from open_imagen.worlds.things.atlas import Atlas
 from open_imagen.worlds.things.catalog import Catalog
-from open_imagen.worlds.things.evaluate import System
 from open_imagen.worlds.things.likeness import (
     SIDE,
     Diversity,
@@ -28,6 +27,7 @@ from open_imagen.worlds.things.likeness import (
 from open_imagen.worlds.things.scenes import COLORS, Mixture, Shares
 from open_imagen.worlds.things.source import Things, ThingsConfig
 from open_imagen.worlds.things.suite import Prompt, Suite
+from open_imagen.worlds.things.systems import System
 
 THUMBNAIL, TEXT, COLUMNS = 96, 30, 6
 BATCH = 16
