@@ -1,6 +1,6 @@
 """Random changes of a picture before it becomes a square: where it is cut out, flip, zoom, colour.
 
-They are drawn from the example's position alone. The network is not told of them.
+They are drawn from the example's position alone. The network is not conditioned on them.
 """
 
 import random

@@ -1,9 +1,10 @@
-"""Augmentation that the network is told of: it learns from transformed images and draws plain ones.
+"""Augmentation with conditioning: training on transformed images, sampling of plain ones.
 
 Non-leaking augmentation (EDM: Karras et al. 2022, appendix F.2): the images of a training step are
-flipped, turned, scaled, moved and recoloured at random, and a vector of what was done conditions
-the network. Where nothing was done the vector is zero, and sampling always gives none. Captions may
-then be wrong about a transformed image ("left" of a flipped one): the vector says so.
+flipped, rotated, scaled, moved and recoloured at random, and the parameters of the transforms
+condition the network as a vector of labels. It is zero for an untransformed image, and sampling
+always uses zero. Captions are not changed ("left" is wrong of a flipped image): the labels tell the
+network.
 """
 
 import math
@@ -30,11 +31,11 @@ NUM_LABELS = 15
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Probabilities of the transforms of a training image, each drawn by itself, and strengths."""
+    """Independent probabilities of the transforms of a training image, and their strengths."""
 
-    told: bool = True
-    """Whether the network is told (stage.network.augment_labels). If not, transforms are taken for
-    what the data are like, and sampled images show them."""
+    conditional: bool = True
+    """Whether the network is conditioned on the transforms (stage.network.augment_labels). If not,
+    sampled images show the transforms too."""
     flip: float = 0.0
     """Mirror left and right."""
     vertical_flip: float = 0.0
@@ -93,8 +94,8 @@ class AugmentConfig:
 
     @property
     def labels(self) -> int:
-        """Width of the vector that the network is given; 0 for none."""
-        return NUM_LABELS if self.enabled and self.told else 0
+        """Width of the network's vector of labels; 0 for none."""
+        return NUM_LABELS if self.enabled and self.conditional else 0
 
 
 class Transforms(NamedTuple):
@@ -177,7 +178,7 @@ class Transforms(NamedTuple):
         )
 
     def labels(self, config: AugmentConfig) -> Tensor:
-        """What the network is told, [B, NUM_LABELS], of unit size; zero where nothing was done."""
+        """The network's condition, [B, NUM_LABELS], of unit scale; zero without transforms."""
         angle = self.turns * (math.pi / 2)
         labels = [
             *(self.flip, self.vertical_flip, angle.cos().round() - 1, angle.sin().round()),

@@ -90,14 +90,14 @@ class Recipe:
         if self.objective != "diffusion":
             raise ConfigError(
                 f"augment.* does not go with the objective {self.objective}: only the stage's own "
-                "loss is told of transforms.",
+                "loss conditions on transforms.",
                 "Leave [augment] out.",
             )
         has = getattr(resolve(self.stage.network)[1], "augment_labels", 0)
-        if self.augment.told and has != self.augment.labels:
+        if self.augment.conditional and has != self.augment.labels:
             raise ConfigError(
-                f"augment.told = true needs stage.network.augment_labels = {self.augment.labels}, "
-                f"not {has}.",
+                "augment.conditional = true needs stage.network.augment_labels = "
+                f"{self.augment.labels}, not {has}.",
                 "Leave augment_labels out: it follows from [augment].",
             )
 
@@ -169,7 +169,7 @@ def read_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
 
 
 def _with_augment_labels(values: dict[str, Any]) -> dict[str, Any]:
-    """The values with a network that is told of the transforms of `augment`, if there are any."""
+    """The values with a network that is conditioned on the transforms of `augment`, if any."""
     stage, augment = values.get("stage"), values.get("augment")
     if not isinstance(stage, dict) or not isinstance(augment, dict):
         return values

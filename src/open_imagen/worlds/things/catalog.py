@@ -110,7 +110,7 @@ class Catalog:
             thing = rng.choice(self._others if few else self._main)
             if not counted or thing in self._counted:
                 return thing
-        raise ConfigError("None of data.things can be counted: set data.mixture.alike to 0.")
+        raise ConfigError("None of data.things can be counted: set data.mixture.counting to 0.")
 
     def label(self, thing: int) -> str:
         return self.things[thing].label
