@@ -84,8 +84,9 @@ def split_weight(text: str | Path) -> tuple[str, float]:
 def split_named(
     adapters: Iterable[WeightedAdapter],
 ) -> tuple[list[Adapter], list[WeightedAdapter]]:
-    """The adapters with a name, which are variants of a stage (variants.py), and the others, which
-    are added to its weights.
+    """Split adapters into those with a name and the others.
+
+    Named ones are variants of a stage (variants.py); the others are added to its weights.
 
     Raises:
         ConfigError: one with a name has a weight.
@@ -106,8 +107,9 @@ def split_named(
 
 
 def apply_adapters(stages: Sequence[Stage], adapters: Sequence[WeightedAdapter]) -> None:
-    """Add these adapters, and no others, to the weights of stages and of their variants; all are
-    checked before any weight changes.
+    """Add these adapters, and no others, to the weights of stages and of their variants.
+
+    All are checked before any weight changes.
 
     Raises:
         CheckpointError: an adapter is of a stage that is not here, or of another network.

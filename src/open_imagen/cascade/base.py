@@ -51,7 +51,8 @@ class CascadeBase:
         model_hash: str = "unsaved",
         adapters: Sequence[Adapter] = (),
     ) -> None:
-        """
+        """Copy the stages and set up the runtime.
+
         Args:
             stages: copied, so that other cascades and training may go on with them.
             text: a text encoder to use instead of the one that ``config`` names, which is loaded
@@ -197,8 +198,9 @@ class CascadeBase:
     def plan(
         self, number: int | None, size: int | tuple[int, int] | str | None
     ) -> tuple[list[Stage], tuple[int, int] | None]:
-        """The stages to run for a number and a size, and the size of the first one's images,
-        None where it is what that stage was made for. See generate.
+        """The stages to run for a number and a size, and the size of the first one's images.
+
+        The size is None where it is the stage's own resolution. See generate.
 
         Raises:
             ConfigError: there are not as many stages, or no such size can be made.

@@ -59,8 +59,10 @@ def correct_colors(image: Tensor, lowres: Tensor, sigma: float, like: float = LI
 
 
 def gaussians(sigma: float) -> list[tuple[float, int]]:
-    """Gaussians that make one of this sigma, one after the other, and how many pixels apart each is
-    summed: a wide one is as smooth as it is wide, once a narrow one has filled the gaps."""
+    """Split a wide Gaussian into smaller ones to convolve with in turn, each with its dilation.
+
+    Once a narrow Gaussian has filled the gaps, a dilated one is as smooth as a dense one.
+    """
     apart = round(sigma / FINE)
     if apart < 2:
         return [(sigma, 1)]
@@ -111,6 +113,7 @@ def spread(image: Tensor, size: torch.Size) -> Tensor:
 
 
 def bell(place: float, middle: float, sigma: float) -> float:
+    """A Gaussian of this width, 1 in the middle."""
     return math.exp(-(((place - middle) / sigma) ** 2) / 2)
 
 

@@ -179,8 +179,9 @@ def _text_encoder(units: Sequence[Path], half: bool) -> WeightFiles | None:
 
 
 def find_encoder(found: Published) -> WeightFiles:
-    """The text encoder of these stages, in their folder or elsewhere on this machine, checked: a
-    model without one would fail at its first picture.
+    """The text encoder of these stages, in their folder or elsewhere on this machine.
+
+    It is checked now: a model without one would fail at its first image.
 
     Raises:
         MissingDependency: there is none, or its tokenizer is missing or cannot be read here.
@@ -208,8 +209,7 @@ def find_encoder(found: Published) -> WeightFiles:
 
 
 def read_stage(folder: Path, weights: WeightFiles | None = None) -> Stage:
-    """One stage: its network from unet/, its schedule from scheduler/; it fetches its weights when
-    it wakes."""
+    """One stage: its network from unet/, its schedule from scheduler/; lazy weights."""
     unet = folder / "unet"
     _check_pipeline(folder / "model_index.json")
     files = [TensorFile(file) for file in (weights or find_weights(unet, WEIGHTS)).files]

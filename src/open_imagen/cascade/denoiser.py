@@ -66,7 +66,8 @@ class Denoiser:
         levels: Sequence[float] = (),
         weights: Tensor | None = None,
     ) -> None:
-        """
+        """Encode the text once for all steps.
+
         Args:
             levels: those walked down, for guidance that counts steps.
             weights: [B], in place of the guidance weight where images differ in it.
@@ -84,6 +85,7 @@ class Denoiser:
         self.has_variance = stage.learned_range and settings.sampler == "ddpm"
 
     def __call__(self, z: Tensor, logsnr: float) -> Estimate:
+        """The guided, thresholded estimate for z [B, C, H, W] at one log-SNR."""
         channels = self.stage.channels
         weight = self._weight(logsnr)
         if self._needs_own_alone(weight):

@@ -141,6 +141,7 @@ class EditPlan:
 
     @property
     def changes_nothing(self) -> bool:
+        """Whether every strength is 0, so that the result is the image itself."""
         return not any(start.strength for start in self.starts.values())
 
     def result(self, made: Tensor, background: str | None = None) -> Image.Image:

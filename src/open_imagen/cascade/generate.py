@@ -28,7 +28,8 @@ class ImageGenerator:
     def __init__(
         self, variants: Mapping[str, StageVariants], prompts: PromptEncoder, runtime: RuntimeConfig
     ) -> None:
-        """
+        """Take over the stages.
+
         Args:
             variants: the stages by name, lowest resolution first, changed by none but this
                 generator.

@@ -50,7 +50,8 @@ class PromptEncoder:
     """A text encoder, and the world that reads prompts before it."""
 
     def __init__(self, text: TextEncoder, world: str = "") -> None:
-        """
+        """Take a text encoder and open the world.
+
         Args:
             world: the name of the world; "" for none.
         """

@@ -47,8 +47,10 @@ class Stage(StageWeights):
         self.saved_network = written(name, network)
 
     def replica(self) -> "Stage":
-        """A stage for sampling with the same weights, whose device, dtype and acceleration are its
-        own. Lazy weights that are not in memory are read again, others copied."""
+        """A stage for sampling with the same weights, but its own device, dtype and acceleration.
+
+        Lazy weights that are not in memory are read again, others copied.
+        """
         with torch.device("meta"):
             other = Stage(self.config)
         if self._source is not None and self._is_read_again:
@@ -58,8 +60,10 @@ class Stage(StageWeights):
         return other.eval().requires_grad_(False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For pickle and copy, without adapters: the config, and the weights or where they are
-        read from."""
+        """For pickle and copy, without adapters.
+
+        The config, and the weights or where they are read from.
+        """
         if self._is_read_again:
             return rebuild, (self.config, self._source)
         weights = {**dict(self.network.named_parameters()), **self._originals}
@@ -266,8 +270,11 @@ def normal_noise(
 
 
 def padded(lowres: Tensor, divisor: int, config: StageConfig) -> Tensor:
-    """Small images [B, C, h, w], their last rows and columns repeated until the sides of the large
-    ones are multiples of ``divisor``, two at least: of a single pixel nothing can be normalised."""
+    """Pad low-resolution images [B, C, h, w] to a multiple of ``divisor`` after upsampling.
+
+    Their last rows and columns are repeated. Sides get two multiples at least: a single pixel
+    cannot be normalised.
+    """
     multiple = divisor // math.gcd(divisor, config.resolution // config.lowres)
     down, right = (max(-side % multiple, 2 * multiple - side) for side in lowres.shape[2:])
     return F.pad(lowres, (0, right, 0, down), mode="replicate") if down or right else lowres

@@ -32,10 +32,12 @@ class Calls(torch.nn.Module):
         self.__dict__["model"] = model
 
     def encode_text(self, text: TextEmbedding) -> Any:
+        """The cached text of the wrapped network."""
         model: Any = self.model
         return model(text, encode=True)
 
     def forward(self, *inputs: Any) -> Any:
+        """Call the wrapped network."""
         model: Any = self.model
         return model(*inputs)
 
@@ -97,7 +99,8 @@ class OpenImagenPipeline(DiffusionPipeline):
         encoder: dict[str, Any] | None = None,
         default_stages: int | None = None,
     ) -> None:
-        """
+        """Register the components.
+
         Args:
             unet, unet_2 ...: the networks of the stages, lowest resolution first.
             stages: what else is known of each stage, by its name.

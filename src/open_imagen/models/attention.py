@@ -44,6 +44,7 @@ class TokenGroupNorm(nn.GroupNorm):
         super().__init__(math.gcd(32, channels), channels)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Normalise tokens [B, L, C]."""
         return super().forward(tokens.transpose(1, 2)).transpose(1, 2)
 
 
@@ -86,6 +87,7 @@ class TextAttention(nn.Module):
         return seen
 
     def forward(self, x: Tensor, text: TextEmbedding | CachedText) -> Tensor:
+        """Attend from the pixels of x [B, C, H, W] to pixels, text tokens, or both."""
         pixels = self.norm(x).flatten(2).transpose(1, 2)  # [B, HW, C]
         query = self.query(pixels)
         seen, masks = [], []

@@ -112,7 +112,7 @@ kinds of blocks (downsample_padding, upcast_attention, use_linear_projection).""
 def differences(
     theirs: Mapping[str, Any], defaults: Mapping[str, Any], fixed: Mapping[str, tuple[Any, ...]]
 ) -> list[str]:
-    """ "key = value" of every setting that has none of its fixed values, a missing one its default.
+    """Settings that differ from the fixed values, as "key = value"; a missing one is the default.
 
     A key without a default here is of a newer diffusers than is known; None and False mean there
     that something new is off, anything else counts as a difference.

@@ -140,6 +140,7 @@ class EfficientUNet(nn.Module):
         lowres: LowRes | None = None,
         augment_labels: Tensor | None = None,
     ) -> Tensor:
+        """The prediction for z [B, C, H, W]; see `open_imagen.types.Network`."""
         # Conditions. Every block wants the embedding through the activation: once is enough.
         if isinstance(text, CachedText):
             pooled = text.pooled
@@ -196,6 +197,7 @@ class Blocks(nn.Module):
         )
 
     def forward(self, h: Tensor, embedding: Tensor, text: TextEmbedding | CachedText) -> Tensor:
+        """[B, C, H, W] -> the same shape."""
         for block in self.blocks:
             h = block(h, embedding)
         return h if self.attention is None else self.attention(h, text)
@@ -210,6 +212,7 @@ class DBlock(nn.Module):
         self.level = Blocks(config, level)
 
     def forward(self, h: Tensor, embedding: Tensor, text: TextEmbedding | CachedText) -> Tensor:
+        """Halve the resolution, then apply the blocks."""
         out: Tensor = self.level(self.resample(h), embedding, text)
         return out
 
@@ -223,6 +226,7 @@ class UBlock(nn.Module):
         self.resample = conv3x3(config.channels[level], above)
 
     def forward(self, h: Tensor, embedding: Tensor, text: TextEmbedding | CachedText) -> Tensor:
+        """Apply the blocks, then double the resolution."""
         out: Tensor = self.resample(resampled(self.level(h, embedding, text), "up"))
         return out
 

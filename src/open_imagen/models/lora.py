@@ -56,6 +56,7 @@ class LoraConfig:
 
     @property
     def scale(self) -> float:
+        """The factor of the change: alpha / rank, where alpha = 0 stands for the rank."""
         return (self.alpha or self.rank) / self.rank
 
 
@@ -72,11 +73,12 @@ class LowRank(nn.Module):
         self.scale = config.scale
 
     def forward(self, weight: Tensor) -> Tensor:
+        """The weight with the low-rank change."""
         return weight + change(self.A, self.B, self.scale)
 
 
 def change(a: Tensor, b: Tensor, scale: float) -> Tensor:
-    """scale * B A, in the shape of the weight that it is added to."""
+    """The low-rank change scale * B A, in the shape of the weight that it is added to."""
     flat = scale * (b.flatten(1) @ a.flatten(1))
     return flat.reshape(b.shape[0], *a.shape[1:])
 
@@ -129,8 +131,10 @@ _WEIGHT = ".parametrizations.weight."
 
 
 def adapter_of(trainable: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The trainable parameters of an adapted network, or their averages, under the names that they
-    have in an adapter's file."""
+    """The trainable parameters of an adapted network, or their averages.
+
+    Their names are those in an adapter's file.
+    """
     return {
         name.replace(f"{_WEIGHT}0.", ".lora_") + (".weight" if f"{_WEIGHT}0." in name else ""): one
         for name, one in trainable.items()
@@ -185,7 +189,8 @@ class LowRankChange:
         scale: float,
         weight: float = 1.0,
     ) -> None:
-        """
+        """Check the matrices A and B of an adapter against the network.
+
         Args:
             shapes: of the network's weights.
             scale: alpha / rank.

@@ -127,6 +127,7 @@ class UNetConfig:
 
     @property
     def widths(self) -> list[int]:
+        """Channels at each resolution."""
         return [self.channels * multiplier for multiplier in self.multipliers]
 
     @property
@@ -192,6 +193,7 @@ class UNet(nn.Module):
         lowres: LowRes | None = None,
         augment_labels: Tensor | None = None,
     ) -> Tensor:
+        """The prediction for z [B, C, H, W]; see `open_imagen.types.Network`."""
         # Conditions. Every block wants the embedding through the activation: once is enough.
         if isinstance(text, CachedText):
             pooled = text.pooled
@@ -236,6 +238,7 @@ class Step(nn.Module):
         self.after: ResBlock | None = None
 
     def forward(self, x: Tensor, embedding: Tensor, text: TextEmbedding | CachedText) -> Tensor:
+        """Residual block, then attention over pixels and text, where the level has them."""
         x = self.block(x, embedding)
         if self.attention is not None:
             x = self.attention(x, text)

@@ -58,6 +58,7 @@ class Choice:
 
     @property
     def hours(self) -> float:
+        """Training time in hours."""
         return self.images / self.rate / 3600
 
 

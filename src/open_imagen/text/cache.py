@@ -19,7 +19,8 @@ class Remembered:
         dtype: torch.dtype = torch.float32,
         limit: int | None = None,
     ) -> None:
-        """
+        """Wrap an encoder.
+
         Args:
             limit: how many captions are kept, the latest; None: all.
         """
@@ -46,6 +47,7 @@ class Remembered:
         return 0 if kept is None else len(kept)
 
     def num_tokens(self, caption: str) -> int:
+        """The number of tokens of a caption."""
         return self.encoder.num_tokens(caption)
 
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
@@ -100,6 +102,7 @@ class Packed:
         self._table = torch.cat(list(kept.values())).to(device)
 
     def num_tokens(self, caption: str) -> int:
+        """The number of tokens of a caption."""
         return self.remembered.num_tokens(caption)
 
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
@@ -138,6 +141,7 @@ class ByLength:
         self.name, self.width, self.max_length = encoder.name, encoder.width, encoder.max_length
 
     def num_tokens(self, caption: str) -> int:
+        """The number of tokens of a caption."""
         return self.encoder.num_tokens(caption)
 
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
@@ -170,6 +174,7 @@ class OnDemand:
 
     @property
     def loaded(self) -> bool:
+        """Whether the encoder is in memory."""
         return self._encoder is not None
 
     def _here(self) -> TextEncoder:
@@ -178,9 +183,11 @@ class OnDemand:
         return self._encoder
 
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
+        """Encode captions; the encoder is loaded at the first call."""
         return self._here()(captions)
 
     def num_tokens(self, caption: str) -> int:
+        """The number of tokens of a caption."""
         return self._here().num_tokens(caption)
 
     def places(self, caption: str, start: int, end: int) -> tuple[int, int]:

@@ -109,7 +109,8 @@ class FrozenEncoder:
         device: torch.device | str = "cpu",
         dtype: str = "float32",
     ) -> None:
-        """
+        """Load the tokenizer and the weights.
+
         Args:
             dtype: float32, bfloat16, or int8 (needs bitsandbytes).
 

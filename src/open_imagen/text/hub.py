@@ -162,6 +162,7 @@ class Reader:
         self.width: int = getattr(config, "d_model", None) or config.hidden_size
 
     def __call__(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Token ids [B, L] and mask [B, L] -> hidden states [B, L, C]."""
         wants_all = self.output == "penultimate"
         found = self.model(
             input_ids=ids, attention_mask=mask.long(), output_hidden_states=wants_all

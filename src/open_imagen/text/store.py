@@ -50,7 +50,8 @@ class Store:
     """A TextEncoder that looks captions up instead of encoding them."""
 
     def __init__(self, folder: Path) -> None:
-        """
+        """Map the shards of a folder.
+
         Raises:
             CheckpointError: it is no such folder, of a newer format, or a shard is damaged.
         """
@@ -114,6 +115,7 @@ class Store:
         return found
 
     def num_tokens(self, caption: str) -> int:
+        """The number of tokens of a caption."""
         return len(self.tokens(caption))
 
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
@@ -173,6 +175,7 @@ class PackedStore:
         self._table = torch.cat([table.to(device) for table in tables])
 
     def num_tokens(self, caption: str) -> int:
+        """The number of tokens of a caption."""
         return self.rest.num_tokens(caption)
 
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
@@ -193,6 +196,7 @@ class StoreFirst:
         self.name, self.width, self.max_length = store.name, store.width, store.max_length
 
     def num_tokens(self, caption: str) -> int:
+        """The number of tokens of a caption."""
         return self.encoder.num_tokens(caption)
 
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:

@@ -127,8 +127,10 @@ def references(
     size: int,
     config: LikenessConfig,
 ) -> dict[str, Any]:
-    """The same figures of exact drawings of the art, of sprites of different things, and of
-    different sprites of a thing."""
+    """The same figures of exact drawings of the art, of different things, and of one thing.
+
+    Of sprites of different things, and of different sprites of a thing.
+    """
     size = min(size, 256)
     alone = Mixture(**{name: float(name == "single") for name in Mixture.__dataclass_fields__})
     settings = ThingsConfig(
@@ -161,8 +163,10 @@ def _other_things(atlas: Atlas, likeness: Likeness, config: LikenessConfig) -> l
 
 
 def _diversity_of_art(atlas: Atlas, prompts: Sequence[Prompt]) -> Diversity:
-    """Mean distance of two sprites of a thing, over the things of some prompts; people without
-    gender and skin tone."""
+    """Mean distance between two sprites of a thing, over the things of some prompts.
+
+    People are taken without gender and skin tone.
+    """
     distances, numbers = [], []
     pixels = atlas.pixels(64)
     for prompt in prompts:

@@ -19,7 +19,8 @@ class Store:
     """Images and judgements in a folder, or in memory alone."""
 
     def __init__(self, out: Path | None, run: dict[str, Any], look: dict[str, Any]) -> None:
-        """
+        """Open the folder of an evaluation, or create it.
+
         Args:
             run: what images depend on beside their prompts.
             look: what judgements depend on beside images.

@@ -95,7 +95,8 @@ class Suite:
     def __init__(
         self, catalog: Catalog, near: Callable[[int], frozenset[str]] | None = None
     ) -> None:
-        """
+        """Collect the things to ask for.
+
         Args:
             catalog: with what is held out.
             near: the colors that a sprite would vanish on.
