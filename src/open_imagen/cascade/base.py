@@ -55,10 +55,9 @@ class CascadeBase:
 
         Args:
             stages: copied, so that other cascades and training may go on with them.
-            text: a text encoder to use instead of the one that ``config`` names, which is loaded
-                when it is first needed.
-            encoder_folder: where that one's files are, if that is known.
-            adapters: named ones; the first of a stage is used where nobody says which.
+            text: replaces the encoder of ``config``, which is loaded when first needed.
+            encoder_folder: holds the files of that encoder.
+            adapters: named ones; the first of a stage is its default.
 
         Raises:
             CheckpointError: the stages do not follow each other, or are fewer than the default; or
@@ -142,7 +141,7 @@ class CascadeBase:
         return identity
 
     def set_adapters(self, adapters: Adapters = ()) -> None:
-        """Add these low-rank adapters to the model's weights, and no others; none by default.
+        """Add these low-rank adapters, and no others, to the weights; none by default.
 
         Weights that no adapter changes stay as they are, and nothing is loaded again.
 
@@ -174,11 +173,11 @@ class CascadeBase:
         return self.variants[name].get(adapter)
 
     def read(self, prompt: str) -> Reading:
-        """A prompt in the English that the model has learned; the prompt itself without a world."""
+        """A prompt in the words that the model was trained on; itself without a world."""
         return self.prompts.read(prompt)
 
     def hint(self, prompt: str) -> str | None:
-        """What the model does not know of a prompt, with the nearest words that it knows."""
+        """The words of a prompt that the model does not know, and the nearest that it knows."""
         return self.prompts.hint(prompt)
 
     def check_background(self, background: str | None) -> None:
