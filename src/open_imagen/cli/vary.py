@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from open_imagen.cli.results import Place, finish, progress_bar
+from open_imagen.cli.results import Place, finish, progress_bar, recorded_adapters
 from open_imagen.config import DEFAULT_MODEL
 from open_imagen.errors import ConfigError
 
@@ -53,7 +53,7 @@ def run_vary(
     place = Place(out, images, grid)
     cascade = load(
         str(record["model"]) if model == DEFAULT_MODEL else model,
-        adapters=adapters or [f"{a['path']}:{a['weight']}" for a in record.get("adapters", [])],
+        adapters=adapters or recorded_adapters(record),
         device=device,
         fast=fast,
         dtype=precision or record.get("precision", "fp32"),
