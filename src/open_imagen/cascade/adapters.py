@@ -15,7 +15,7 @@ from open_imagen.models.lora import LowRankChange
 
 @dataclass(frozen=True, eq=False)
 class WeightedAdapter:
-    """An adapter, and how much of its change is wanted."""
+    """An adapter and the weight of its change."""
 
     path: Path
     weight: float
@@ -23,7 +23,7 @@ class WeightedAdapter:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What an image's record says of it."""
+        """The adapter's entry in an image's record."""
         return {"path": str(self.path), "weight": self.weight, "hash": self.adapter.digest[:12]}
 
 
@@ -143,7 +143,7 @@ def _changes_of(stage: Stage, adapters: Sequence[WeightedAdapter]) -> list[LowRa
 
 
 def adapted_hash(model_hash: str, digests: Sequence[str], weights: Sequence[float] = ()) -> str:
-    """The hash of a model with adapters of these digests and weights; without any, its own."""
+    """The hash of a model with adapters of these digests and weights; unchanged without any."""
     if not digests:
         return model_hash
     digest = hashlib.sha256(model_hash.encode())

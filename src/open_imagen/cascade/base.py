@@ -1,4 +1,4 @@
-"""What a cascade consists of, and what can be asked of it before it makes images."""
+"""The parts of a cascade, and queries that need no sampling."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from open_imagen.cascade.adapters import (
 )
 from open_imagen.cascade.alpha import parse_background, to_image
 from open_imagen.cascade.denoiser import Watch
-from open_imagen.cascade.folder import Adapter, CascadeConfig, write_folder
+from open_imagen.cascade.folder import Adapter, CascadeConfig
 from open_imagen.cascade.generate import ImageGenerator
 from open_imagen.cascade.metadata import make_record
 from open_imagen.cascade.output import GenerationOutput
@@ -256,7 +256,7 @@ class CascadeBase:
         background: str | None = None,
         edit: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """What an image says of itself: all it takes to repeat it."""
+        """The record of an image: everything that is needed to repeat it."""
         plain = plain_prompt(request.prompt, request.prompt_weights)
         read = self.read(plain).prompt
         read_as = request.prompt if read == plain else read
@@ -280,12 +280,3 @@ class CascadeBase:
             for request, image in zip(requests, shown, strict=True)
         ]
         return GenerationOutput(shown, images, records)
-
-    def save(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
-        """Write a model folder (see docs/formats.md).
-
-        Args:
-            dtype: of the stored weights; float16 halves them.
-        """
-        stages = [variants.own for variants in self.variants.values()]
-        write_folder(Path(folder), self.config, stages, dtype, self._adapters())

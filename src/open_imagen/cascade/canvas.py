@@ -42,7 +42,7 @@ class Canvas:
     original: Original
     """As large as the result; what an extension added holds repeated edge pixels."""
     mask: Mask | None
-    """None: everything is made anew from what is there (image to image)."""
+    """None: the whole image is regenerated (image to image)."""
     extended: bool = False
 
     @property
@@ -141,7 +141,7 @@ class Crop:
     box: Box
 
     def _image(self, channels: int) -> Image.Image:
-        """The part as a model of so many channels sees it: RGB, or premultiplied RGBA ("RGBa")."""
+        """The crop for a model with this many channels: RGB, or premultiplied RGBA ("RGBa")."""
         part = Original(self.canvas.original.image.crop(self.box), self.canvas.original.profile)
         if channels == 4:
             return part.srgb.convert("RGBA").convert("RGBa")

@@ -291,7 +291,7 @@ def _scheduler(file: Path, fixed: Mapping[str, tuple[Any, ...]]) -> dict[str, An
 
 
 def _sampling(file: Path, network: UNetConfig) -> Sampling:
-    """Their pipelines' defaults, and what their scheduler's config says."""
+    """The defaults of DeepFloyd IF's pipelines, and those of the scheduler's config."""
     published = SCHEDULER | {
         "thresholding": True,
         "dynamic_thresholding_ratio": 0.95,

@@ -1,4 +1,4 @@
-"""From requests to images: encode the prompts, then walk through the stages, batch by batch."""
+"""From requests to images: encode the prompts, then sample stage by stage in batches."""
 
 from collections.abc import Mapping, Sequence
 

@@ -23,7 +23,7 @@ from open_imagen.text.encoders import ENCODERS
 
 
 class JoinedStage(NamedTuple):
-    """A stage, and what its own model says of it."""
+    """A stage and its model's settings."""
 
     stage: Stage
     source: str
@@ -181,7 +181,7 @@ def _check_encoder(part: JoinedStage, first: JoinedStage) -> None:
 
 
 def _check_pair(below: JoinedStage, above: JoinedStage) -> None:
-    """Whether a stage can enlarge the images of the one below it."""
+    """Whether a stage can upscale the images of the one below it."""
     low, high = below.stage.config, above.stage.config
     if low.name == high.name:
         raise CheckpointError(

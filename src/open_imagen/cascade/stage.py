@@ -141,7 +141,7 @@ class Stage(StageWeights):
     def condition(
         self, lowres: Tensor, level: Tensor, noise: Tensor, size: tuple[int, int]
     ) -> LowRes:
-        """The low-resolution image as the network wants it; see Augmentation."""
+        """The low-resolution condition: upsampled and noised; see Augmentation."""
         image, logsnr = self.config.augmentation(lowres, level, noise, size)
         return LowRes(image, self.time_condition(logsnr))
 
@@ -288,7 +288,7 @@ def guidance_weights(each: Sequence[ResolvedSampling], device: torch.device) -> 
 
 
 def finished(x: Tensor, lowres: Tensor | None, settings: ResolvedSampling) -> Tensor:
-    """Sampled images, their colours corrected if asked for, within their range."""
+    """Clamp sampled images to their range, after colour correction if it is on."""
     if lowres is not None and settings.color_correction:
         x = correct_colors(x, lowres, settings.color_correction)
     x = x.clamp(-1, 1)

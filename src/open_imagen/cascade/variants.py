@@ -37,7 +37,7 @@ class StageVariants:
 
     @property
     def default(self) -> Stage:
-        """The stage where nobody says which."""
+        """The variant that is used by default."""
         return next(iter(self.stages.values()))
 
     @property

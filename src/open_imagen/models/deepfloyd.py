@@ -298,7 +298,7 @@ def derived_config(tensors: Mapping[str, Tensor], source: str) -> UNetConfig:
 
 
 def origins(config: UNetConfig, names: Iterable[str], source: str) -> dict[str, list[str]]:
-    """Our weights, and the names of theirs that each is made of, first rows first.
+    """Our weights, each with the names of the published weights that are stacked into it.
 
     Raises:
         CheckpointError: weights are missing, or some are left over; the message lists them.
@@ -331,7 +331,7 @@ def _some(names: list[str]) -> str:
 
 
 def layer_names(config: UNetConfig) -> Iterator[tuple[str, list[str]]]:
-    """(a layer of ours, the layers of theirs that it is made of), all of them."""
+    """All pairs of (one of our layers, the published layers that are stacked into it)."""
     yield from (
         ("level.mlp.0", ["time_embedding.linear_1"]),
         ("level.mlp.2", ["time_embedding.linear_2"]),

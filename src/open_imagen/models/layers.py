@@ -120,9 +120,9 @@ def augment_embedding(labels: int, out: int) -> nn.Linear | None:
 
 
 class Positions(nn.Module):
-    """Where a pixel lies: sines and cosines of its place, times learned weights, [1, D, H, W].
+    """Position embeddings [1, D, H, W]: learned mixtures of sines and cosines of the coordinates.
 
-    Sides run from 0 to 1 whatever their length. Starts as nothing.
+    Coordinates run from 0 to 1 whatever the size. Zero at initialisation.
     """
 
     def __init__(self, bands: int, out: int) -> None:

@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 from open_imagen.errors import CheckpointError, ConfigError
 
 NO_ADAPTER = "none"
-"""Stands for a network's own weights where an adapter's name is asked for."""
+"""The adapter name that stands for the network's own weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +25,15 @@ class LoraConfig:
     """What an adapter may change."""
 
     rank: int = 0
-    """Of the change of each weight; 0 for no adapter: all weights are learned."""
+    """The rank of the change of each weight; 0: all weights are trained, without an adapter."""
     alpha: float = 0.0
     """The change is scaled by alpha / rank; 0 takes alpha = rank."""
     targets: tuple[str, ...] = ("attention",)
     """Layers whose name has one of these among its parts: "attention" for all of attention,
     "query" or "text_keys_values" for some of it, "block" for residual blocks, "all" for all."""
     modules_to_save: tuple[str, ...] = ()
-    """Patterns of weights that are learned and saved whole, beside the low-rank changes:
-    ["*norm*", "level.*"]."""
+    """Patterns of weights that are trained and saved whole, beside the low-rank changes: ["*norm*",
+    "level.*"]."""
     name: str = ""
     """Keep the adapter apart in RUN/model under this name, beside the weights that it changes: the
     model then uses it by default, and can be sampled without it. Empty: merge it."""

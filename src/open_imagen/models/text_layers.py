@@ -49,9 +49,9 @@ class PooledText(nn.Module):
 
 
 class TextLayer(nn.Module):
-    """One layer of a transformer over the text: attention among its tokens, then an MLP.
+    """One transformer layer over the text: self-attention, then an MLP.
 
-    Starts as nothing. [B, L, C] and mask -> the same; what is masked stays unseen.
+    [B, L, C] and mask -> the same; masked tokens are ignored. The identity at initialisation.
     """
 
     def __init__(self, width: int, head_width: int = 64) -> None:

@@ -102,7 +102,7 @@ def _transformers(family: str) -> tuple[Any, Any]:
 
 
 def check(folder: Path, weights: WeightFiles) -> int:
-    """How many tokens a T5 knows, once its files hold all that its config asks for.
+    """The vocabulary size of a T5, after checking that its files hold all weights.
 
     Only headers are read. transformers would fill what is missing with random numbers.
 

@@ -161,9 +161,9 @@ class Store:
 
 
 class PackedStore:
-    """A TextEncoder of a store, all of it in one table on a device: a batch is one look-up there.
+    """A TextEncoder of a store, all of it in one table on a device: a batch is one look-up.
 
-    Captions that are not in it are asked of another encoder.
+    Captions that are not in it are encoded by another encoder.
     """
 
     def __init__(self, store: Store, rest: TextEncoder, device: torch.device) -> None:
@@ -227,7 +227,7 @@ def embed(
     dtype: torch.dtype = torch.bfloat16,
     reuse: Sequence[Store] = (),
 ) -> int:
-    """Embed what is not there yet; the number of captions that were.
+    """Embed captions that are not in the store yet; returns their number.
 
     Killed at any moment and called again with the same captions it goes on after its last whole
     shard and ends with the same bits. Ranks take captions by their hash, each its own.

@@ -1,7 +1,7 @@
-"""Weights of words in a prompt: "a (red:1.4) circle". An option, off unless it is asked for.
+"""Weights of words in a prompt: "a (red:1.4) circle". Off by default.
 
-A weighted token moves away from what the encoder says of no text at all (above 1), or towards it
-(below 1): e + w (t - e). Networks normalise tokens, so that scaling them alone would do nothing.
+A weighted token moves away from the embedding of the empty text (above 1) or towards it (below 1):
+e + w (t - e). Networks normalise tokens, so that scaling alone would do nothing.
 """
 
 import re
