@@ -117,10 +117,10 @@ def _likeness(
         if {key: known.get(key) for key in same} == same:
             return known
 
-    def told(what: str, done: int, total: int) -> None:
+    def show(what: str, done: int, total: int) -> None:
         print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
 
-    record, images = measure_likeness(system, atlas, config, told)
+    record, images = measure_likeness(system, atlas, config, show)
     sheet = draw_sheet(record["samples"], images, atlas)
     with atomic(out / SHEET) as temporary:
         sheet.save(temporary, "WEBP", quality=85)

@@ -155,9 +155,9 @@ def check_stages_fit(parts: Sequence[JoinedStage]) -> None:
         _check_pair(below, above)
     reading = [part for part in parts if part.stage.letters]
     if len({part.stage.letters for part in reading}) > 1:
-        told = ", ".join(f"{part} reads {part.stage.letters}" for part in reading)
+        lengths = ", ".join(f"{part} reads {part.stage.letters}" for part in reading)
         warnings.warn(
-            f"The stages read different numbers of letters of quoted text: {told}. Longer words "
+            f"The stages read different numbers of letters of quoted text: {lengths}. Longer words "
             "may be drawn differently by each.",
             OpenImagenWarning,
             stacklevel=3,

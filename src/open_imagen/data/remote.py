@@ -268,15 +268,15 @@ class Http:
             raise PassingError(str(reason)) from error
 
     def _refused(self, error: urllib.error.HTTPError) -> Any:
-        told = f"{error.code} {error.reason}"
+        status = f"{error.code} {error.reason}"
         if error.code in (404, 410):
-            raise SkippedExample("missing file", f"{self.name}: {told}")
+            raise SkippedExample("missing file", f"{self.name}: {status}")
         if error.code in PASSING or error.code >= 500:
-            raise PassingError(told, _retry_after(error.headers.get("Retry-After")))
+            raise PassingError(status, _retry_after(error.headers.get("Retry-After")))
         if error.code == 416:
-            raise DataError(f"{self.name} is empty, or shorter than before ({told}).")
+            raise DataError(f"{self.name} is empty, or shorter than before ({status}).")
         raise DataError(
-            f"{self.name} is refused by its server: {told}.",
+            f"{self.name} is refused by its server: {status}.",
             "Check the URL, and whether it needs a login or has expired.",
         )
 

@@ -312,9 +312,11 @@ def origins(config: UNetConfig, names: Iterable[str], source: str) -> dict[str, 
     missing = [name for name in wanted if name not in left]
     unknown = sorted(left.difference(wanted))
     if missing or unknown:
-        told = [f"{_some(missing)} missing"] if missing else []
-        told += [f"{_some(unknown)} unknown"] if unknown else []
-        raise CheckpointError(f"The weights {source} do not fit their config: {'; '.join(told)}.")
+        problems = [f"{_some(missing)} missing"] if missing else []
+        problems += [f"{_some(unknown)} unknown"] if unknown else []
+        raise CheckpointError(
+            f"The weights {source} do not fit their config: {'; '.join(problems)}."
+        )
     return ours
 
 

@@ -217,8 +217,8 @@ class LowRankChange:
             else:
                 self.pairs[f"{layer}.weight"] = (a, b)
         if wrong or not (self.pairs or self.whole):
-            told = ", ".join(wrong[:5]) or "it has no lora_A and lora_B"
-            raise CheckpointError(f"The adapter is not one of this network: {told}.")
+            problem = ", ".join(wrong[:5]) or "it has no lora_A and lora_B"
+            raise CheckpointError(f"The adapter is not one of this network: {problem}.")
 
     @property
     def names(self) -> set[str]:

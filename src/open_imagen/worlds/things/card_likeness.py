@@ -55,7 +55,7 @@ class LikenessConfig:
 
 
 def measure_likeness(
-    system: System, atlas: Atlas, config: LikenessConfig, told: Progress | None = None
+    system: System, atlas: Atlas, config: LikenessConfig, progress: Progress | None = None
 ) -> tuple[dict[str, Any], Tensor]:
     """Draw samples and compare them with all sprites.
 
@@ -67,12 +67,12 @@ def measure_likeness(
     prompts = Suite(catalog).prompts("label", config.samples, config.seed)
     texts = [one.text for one in prompts]
     first = config.seed * 1_000_000
-    images = _drawn(system, texts, range(first, first + len(texts)), "samples", told)
+    images = _drawn(system, texts, range(first, first + len(texts)), "samples", progress)
     found = likeness.nearest(images)
     few = texts[: config.diverse_prompts]
     repeated = [text for text in few for _ in range(config.seeds)]
     again = range(first + 500_000, first + 500_000 + len(repeated))
-    several = _drawn(system, repeated, again, "diversity", told)
+    several = _drawn(system, repeated, again, "diversity", progress)
     spread = diversity(list(torch.split(several, config.seeds)), likeness)
     record = {
         "system": system.facts,
@@ -91,14 +91,14 @@ def measure_likeness(
 
 
 def _drawn(
-    system: System, texts: Sequence[str], seeds: Sequence[int], what: str, told: Progress | None
+    system: System, texts: Sequence[str], seeds: Sequence[int], what: str, progress: Progress | None
 ) -> Tensor:
     parts = []
     for start in range(0, len(texts), BATCH):
         rows = slice(start, start + BATCH)
         parts.append(system.draw(texts[rows], list(seeds[rows])).cpu())
-        if told is not None:
-            told(what, min(start + BATCH, len(texts)), len(texts))
+        if progress is not None:
+            progress(what, min(start + BATCH, len(texts)), len(texts))
     return torch.cat(parts)
 
 

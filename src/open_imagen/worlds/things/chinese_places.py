@@ -72,11 +72,11 @@ class Clause:
             match = pattern.search(text)
             if match is None:
                 continue
-            told = tell(self, match)
-            if told:
+            english = tell(self, match)
+            if english:
                 before = self._read(text[: match.start()])
                 after = self._read(text[match.end() :].lstrip(",、"))
-                return listed([told, *(x for x in (before, after) if x and x not in told)])
+                return listed([english, *(x for x in (before, after) if x and x not in english)])
         return self._rest(text)
 
     def _rest(self, text: str) -> str:

@@ -80,11 +80,11 @@ def evaluate_things(
     config: ThingsEvaluation,
     settings: Mapping[str, Sampling] | None = None,
     out: Path | None = None,
-    told: Progress | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """`evaluate_system` of a cascade."""
     system = CascadeSystem(cascade, config.stages, settings, config.batch_size)
-    return evaluate_system(system, prompts, eye, config, out, told)
+    return evaluate_system(system, prompts, eye, config, out, progress)
 
 
 def evaluate_system(
@@ -93,7 +93,7 @@ def evaluate_system(
     eye: Judge,
     config: ThingsEvaluation,
     out: Path | None = None,
-    told: Progress | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Draw and judge prompts.
 
@@ -111,7 +111,7 @@ def evaluate_system(
     run = {**system.facts, "seed": config.seed}
     names = {name: [one.text for one in some] for name, some in prompts.items()}
     store = Store(out, run, {"judge": judge_facts(eye), "prompts": digest(names)})
-    _draw_and_judge(system, prompts, eye, config.seed, store, told)
+    _draw_and_judge(system, prompts, eye, config.seed, store, progress)
     report = {
         **run,
         "count": config.count,
