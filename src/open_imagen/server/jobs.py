@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from PIL import Image
 from torch import Tensor
 
+from open_imagen.cascade.images import to_uint8
 from open_imagen.cascade.requests import ImageRequest, StageRequest
 from open_imagen.cascade.sampling import ResolvedSampling
 from open_imagen.cascade.stage import Stage
@@ -144,3 +146,21 @@ class Task:
                 scale = self.stage.config.resolution // self.stage.config.lowres
                 height, width = (scale * side for side in self.lowres.shape[1:])
         return width * height
+
+
+def report_progress(tasks: Sequence[Task], step: int, steps: int, estimates: Tensor) -> None:
+    """Tell the clients of a batch how far it is.
+
+    Args:
+        estimates: of the clean images, [B, C, H, W] in [-1, 1]; converted only when looked at.
+    """
+    for k, task in enumerate(tasks):
+        if not task.job.ended:
+            fraction = (task.stage_index + step / steps) / len(task.job.stages)
+            name = task.stage.config.name
+            preview = partial(_preview, estimates, k)
+            task.job.on_event(Progress(task.index, name, step, steps, fraction, preview))
+
+
+def _preview(estimates: Tensor, k: int) -> Tensor:
+    return to_uint8(estimates[k]).cpu()
