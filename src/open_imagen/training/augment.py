@@ -138,8 +138,13 @@ class Transforms(NamedTuple):
         device: torch.device | str = "cpu",
         square: bool = True,
     ) -> "Transforms":
-        """Those of the examples ``index`` .. ``index + number - 1`` of a run: a function of its
-        seed and each example's index, another one in every epoch.
+        """The transforms of the examples ``index`` .. ``index + number - 1`` of a run.
+
+        They are a function of the run's seed and the example's index, and differ from epoch to
+        epoch.
+
+        They are a function of the run's seed and the example's index, and differ from epoch to
+        epoch.
 
         Args:
             square: whether the images are; others only make half turns.
@@ -195,8 +200,12 @@ class Transforms(NamedTuple):
     def __call__(
         self, config: AugmentConfig, images: Tensor, lowres: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Transform images [B, C, H, W] in [-1, 1], RGB or premultiplied RGBA, and with them, in
-        the same way, the small ones that they are enlarged from."""
+        """Transform images [B, C, H, W] in [-1, 1], RGB or premultiplied RGBA.
+
+        Their low-resolution versions, if given, are transformed in the same way.
+
+        Their low-resolution versions, if given, are transformed in the same way.
+        """
         smallest = images if lowres is None else lowres
         height, width = smallest.shape[2:]
         right, down = (self.right * width).round(), (self.down * height).round()
@@ -246,8 +255,12 @@ class Transforms(NamedTuple):
         return resized.where(_spread((self.scale != 1) | (self.zoom != 1)), image)
 
     def _recolor(self, image: Tensor) -> Tensor:
-        """Brightness, contrast, saturation and hue: one affine map of colours in [0, 1]. Of
-        premultiplied colours its constant part is multiplied by alpha, too."""
+        """Brightness, contrast, saturation and hue: one affine map of colours in [0, 1].
+
+        Of premultiplied colours its constant part is multiplied by alpha.
+
+        Of premultiplied colours its constant part is multiplied by alpha.
+        """
         matrix, constant = self.color_map()
         colors = (image[:, :3] + 1) / 2
         alpha = (image[:, 3:] + 1) / 2 if image.shape[1] == 4 else torch.ones_like(colors[:, :1])

@@ -37,6 +37,7 @@ class MetricsRecorder:
         self._since = (images_seen, now)
 
     def add_step(self, loss: Tensor, norm: Tensor, lr: float) -> None:
+        """Add the loss of a step, its gradient norm and learning rate."""
         self._losses.append(loss)
         self.metrics.grad_norm, self.metrics.lr = float(norm), lr
 

@@ -137,6 +137,7 @@ class Recipe:
 
     @property
     def folder(self) -> Path:
+        """The run folder."""
         return Path(self.out or f"runs/{self.name}")
 
 

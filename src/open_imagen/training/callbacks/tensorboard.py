@@ -18,6 +18,7 @@ class TensorBoard:
         self._writer: Any = None
 
     def __call__(self, trainer: Trainer) -> None:
+        """Write the metrics, if it is due."""
         if not self.is_installed or not trainer.world.is_main_process or not trainer.is_log_due:
             return
         if self._writer is None:

@@ -66,7 +66,8 @@ class Distillation:
     """The objective: the stage's loss with the teacher's estimate as the clean image."""
 
     def __init__(self, config: DistillConfig, student: Stage, teacher: Stage) -> None:
-        """
+        """Check that teacher and student go together.
+
         Args:
             teacher: with its weights loaded, on the student's device; it is not changed.
 
@@ -89,8 +90,14 @@ class Distillation:
         noise: TrainingNoise,
         lowres: Tensor | None = None,
     ) -> Tensor:
-        """Weighted error of each example, [B]. Where the text is dropped, the teacher gets none
-        either: its guidance then changes nothing, and the student can still be guided."""
+        """Weighted error of each example, [B].
+
+        Where the text is dropped it is dropped for the teacher too: then its guidance changes
+        nothing, and the student can still be guided.
+
+        Where the text is dropped it is dropped for the teacher too: then its guidance changes
+        nothing, and the student can still be guided.
+        """
         if self.config.backward and not self.config.steps:
             return self.trajectory_loss(text.dropped(noise.drop), noise, lowres)
         t = noise.t
@@ -272,6 +279,7 @@ def load_teacher(config: DistillConfig, name: str, device: torch.device) -> Stag
 
 
 def build_distillation(config: DistillConfig, context: ObjectiveContext) -> Objective:
+    """Distillation from the teacher that the recipe names."""
     teacher = load_teacher(config, context.stage.config.name, context.device)
     context.accelerate(teacher.network)
     return Distillation(config, context.stage, teacher)
