@@ -35,7 +35,8 @@ class AugmentConfig:
         return self.random_crop or self.flip > 0 or self.zoom > 1 or self.color > 0
 
     def check_augment(self) -> None:
-        """
+        """Check the settings of augmentation.
+
         Raises:
             ConfigError: a setting is wrong.
         """

@@ -34,7 +34,8 @@ class BlockCache:
     """The folder of all blocks, with a limit on their bytes."""
 
     def __init__(self, limit: int) -> None:
-        """
+        """Open the cache.
+
         Args:
             limit: bytes that blocks on disk may take, of all runs together; 0 for none on disk.
         """
@@ -151,6 +152,7 @@ class RemoteReader:
 
     @property
     def size(self) -> int:
+        """Size of the file in bytes."""
         return self._state.size
 
     @property
@@ -255,8 +257,12 @@ class RemoteReader:
         return data
 
     def saved(self, name: str, make: Any) -> Any:
-        """What ``make()`` returned, as JSON, when it was first called for this file; made by one
-        process and read by the others."""
+        """The value of ``make()``, saved as JSON for this file and read back later.
+
+        One process makes it, the others read it.
+
+        One process makes it, the others read it.
+        """
         folder = self.cache.folder(self.url)
         if folder is None:
             return make()

@@ -32,7 +32,8 @@ class BucketConfig:
     and images that are smaller still are left out."""
 
     def refuse_buckets(self) -> None:
-        """
+        """Refuse buckets, for a source that does not know the sizes of its images.
+
         Raises:
             ConfigError: buckets are on, for a source that does not know the size of its images.
         """
@@ -43,7 +44,8 @@ class BucketConfig:
             )
 
     def check_buckets(self, size: int, crop: int, lowres: int) -> None:
-        """
+        """Check the settings of buckets, and that the other settings go with them.
+
         Raises:
             ConfigError: a setting is wrong, or does not go with another one.
         """
@@ -128,7 +130,8 @@ class BucketOrder:
     """
 
     def __init__(self, shapes: Sequence[Shape], group: int, seed: int) -> None:
-        """
+        """Sort the images by shape.
+
         Args:
             shapes: the shape of each image, by its number.
             group: examples that come together.

@@ -33,9 +33,11 @@ class DreamBooth(Several):
         self.config = config
 
     def parts(self) -> list[tuple[str, Any]]:
+        """The sources by name."""
         return list(zip(("instance", "prior"), self.sources, strict=True))
 
     def turn(self, index: int) -> tuple[int, int, float]:
+        """Of an example: which source it is from, its number there, and its loss weight."""
         return index % 2, index // 2, (1.0, self.config.prior_weight)[index % 2]
 
     def describe(self) -> dict[str, Any]:

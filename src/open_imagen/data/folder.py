@@ -119,8 +119,12 @@ class Folder(Tolerant):
         )
 
     def _read_sizes(self) -> None:
-        """Leave out what settings do, and find the bucket of the others; the header of every
-        picture is read."""
+        """Read the size of every image, apply the filters, and find the bucket of the others.
+
+        Only the header of each image is read.
+
+        Only the header of each image is read.
+        """
         config = self.config
         if self.where:
             known = {"width", "height"}.union(*(entry.columns for entry in self.entries))

@@ -70,13 +70,15 @@ class ShardsConfig(TolerantConfig):
 
     @property
     def caption_members(self) -> tuple[str, ...]:
+        """The suffixes of the members that hold captions."""
         return (self.caption,) if isinstance(self.caption, str) else self.caption
 
 
 def open_reader(
     name: str, cache_gib: float = 20.0, tries: int = 10, timeout: float = 30.0
 ) -> Reader:
-    """
+    """Open a shard, local or at a URL.
+
     Raises:
         DataError: there is no such file, or no library here reads the URL.
     """
@@ -110,7 +112,8 @@ class Shards(Tolerant):
     config: ShardsConfig
 
     def __init__(self, config: ShardsConfig, device: str = "cpu") -> None:
-        """
+        """Find the shards and index their examples.
+
         Raises:
             DataError: there are no such files, or no captioned picture in them.
         """

@@ -44,7 +44,8 @@ class Reader(Protocol):
     """As messages name it."""
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Size of the file in bytes."""
 
     def read(self, offset: int, size: int) -> bytes:
         """``size`` bytes from ``offset`` on, fewer at the end of the file.
@@ -59,7 +60,8 @@ class LocalReader:
     """Ranges of bytes of a file on this machine."""
 
     def __init__(self, name: str) -> None:
-        """
+        """Find the size of a file.
+
         Raises:
             DataError: there is no such file.
         """
@@ -70,6 +72,7 @@ class LocalReader:
             raise DataError(f"The shard {name} cannot be read: {error.strerror}.") from error
 
     def read(self, offset: int, size: int) -> bytes:
+        """Read ``size`` bytes from ``offset`` on; see Reader."""
         try:
             with open(self.name, "rb", buffering=0) as file:
                 file.seek(offset)
@@ -152,8 +155,12 @@ class _Truncated(Exception):
 
 
 def _members(reader: Reader, piece: int = 1 << 16) -> Iterator[tuple[str, int, int, str]]:
-    """(name, offset, size, "") of every regular file, and (name, 0, 0, the other's name) of every
-    hard link; GNU and pax long names included."""
+    """The members of a tar file: (name, offset, size, "") of every regular file.
+
+    Of a hard link (name, 0, 0, the name that it links to). GNU and pax long names are understood.
+
+    Of a hard link (name, 0, 0, the name that it links to). GNU and pax long names are understood.
+    """
     place, longer, longer_link = 0, "", ""
     buffer, start = b"", 0
     while place + BLOCK <= reader.size:

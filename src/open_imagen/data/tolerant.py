@@ -239,7 +239,8 @@ class Tolerant:
         return to_square(image, target, config.factor, config.crop, rng), caption
 
     def check_filters(self, size: tuple[int, int], columns: Mapping[str, Any]) -> None:
-        """
+        """Check an image against the filters of the settings.
+
         Raises:
             Filtered: settings leave a picture of this size and with these columns out.
         """
