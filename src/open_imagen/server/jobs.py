@@ -19,7 +19,8 @@ class QueueFull(OpenImagenError):
     """There is no place in the queue for a job's images."""
 
     def __init__(self, message: str, code: str, retry_after: int) -> None:
-        """
+        """Describe which queue is full.
+
         Args:
             code: "queue_full", or "client_limit" where only this client has to wait.
             retry_after: seconds until there is probably room.
@@ -116,6 +117,7 @@ class Task:
 
     @property
     def stage(self) -> Stage:
+        """The stage that its image needs next."""
         return self.job.stages[self.stage_index]
 
     def fits(self, other: "Task") -> bool:

@@ -23,7 +23,6 @@ from open_imagen.server.guard import Guard, GuardConfig
 from open_imagen.server.middleware import RootPath
 from open_imagen.server.pages import PAGE_HEADERS, page
 
-
 IMAGE_HEADERS = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
 
 

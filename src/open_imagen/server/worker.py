@@ -45,7 +45,8 @@ OFFLOAD_QUANTUM = 20.0
 class Observer:
     """Notified of finished batches."""
 
-    def on_batch(self, stage: str, size: int, seconds: float) -> None: ...
+    def on_batch(self, stage: str, size: int, seconds: float) -> None:
+        """Called after each batch."""
 
 
 class Worker:
@@ -59,7 +60,8 @@ class Worker:
         observer: Observer | None = None,
         quantum: float = QUANTUM,
     ) -> None:
-        """
+        """Start the thread.
+
         Args:
             batch_size: images drawn together at most; fewer where they are large.
             queue_size: images waiting or being drawn at most.
