@@ -119,8 +119,7 @@ class Worker:
                 raise WorkerStopping("The server is stopping.")
             tasks = self._tasks()
             self._admission.check(job, tasks)
-            accounts = {task.job.account for task in tasks}
-            if job.account not in accounts:
+            if job.account not in (accounts := {task.job.account for task in tasks}):
                 self._share.enter(job.account, accounts)
             job.unfinished = len(job.images)
             lowres = None if job.lowres is None else job.lowres[0]
@@ -182,11 +181,9 @@ class Worker:
 
     def _expire(self) -> None:
         now = time.monotonic()
-        for task in self._tasks():
-            if task.job.deadline < now and not task.job.ended:
-                self._fail(
-                    task.job, DeadlineExceeded("The image was not finished before its deadline.")
-                )
+        for job in (task.job for task in self._tasks()):
+            if job.deadline < now and not job.ended:
+                self._fail(job, DeadlineExceeded("The image was not finished before its deadline."))
 
     def _fail(self, job: Job, error: Exception) -> None:
         if not job.ended:
