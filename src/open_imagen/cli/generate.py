@@ -197,9 +197,6 @@ def record_to_repeat(file: Path, sentences: list[str]) -> dict[str, Any]:
 
     Raises:
         ConfigError: a prompt is given too.
-
-    Raises:
-        ConfigError: a prompt is given too.
     """
     from open_imagen.cascade.records import read_record
 

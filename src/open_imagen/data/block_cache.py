@@ -260,8 +260,6 @@ class RemoteReader:
         """The value of ``make()``, saved as JSON for this file and read back later.
 
         One process makes it, the others read it.
-
-        One process makes it, the others read it.
         """
         folder = self.cache.folder(self.url)
         if folder is None:

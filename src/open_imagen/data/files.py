@@ -62,8 +62,6 @@ class Directory:
         """The file of this name, or one that differs only in case or in Unicode's form.
 
         macOS writes decomposed names, and Windows ignores case.
-
-        macOS writes decomposed names, and Windows ignores case.
         """
         exact = self.files.get(name)
         return exact if exact and exact.name == name else self.files.get(folded(name))

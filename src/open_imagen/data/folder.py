@@ -122,8 +122,6 @@ class Folder(Tolerant):
         """Read the size of every image, apply the filters, and find the bucket of the others.
 
         Only the header of each image is read.
-
-        Only the header of each image is read.
         """
         config = self.config
         if self.where:

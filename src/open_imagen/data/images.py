@@ -39,9 +39,6 @@ def decode(data: bytes, near: int = 0, max_pixels: int = MAX_PIXELS) -> Image.Im
     Its EXIF orientation and colour profile are applied, transparency is shown over white, and of
     several frames the first is taken.
 
-    Its EXIF orientation and colour profile are applied, transparency is shown over white, and of
-    several frames the first is taken.
-
     Args:
         near: the side that is wanted; a JPEG of at least twice that is decoded smaller, which is
             faster and, being an average, no worse.
@@ -99,9 +96,6 @@ def upright(image: Image.Image) -> Image.Image:
 
 def to_srgb(image: Image.Image) -> Image.Image:
     """Convert an image with another colour profile to sRGB.
-
-    Phones (Display P3) and photographers (Adobe RGB) write such profiles. An image whose profile is
-    damaged, or of another mode, stays as it is.
 
     Phones (Display P3) and photographers (Adobe RGB) write such profiles. An image whose profile is
     damaged, or of another mode, stays as it is.
@@ -175,8 +169,6 @@ def to_square(
     rng: random.Random | None = None,
 ) -> Square:
     """Scale an image until it covers ``size`` and cut out the centre.
-
-    Of that, a random square if ``crop`` is given.
 
     Of that, a random square if ``crop`` is given.
 

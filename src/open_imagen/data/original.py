@@ -2,9 +2,6 @@
 
 From files, bytes, arrays or Pillow; upright, 8 bits a channel, with their transparency and colour
 profile.
-
-From files, bytes, arrays or Pillow; upright, 8 bits a channel, with their transparency and colour
-profile.
 """
 
 import os
@@ -197,8 +194,6 @@ def _is_srgb(profile: bytes) -> bool:
 
 def _convert(image: Image.Image, source: bytes | None, target: bytes | None) -> Image.Image:
     """Convert RGB or RGBA from one profile's colours to another's; None is sRGB.
-
-    The image stays as it is where that is not possible.
 
     The image stays as it is where that is not possible.
     """

@@ -219,10 +219,6 @@ class Http:
         Raises:
             NoRanges: the server does not serve ranges.
             FileChanged: the file is another one than before.
-
-        Raises:
-            NoRanges: the server does not serve ranges.
-            FileChanged: the file is another one than before.
         """
         if not self.has_ranges:
             raise NoRanges

@@ -158,8 +158,6 @@ def _members(reader: Reader, piece: int = 1 << 16) -> Iterator[tuple[str, int, i
     """The members of a tar file: (name, offset, size, "") of every regular file.
 
     Of a hard link (name, 0, 0, the name that it links to). GNU and pax long names are understood.
-
-    Of a hard link (name, 0, 0, the name that it links to). GNU and pax long names are understood.
     """
     place, longer, longer_link = 0, "", ""
     buffer, start = b"", 0

@@ -143,9 +143,6 @@ class Transforms(NamedTuple):
         They are a function of the run's seed and the example's index, and differ from epoch to
         epoch.
 
-        They are a function of the run's seed and the example's index, and differ from epoch to
-        epoch.
-
         Args:
             square: whether the images are; others only make half turns.
         """
@@ -203,8 +200,6 @@ class Transforms(NamedTuple):
         """Transform images [B, C, H, W] in [-1, 1], RGB or premultiplied RGBA.
 
         Their low-resolution versions, if given, are transformed in the same way.
-
-        Their low-resolution versions, if given, are transformed in the same way.
         """
         smallest = images if lowres is None else lowres
         height, width = smallest.shape[2:]
@@ -256,8 +251,6 @@ class Transforms(NamedTuple):
 
     def _recolor(self, image: Tensor) -> Tensor:
         """Brightness, contrast, saturation and hue: one affine map of colours in [0, 1].
-
-        Of premultiplied colours its constant part is multiplied by alpha.
 
         Of premultiplied colours its constant part is multiplied by alpha.
         """

@@ -136,9 +136,6 @@ class Checkpoints:
 
         The returned function waits for all processes, each of which reads its own files for the
         checksums.
-
-        The returned function waits for all processes, each of which reads its own files for the
-        checksums.
         """
         # Collectives of a save beside those of training need a group of their own.
         if self._group is None:

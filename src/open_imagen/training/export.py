@@ -37,9 +37,6 @@ def export_run(
     Of an adapter: the model with the adapter merged into it, or beside it if the adapter has a
     name; and the adapter alone to RUN/adapter.
 
-    Of an adapter: the model with the adapter merged into it, or beside it if the adapter has a
-    name; and the adapter alone to RUN/adapter.
-
     Args:
         averages: of the trainable weights, by name.
         trained: how it was trained, for cascade.json.

@@ -76,8 +76,6 @@ def find_nonfinite(tensors: Mapping[str, Tensor]) -> str:
     """The name of a tensor with a non-finite number; "" if all are finite.
 
     Only this process's shards are checked.
-
-    Only this process's shards are checked.
     """
     names, flags = [], []
     for name, tensor in tensors.items():

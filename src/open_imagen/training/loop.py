@@ -36,9 +36,6 @@ class Callback(Protocol):
 
     It decides itself whether it is due (`trainer.is_due(every)`) and whether this process has to
     act (`trainer.world.is_main_process`).
-
-    It decides itself whether it is due (`trainer.is_due(every)`) and whether this process has to
-    act (`trainer.world.is_main_process`).
     """
 
     def __call__(self, trainer: "Trainer", /) -> object:
@@ -83,9 +80,6 @@ class Trainer:
 
     def fit(self) -> bool:
         """Train until the end of the run; whether it is complete.
-
-        The run ends when `images` have been seen, after `stop_after_minutes`, or by SIGTERM or
-        SIGINT. With several processes, each can call this once.
 
         The run ends when `images` have been seen, after `stop_after_minutes`, or by SIGTERM or
         SIGINT. With several processes, each can call this once.
@@ -216,8 +210,6 @@ class Trainer:
 
     def begin(self) -> None:
         """Lock the run folder, and resume from its newest good checkpoint if it has one.
-
-        `fit` calls this where it has not been done.
 
         `fit` calls this where it has not been done.
 

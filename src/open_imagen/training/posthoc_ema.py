@@ -62,8 +62,6 @@ def inner_product(one: Profile, other: Profile) -> float:
     """The inner product of two averages' weightings, in closed form.
 
     Each is (gamma + 1) t^gamma / images_seen^(gamma + 1) up to its own time.
-
-    Each is (gamma + 1) t^gamma / images_seen^(gamma + 1) up to its own time.
     """
     a, b = gamma_of(one.sigma_rel), gamma_of(other.sigma_rel)
     shorter = min(one.images_seen, other.images_seen)

@@ -146,8 +146,6 @@ def open_store(
 
     Each process encodes its share.
 
-    Each process encodes its share.
-
     Raises:
         OutputError: they do not fit the disk.
         TrainingError: another process failed, or its files cannot be seen.

@@ -94,9 +94,6 @@ class Distillation:
 
         Where the text is dropped it is dropped for the teacher too: then its guidance changes
         nothing, and the student can still be guided.
-
-        Where the text is dropped it is dropped for the teacher too: then its guidance changes
-        nothing, and the student can still be guided.
         """
         if self.config.backward and not self.config.steps:
             return self.trajectory_loss(text.dropped(noise.drop), noise, lowres)

@@ -114,8 +114,6 @@ class CorruptedEncoder:
 
     In the corrupted caption one word is replaced by an out-of-vocabulary word.
 
-    In the corrupted caption one word is replaced by an out-of-vocabulary word.
-
     Rare words are replaced more often than frequent ones; with word classes, only words of these,
     by words nearest to them. Where the new word has more tokens or fewer, the tokens of the
     original word are repeated or skipped, so that each stands beside its counterpart. The
@@ -174,8 +172,6 @@ class CorruptedEncoder:
         """Replace a word of the caption by an out-of-vocabulary word.
 
         The caption stays as it is if it has no word to replace, or would be too long.
-
-        The caption stays as it is if it has no word to replace, or would be too long.
         """
         rng = random.Random(f"reading {caption}")  # the seed of the shipped model
         words = split_words(caption) if self.oov_words else []
@@ -213,8 +209,6 @@ class TextDenoising:
         lowres: Tensor | None = None,
     ) -> Tensor:
         """Squared error of each caption's tokens relative to their mean square, [B].
-
-        Dropped text is zero and has to remain zero: guidance needs it.
 
         Dropped text is zero and has to remain zero: guidance needs it.
         """

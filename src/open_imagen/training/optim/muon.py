@@ -51,8 +51,6 @@ class Muon(torch.optim.Optimizer):
         """Compute `muon_updates` as a CUDA graph.
 
         They are a thousand small kernels, whose time is that of their launches.
-
-        They are a thousand small kernels, whose time is that of their launches.
         """
         if self._graph is None or len(self._graph.static_inputs) != len(nesterov):
             self._graph = CapturedCall(muon_updates, nesterov)
@@ -66,8 +64,6 @@ MAX_BATCHED = 2**26
 
 def fits_batched_on_gpu(parameters: Sequence[Tensor]) -> bool:
     """Whether all of these are updated as one batch.
-
-    On a CPU one after the other takes no more time, and less memory.
 
     On a CPU one after the other takes no more time, and less memory.
     """
@@ -107,8 +103,6 @@ def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
 
     The singular vectors stay, the singular values come near 1.
 
-    The singular vectors stay, the singular values come near 1.
-
     Newton-Schulz iterations with the quintic of Jordan et al. 2024, which brings any singular
     value in (0, 1] into about [0.7, 1.2]; in bfloat16 where that is fast.
     """
@@ -137,9 +131,6 @@ def _newton_schulz(x: Tensor, steps: int) -> Tensor:
 
 def _newton_schulz_gram(x: Tensor, steps: int) -> Tensor:
     """The same iteration in terms of G alone.
-
-    Its factors p commute with G, so that G <- p G p, and their product is applied once. This takes
-    two to three times less work for the matrices of convolutions.
 
     Its factors p commute with G, so that G <- p G p, and their product is applied once. This takes
     two to three times less work for the matrices of convolutions.

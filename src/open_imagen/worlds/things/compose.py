@@ -234,8 +234,6 @@ def _affine(boxes: np.ndarray, size: int, extent: float) -> np.ndarray:
     """Affine maps of objects, [N, 4]: x and y of pixel 0, and the step from pixel to pixel.
 
     In units of the sprite's side; flipped sprites run backwards.
-
-    In units of the sprite's side; flipped sprites run backwards.
     """
     left, top, side, flip = boxes.T
     step = extent / size / side
