@@ -130,8 +130,6 @@ def color_shift(small: Tensor, large: Tensor) -> float:
 
     The input is the low-resolution image. In percent of the range: the largest over red, green and
     blue, and over background and objects.
-
-    In percent of the range: the largest over red, green and blue, and over background and objects.
     """
     here, there = reduced(large), reduced(small)
     ground = ground_of(here)

@@ -103,9 +103,6 @@ def choose_thresholds(
     False acceptances are crops of nothing known, or of another thing, that are named with
     confidence; at most ``most_wrong`` of the cases.
 
-    False acceptances are crops of nothing known, or of another thing, that are named with
-    confidence.
-
     Args:
         data: of a seed that the classifier has not learned from: imperfect crops, with two objects
             in one, fragments and mixtures among them.

@@ -131,8 +131,6 @@ def find_grounds(pixels: Tensor) -> tuple[Tensor, Tensor, list[Ground]]:
     """The ground of images: its color at each pixel, the edge between two tones, and its names.
 
     The colors are [B, 3, S, S], medians of the border's four sides; the edge is bool [B, S, S].
-
-    Colors are medians of the border's four sides.
     """
     side = pixels.shape[-1]
     rows = [pixels[:, :, 0], pixels[:, :, -1], pixels[:, :, :, 0], pixels[:, :, :, -1]]
