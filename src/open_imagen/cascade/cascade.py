@@ -109,7 +109,7 @@ class Cascade(EditingCascade):
         return self._output(requests, images, resolved, "upscale", background)
 
     def save(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
-        """Write a model folder (see docs/formats.md).
+        """Write a model folder (see docs/reference/formats.md).
 
         Args:
             dtype: of the stored weights; float16 halves them.
