@@ -21,9 +21,9 @@ from open_imagen.locks import FileLock, InUse
 from open_imagen.storage import atomic, cache_directory, write_text
 
 BLOCK = 1 << 23
-"""Bytes that are asked for together."""
+"""Size of a block in bytes."""
 IN_MEMORY = 8
-"""Blocks of a process that are kept in memory where they cannot be on disk."""
+"""Blocks that a process keeps in memory where they cannot be on disk."""
 WRITES_PER_LOOK = 16
 """Blocks written between two looks at how much the cache holds."""
 POLL = 0.05
@@ -46,11 +46,11 @@ class BlockCache:
 
     @property
     def capacity(self) -> int:
-        """Bytes that are kept."""
+        """Capacity in bytes."""
         return max(self.limit, IN_MEMORY * BLOCK)
 
     def folder(self, url: str) -> Path | None:
-        """Where what is known of a URL is kept."""
+        """The cache folder of a URL."""
         if not self.limit:
             return None
         return cache_directory() / "shards" / hashlib.sha256(url.encode()).hexdigest()[:32]

@@ -19,7 +19,7 @@ LEAST_FILLED = 0.7
 
 @dataclass(frozen=True, kw_only=True)
 class BucketConfig:
-    """Whether and how images of several shapes are learned."""
+    """Aspect-ratio buckets: training on images of several shapes."""
 
     buckets: bool = False
     """Learn images of several shapes, of about size x size pixels, each batch of one shape."""
@@ -28,8 +28,8 @@ class BucketConfig:
     max_aspect: float = 2.0
     """Longest side over shortest; images that are longer are cropped to it."""
     upscale: bool = True
-    """Whether images that are smaller are enlarged. Without, buckets have smaller shapes for them,
-    and images that are smaller still are left out."""
+    """Whether smaller images are upscaled. If not, smaller buckets are added for them, and images
+    that are smaller still are left out."""
 
     def refuse_buckets(self) -> None:
         """Refuse buckets, for a source that does not know the sizes of its images.

@@ -1,4 +1,4 @@
-"""Pictures of one thing beside pictures of its kind, so that learning the one spares the other."""
+"""DreamBooth: images of one subject beside images of its class (prior preservation)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +13,12 @@ class DreamBoothConfig:
     """Prior preservation (Ruiz et al. 2023, section 4.2)."""
 
     instance: dict[str, Any]
-    """Pictures of the thing, as any source; each says the rare name that it shall have."""
+    """Images of the subject, from any source; captions contain its rare name."""
     prior: dict[str, Any]
     """Pictures of its kind, made by the model itself before, with the kind alone as caption."""
     kind: str = "dreambooth"
     prior_weight: float = 1.0
-    """How much a picture of the kind counts (the paper's lambda)."""
+    """Loss weight of images of the class (the paper's lambda)."""
 
     def __post_init__(self) -> None:
         if not self.prior_weight > 0:

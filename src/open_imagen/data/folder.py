@@ -30,7 +30,7 @@ class FolderConfig(TolerantConfig):
     """The folder; subfolders are searched too."""
     kind: str = "folder"
     caption: str = ""
-    """For pictures that have none of their own; without it they are skipped as bad."""
+    """Caption of images without one of their own; without it they are skipped."""
     caption_columns: tuple[str, ...] = ("text",)
     """Of the metadata; each may hold a caption or a list of them."""
     caption_lines: bool = False

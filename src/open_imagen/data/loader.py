@@ -1,4 +1,4 @@
-"""Batches from a source at an exact position, made ahead by workers."""
+"""Batches from a source at an exact position, prefetched by workers."""
 
 import multiprocessing
 import queue

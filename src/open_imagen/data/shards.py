@@ -47,9 +47,9 @@ class ShardsConfig(TolerantConfig):
     caption: str | tuple[str, ...] = "txt"
     """Member that holds the caption; "json:KEY" for a key of the JSON member; or several."""
     window: int = 0
-    """Shuffle so many shards at a time, for slow disks and networks; 0 shuffles them all."""
+    """Number of shards that are shuffled together, for slow disks and networks; 0 for all."""
     cache_gib: float = 20.0
-    """Of shards at URLs, so much is kept on disk, for all runs together; 0 for nothing."""
+    """GiB of disk cache for shards at URLs, shared by all runs; 0 for none."""
     tries: int = 10
     """How often a URL is tried in a row without progress before the run stops."""
     timeout: float = 30.0

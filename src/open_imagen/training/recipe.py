@@ -40,7 +40,8 @@ class Recipe:
     optim: OptimConfig = field(default_factory=OptimConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """Random transforms of the training images that the network is told of; off by default."""
+    """Random transforms of the training images, on which the network is conditioned; off by
+    default."""
     adapter: LoraConfig = field(default_factory=LoraConfig)
     """Train a low-rank change of some weights (LoRA) instead of all weights; needs train.init."""
     distill: DistillConfig = field(default_factory=DistillConfig)

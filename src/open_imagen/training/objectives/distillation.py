@@ -35,15 +35,15 @@ from open_imagen.types import CachedText, LowRes, TextEmbedding, stack_texts
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig:
-    """The teacher, and what the student learns from it."""
+    """The teacher, and how the student is trained on it."""
 
     teacher: str = ""
     """A model with this stage: a name, a folder or "hf:..."; empty: train on the data."""
     guidance: float = 1.0
     """The teacher's guidance weight, which becomes the student's own; 1 for none."""
     steps: int = 0
-    """Sampling steps of the student, each of which replaces `substeps` of the teacher; 0: the
-    student learns the teacher's predictions at any noise level, for any number of steps."""
+    """Sampling steps of the student, each of which replaces `substeps` of the teacher (progressive
+    distillation); 0: the student is trained on the teacher's predictions at any noise level."""
     substeps: int = 2
     """Steps of the teacher that one step of the student replaces."""
     backward: bool = False
