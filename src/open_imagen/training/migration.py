@@ -36,7 +36,7 @@ SETTINGS = {
     },
 }
 AUGMENT = {"told": "conditional"}
-THINGS_MIXTURE = {
+SCENE_WEIGHTS = {
     "alike": "counting",
     "pair": "two_things",
     "related": "relation",
@@ -93,8 +93,8 @@ def _migrate_data(data: Mapping[str, Any]) -> dict[str, Any]:
     data = dict(data)
     if "sources" in data:
         data["sources"] = [_migrate_data(source) for source in data["sources"]]
-    if data.get("kind") == "things" and "mixture" in data:
-        data["mixture"] = _renamed(data["mixture"], THINGS_MIXTURE)
+    if "mixture" in data:
+        data["mixture"] = _renamed(data["mixture"], SCENE_WEIGHTS)
     return data
 
 
