@@ -13,7 +13,13 @@ from open_imagen.cascade.progress import Progress, as_callback
 from open_imagen.cascade.prompts import plain_prompt
 from open_imagen.cascade.requests import ImageRequest
 from open_imagen.cascade.variations import Variation
-from open_imagen.cascade.vary import record_size, recorded_request, variation_settings
+from open_imagen.cascade.vary import (
+    cropped,
+    full_size,
+    record_size,
+    recorded_request,
+    variation_settings,
+)
 from open_imagen.data.images import MAX_PIXELS
 from open_imagen.data.original import ImageSource
 
@@ -134,11 +140,12 @@ class EditingCascade(CascadeBase):
             ConfigError: the record is not of a generated image, or a number is out of range.
         """
         settings = variation_settings(record, self.identity)
-        chosen, first = self.plan(len(settings), record_size(record))
+        chosen, first = self.plan(len(settings), full_size(record))
         others = checks.check_seeds(seed, checks.positive(images, "images"))
         requests = [recorded_request(record, Variation(other, amount)) for other in others]
         batch_size = checks.positive(batch_size, "batch_size")
         resolved = self.complete_settings(chosen, settings, requests[0].negative)
         with as_callback(progress) as callback:
             made = self.generator.run(chosen, requests, resolved, None, first, batch_size, callback)
-        return self._output(requests, made, resolved, "generate", record.get("background"))
+        output = self._output(requests, made, resolved, "generate", record.get("background"))
+        return cropped(output, record_size(record))

@@ -21,7 +21,7 @@ from open_imagen.evaluation.image_set import read_image
 from open_imagen.server.errors import RequestError
 from open_imagen.server.guard import Guard, GuardConfig
 from open_imagen.server.middleware import RootPath
-from open_imagen.server.pages import PAGE_HEADERS, page
+from open_imagen.server.pages import page, page_headers
 
 IMAGE_HEADERS = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
 
@@ -62,7 +62,7 @@ def make_app(
 
     @app.get("/")
     def show() -> HTMLResponse:
-        return HTMLResponse(html, headers={**PAGE_HEADERS, "Cache-Control": "no-store"})
+        return HTMLResponse(html, headers={**page_headers(html), "Cache-Control": "no-store"})
 
     @app.post("/api/raters")
     def join() -> dict[str, Any]:

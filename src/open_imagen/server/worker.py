@@ -10,15 +10,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from torch import Tensor
 
-from open_imagen.cascade.alpha import parse_background, to_image
 from open_imagen.cascade.cascade import Cascade
 from open_imagen.errors import ConfigError, OpenImagenError
 from open_imagen.server.admission import Admission
 from open_imagen.server.batch_run import BatchRun, Threads
 from open_imagen.server.fairness import FairShare, is_ahead, pick_batch, pick_suspended
+from open_imagen.server.finishing import finish
 from open_imagen.server.jobs import (
     Cancelled,
     DeadlineExceeded,
@@ -29,7 +30,6 @@ from open_imagen.server.jobs import (
     WorkerStopping,
     report_progress,
 )
-from open_imagen.server.sizes import crop_centre
 
 log = logging.getLogger("open_imagen.server")
 MAX_CAPTIONS = 512
@@ -83,6 +83,8 @@ class Worker:
         self._admission = Admission(queue_size)
         self._changed = threading.Condition()
         self._closing = False
+        self._pasting = ThreadPoolExecutor(1, "pasting")
+        """Puts edits into their images, which takes seconds for large ones."""
         self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
         self._thread.start()
 
@@ -148,6 +150,8 @@ class Worker:
             self._closing = True
             self._changed.notify()
         self._thread.join(timeout)
+        if not self._thread.is_alive():
+            self._pasting.shutdown()
         self._threads.close()
 
     def _work(self) -> None:
@@ -191,6 +195,9 @@ class Worker:
             job.on_event(Failed(error))
         self._waiting = [task for task in self._waiting if task.job is not job]
 
+    def _cascade(self, job: Job) -> Cascade:
+        return job.cascade or self.cascades[job.model]
+
     def _room(self, lead: Task) -> int:
         """How many images of this size go together: as many pixels as a batch of 256x256."""
         return max(1, min(self.batch_size, self.batch_size * 256 * 256 // lead.pixels))
@@ -198,7 +205,7 @@ class Worker:
     def _draw(self, run: BatchRun) -> None:
         """Draw a batch, in its own thread."""
         task = run.tasks[0]
-        cascade, stage = self.cascades[task.job.model], task.stage
+        cascade, stage = self._cascade(task.job), task.stage
         try:
             requests = [task.stage_request() for task in run.tasks]
             drawn = cascade.draw(stage, requests, self._watch(run, cascade))
@@ -210,12 +217,7 @@ class Worker:
         self._charge(run)
         self.observer.on_batch(stage.config.name, len(run.tasks), run.seconds)
         for done, image in zip(run.tasks, drawn, strict=True):
-            try:
-                self._advance(done, image)
-            except Exception as error:
-                log.exception("an image could not be finished")
-                with self._changed:
-                    self._fail(done.job, error)
+            self._advance(done, image)
 
     def _recover(self, run: BatchRun, error: Exception) -> None:
         """After a failure draw each image of the batch alone, so that only the culprit fails."""
@@ -248,21 +250,26 @@ class Worker:
                 if not job.ended:
                     self._waiting.append(task)
             return
-        image = to_image(drawn, parse_background(job.background))
-        full, request = image.size, job.images[task.index]
-        image = crop_centre(image, job.crop)
-        record = self.cascades[job.model].record(
-            request,
-            job.settings,
-            image.size,
-            "generate" if job.lowres is None else "upscale",
-            job.background,
-        )
-        if image.size != full:
-            record["cropped_from"] = f"{full[0]}x{full[1]}"
-        job.unfinished -= 1
-        job.ended = job.unfinished == 0
+        if job.plans:
+            self._pasting.submit(self._finish, task, drawn)
+        else:
+            self._finish(task, drawn)
+
+    def _finish(self, task: Task, drawn: Tensor) -> None:
+        """Hand an image to its client."""
+        job = task.job
+        try:
+            image, record = finish(job, task.index, drawn, self._cascade(job))
+        except Exception as error:
+            log.exception("an image could not be finished")
+            with self._changed:
+                self._fail(job, error)
+            return
         with self._changed:
+            if job.ended:
+                return
+            job.unfinished -= 1
+            job.ended = job.unfinished == 0
             self._admission.finished()
         job.on_event(Finished(task.index, image, record))
 

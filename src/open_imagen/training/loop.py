@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -40,6 +40,17 @@ class Callback(Protocol):
 
     def __call__(self, trainer: "Trainer", /) -> object:
         """React to a finished step."""
+
+
+@runtime_checkable
+class ClosingCallback(Callback, Protocol):
+    """A callback that is also told when `fit` ends."""
+
+    def close(self, trainer: "Trainer", error: BaseException | None, /) -> None:
+        """
+        Args:
+            error: what ended it; None if it is complete or was asked to stop.
+        """
 
 
 class Trainer:
@@ -89,9 +100,16 @@ class Trainer:
                 another run holds the folder.
             ConfigError, CheckpointError: as `begin` does.
         """
+        error: BaseException | None = None
         try:
             return self._fit()
+        except BaseException as raised:
+            error = raised
+            raise
         finally:
+            for callback in self.callbacks:
+                if isinstance(callback, ClosingCallback):
+                    callback.close(self, error)
             # Release DDP before the process group is destroyed; see distributed.process_group.
             self.stage.network = self.network
             self._parts = dataclasses.replace(self._parts, parallel_network=self.network)
@@ -148,7 +166,7 @@ class Trainer:
         Raises:
             TrainingError: the last `max_nonfinite_steps` steps were not finite.
         """
-        loss = compute_gradients(self._parts, self.config, batch)
+        loss, by_example, logsnr = compute_gradients(self._parts, self.config, batch)
         norm = clip(self.network.parameters(), self.recipe.optim.clip)
         self._images_before_step = self.images_seen
         self.images_seen += self.config.batch_size
@@ -166,7 +184,7 @@ class Trainer:
                 self.config.batch_size,
                 self.optimizer.evaluation_weights,
             )
-            self._recorder.add_step(loss, norm, lr)
+            self._recorder.add_step(loss, norm, lr, by_example, logsnr)
         elif self._nonfinite.has_failed:
             raise TrainingError(
                 f"The loss is {float(loss)} and the gradient's norm {float(norm)} after "

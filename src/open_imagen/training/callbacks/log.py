@@ -23,6 +23,8 @@ class Log:
             "seconds": round(trainer.seconds, 1),
             **scalars(trainer.metrics),
         }
+        if trainer.metrics.loss_by_logsnr:
+            line["loss_by_logsnr"] = trainer.metrics.loss_by_logsnr
         if trainer.metrics.skipped:
             line["skipped"] = trainer.metrics.skipped
         if trainer.nonfinite_steps:

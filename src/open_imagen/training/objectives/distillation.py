@@ -282,4 +282,4 @@ def build_distillation(config: DistillConfig, context: ObjectiveContext) -> Obje
     return Distillation(config, context.stage, teacher)
 
 
-OBJECTIVES.register("distillation")(ObjectiveSpec(build_distillation))
+OBJECTIVES.register("distillation")(ObjectiveSpec(build_distillation, is_by_level=False))

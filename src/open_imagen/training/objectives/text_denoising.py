@@ -263,6 +263,10 @@ def corrupt_encoder(
 
 OBJECTIVES.register("text_denoising")(
     ObjectiveSpec(
-        build_text_denoising, corrupt_encoder, trainable="text_denoiser", single_process=True
+        build_text_denoising,
+        corrupt_encoder,
+        trainable="text_denoiser",
+        single_process=True,
+        is_by_level=False,
     )
 )
