@@ -1,7 +1,10 @@
 """What a user meets first: the import, the names, the help."""
 
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import open_imagen
 
@@ -43,3 +46,17 @@ def test_networks_build_on_the_meta_device():
     network = open_imagen.networks.build("imagen-base-64", device="meta")
     assert "imagen-base-64" in open_imagen.networks.names()
     assert all(p.is_meta for p in network.parameters())
+
+
+def test_extras_are_installed_from_the_source_code_and_exist():
+    root = Path(__file__).parents[1]
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    pages = [*root.glob("src/**/*.py"), *root.glob("docs/**/*.md"), *root.glob("*.md")]
+    texts = {page: page.read_text(encoding="utf-8") for page in pages}
+    # The name is not published: whoever took it could have it installed.
+    assert [page.name for page, text in texts.items() if "open-imagen[" in text] == []
+    named = {name for text in texts.values() for name in re.findall(r'install_hint\("(\w+)"', text)}
+    assert named
+    assert named <= extras.keys()

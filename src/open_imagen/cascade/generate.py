@@ -8,12 +8,13 @@ from torch import Tensor
 from open_imagen.cascade.checks import SEED_LIMIT
 from open_imagen.cascade.denoiser import Watch
 from open_imagen.cascade.images import to_uint8
+from open_imagen.cascade.memory import check_memory
 from open_imagen.cascade.progress import Progress
 from open_imagen.cascade.prompts import EncodedPrompt, PromptEncoder, plain_prompt
 from open_imagen.cascade.requests import ImageRequest, StageRequest, StageStart
 from open_imagen.cascade.runtime import RuntimeConfig
 from open_imagen.cascade.sampling import ResolvedSampling
-from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.stage import Stage, image_size
 from open_imagen.cascade.variants import StageVariants
 from open_imagen.cascade.variations import MixedNoise, NoiseSource
 from open_imagen.diffusion.editing import StartImage
@@ -60,7 +61,13 @@ class ImageGenerator:
             start: the low-resolution images of the first stage, uint8 [N, C, h, w].
             size: width and height of the first stage's images otherwise; None: as it was trained.
             starts: by stage, an image that all begin with (edits).
+
+        Raises:
+            ConfigError: the images cannot fit the free memory.
         """
+        first = image_size(stages[0].config, start, size)
+        at_once = min(len(requests), batch_size)
+        check_memory(stages, first, at_once, settings, self.device)
         prompts = self.encode(requests, stages)
         images: dict[str, Tensor] = {}
         below = start

@@ -16,6 +16,7 @@ from open_imagen.cli.generate import (
     Json,
     Model,
     NoiseLevel,
+    Out,
     Precision,
     PromptWeights,
     Sampler,
@@ -65,7 +66,7 @@ def edit(
     model: str = Model,
     adapters: list[str] = Adapters,
     undistilled: bool = Undistilled,
-    out: Path = typer.Option(None, "--out", "-o", metavar="PATH", help="A folder or a .png file."),
+    out: Path = Out,
     seed: int = typer.Option(None, "--seed", help="Of the first image; the next have the next."),
     images: int = typer.Option(1, "--images", "-n", metavar="N", help="How many."),
     negative: str = typer.Option(None, "--negative", metavar="T", help="What to lead away from."),
@@ -130,7 +131,7 @@ def edit(
     from open_imagen.cascade.io import load
 
     check(given)
-    place = Place(out, images, grid)
+    place = Place(out, images, grid, background)
     cascade = load(model, adapters=adapters, device=device, fast=fast, dtype=precision or "fp32")
     warn_of_other_model(record, cascade, repeat)
     with progress_bar() as told:
@@ -209,7 +210,7 @@ def upscale(
     model: str = Model,
     adapters: list[str] = Adapters,
     undistilled: bool = Undistilled,
-    out: Path = typer.Option(None, "--out", "-o", metavar="PATH", help="A folder or a .png file."),
+    out: Path = Out,
     seed: int = typer.Option(0, "--seed", help="Of the noise."),
     negative: str = typer.Option(None, "--negative", metavar="T", help="What to lead away from."),
     steps: str = Steps,
@@ -235,7 +236,7 @@ def upscale(
     from open_imagen.cascade.io import load
 
     check(given)
-    place = Place(out, 1, False)
+    place = Place(out, 1, False, background)
     cascade = load(model, adapters=adapters, device=device, fast=fast, dtype=precision or "fp32")
     with progress_bar() as told:
         settings = sampling(given, cascade.stages)

@@ -11,6 +11,7 @@ import typer
 from open_imagen.cli.options import (
     PerStage,
     check,
+    confirm_words,
     read_prompts,
     read_settings,
     read_size,
@@ -53,6 +54,9 @@ Background = typer.Option(
     metavar="transparent|#rrggbb",
     help="Behind what a model with alpha leaves transparent; white by default.",
 )
+Out = typer.Option(
+    None, "--out", "-o", metavar="PATH", help="A folder, or a .png, .jpg or .webp file."
+)
 Model = typer.Option(
     DEFAULT_MODEL, "--model", "-m", help="A shipped model, a folder, or hf:org/name."
 )
@@ -94,9 +98,7 @@ def generate(
     model: str = Model,
     adapters: list[str] = Adapters,
     undistilled: bool = Undistilled,
-    out: Path = typer.Option(
-        None, "--out", "-o", metavar="PATH", help="A folder, or a .png file for one picture."
-    ),
+    out: Path = Out,
     seed: int = typer.Option(None, "--seed", help="Of the first picture; the next have the next."),
     images: int = typer.Option(1, "--images", "-n", metavar="N", help="Pictures per prompt."),
     negative: str = typer.Option(None, "--negative", metavar="T", help="What to lead away from."),
@@ -155,8 +157,9 @@ def generate(
     from open_imagen.cascade.io import load
 
     check(given)
+    confirm_words(prompts or [])
     number = len(sentences) * images
-    place = Place(out, number, grid)
+    place = Place(out, number, grid, background)
     cascade = load(model, adapters=adapters, device=device, fast=fast, dtype=precision or "fp32")
     warn_of_other_model(record, cascade, repeat)
     for sentence in dict.fromkeys(sentences):
