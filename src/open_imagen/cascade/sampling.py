@@ -62,7 +62,7 @@ class Sampling:
     sde_from_logsnr: float | None = None
     """Of unipc: from this log-SNR on, its steps bring in fresh noise, as dpmpp_2m_sde's do."""
     spacing: str | None = None
-    """Of the noise levels: even, late, leading, linspace or logsnr (see Schedule.levels)."""
+    """Of the noise levels: trailing, power, leading, linspace or logsnr (see Schedule.levels)."""
     logsnr_start: float | None = None
     """Begin no noisier than this; -10.2 is usual with DPM-Solver on a cosine schedule."""
     timesteps: tuple[int, ...] | None = None

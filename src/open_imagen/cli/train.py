@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from open_imagen.training.loop import Callback, Trainer
     from open_imagen.training.recipe import Recipe
-    from open_imagen.types import Source
+    from open_imagen.types import Source, TextEncoder
     from open_imagen.world import AlignmentScore
 
 
@@ -41,23 +41,29 @@ def train(
 
     device = process_device(config.train.device)
     if dry_run:
-        _check(config, device)
+        captions = _check(config, device)
         print(to_toml(plain(config)), end="")
-        check_fits(config, device)
+        check_fits(config, device, captions=captions)
         return
     with process_group(device) as world:
         check_fits(config, device, world.size)
         _run(config, device, world.is_main_process)
 
 
-def _check(config: "Recipe", device: "torch.device") -> None:
-    """All that can be checked without weights: the stage, the data and the text encoder."""
+def _check(config: "Recipe", device: "torch.device") -> int:
+    """All that can be checked without weights: the stage, the data and the text encoder.
+
+    Returns:
+        Bytes of captions' embeddings that a run keeps in the device's memory.
+    """
     import torch
 
     from open_imagen.cascade.stage import Stage
+    from open_imagen.planning.fit import resident_bytes
     from open_imagen.training.data_check import check_data, check_examples
     from open_imagen.worlds.sources import open_source
 
+    captions = 0
     _check_encoder(config)
     _alignment(config)
     for section, settings in (("data", config.data), ("validation", config.validation)):
@@ -66,15 +72,16 @@ def _check(config: "Recipe", device: "torch.device") -> None:
             check_data(config.stage, source, section)
             check_examples(config.stage, source, section)
             if section == "data":
-                _describe_captions(config, source)
+                captions = resident_bytes(config, _describe_captions(config, source), device)
     with torch.device("meta"):
         stage = Stage(config.stage)
     parameters = sum(p.numel() for p in stage.parameters())
     print(f"{parameters:,} parameters; {config.train.images:,} images", file=sys.stderr)
+    return captions
 
 
-def _describe_captions(config: "Recipe", source: "Source") -> None:
-    """How many captions are encoded before the first step, and how large the result is."""
+def _describe_captions(config: "Recipe", source: "Source") -> int:
+    """Say how many captions are encoded before the first step; the bytes of the result."""
     from open_imagen.text.encoders import ENCODERS, token_counter
     from open_imagen.text.files import find_local
     from open_imagen.training.text import EMBED_FIRST, LARGE, estimate_bytes, format_bytes
@@ -82,7 +89,7 @@ def _describe_captions(config: "Recipe", source: "Source") -> None:
     spec = ENCODERS[config.encoder]
     folder = find_local(config.encoder, spec)
     if config.embeddings or getattr(source, "endless_captions", False) or folder is None:
-        return
+        return 0
     captions = sorted(set(source.captions()))
     count = token_counter(config.encoder, folder)
     size = estimate_bytes(captions, count, spec.max_length, spec.width)
@@ -91,6 +98,7 @@ def _describe_captions(config: "Recipe", source: "Source") -> None:
         f"{len(captions):,} captions; their embeddings take about {format_bytes(size)}.{advice}",
         file=sys.stderr,
     )
+    return size
 
 
 def _check_encoder(config: "Recipe") -> None:
@@ -186,7 +194,9 @@ def _train(config: "Recipe", device: "torch.device", is_main: bool, console: "Co
 
         trainer = Trainer(config, source, Store(Path(config.embeddings)).check(config.encoder))
     else:
-        trainer = Trainer(config, source, load_encoder(config.encoder, device))
+        encoder = load_encoder(config.encoder, device)
+        _check_captions(config, device, source, encoder)
+        trainer = Trainer(config, source, encoder)
     trainer.begin()
     logging.getLogger("open_imagen.training").info("%s", describe_run(trainer))
     _embed_captions(trainer, console)
@@ -205,6 +215,22 @@ def _train(config: "Recipe", device: "torch.device", is_main: bool, console: "Co
     else:
         of = f"{trainer.images_seen:,} of {trainer.total_images:,}"
         print(f"{of} images seen; run the same command again to resume")
+
+
+def _check_captions(
+    config: "Recipe", device: "torch.device", source: "Source", encoder: "TextEncoder"
+) -> None:
+    """Check again whether the run fits, with the embeddings of its captions."""
+    from open_imagen.distributed import world
+    from open_imagen.planning.fit import check_fits, resident_bytes
+    from open_imagen.training.text import estimate_bytes
+
+    if getattr(source, "endless_captions", False):
+        return
+    captions = sorted(set(source.captions()))
+    size = estimate_bytes(captions, encoder.num_tokens, encoder.max_length, encoder.width)
+    if resident := resident_bytes(config, size, device):
+        check_fits(config, device, world().size, resident)
 
 
 def _embed_captions(trainer: "Trainer", console: "Console") -> None:
@@ -235,4 +261,4 @@ def _callbacks(
         callbacks.append(Validation(config.folder, held_out))
     if alignment is not None:
         callbacks.append(Alignment(config.folder, alignment))
-    return [*callbacks, Log(config.folder), TensorBoard(config.folder), Samples(config.folder)]
+    return [*callbacks, Log(config.folder), Samples(config.folder), TensorBoard(config.folder)]

@@ -21,6 +21,8 @@ from open_imagen.server.service import Service
 from open_imagen.server.sizes import next_size
 
 MAX_UPLOAD_PIXELS = 16 * 1024 * 1024
+UPSCALED = 8
+"""An upscaled image may have so many times the pixels of a new one."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def upscale_request(service: Service, body: UpscaleBody, owner: str) -> Generati
     image = _sent_or_saved(service, body.image, owner)
     try:
         stages, lowres = cascade.start_of(image)
+        _check_upscaled(service, stages, lowres)
     except ConfigError as error:
         raise RequestError(400, str(error), "image", "invalid_value") from error
     return GenerationRequest(
@@ -91,6 +94,18 @@ def upscale_request(service: Service, body: UpscaleBody, owner: str) -> Generati
         lowres=lowres,
         background=_background(cascade, body),
     )
+
+
+def _check_upscaled(service: Service, stages: list[Stage], lowres: Tensor) -> None:
+    """Raises ConfigError if an upscaled image is too large for this server."""
+    scale = stages[-1].config.resolution // stages[0].config.lowres
+    height, width = (scale * side for side in lowres.shape[2:])
+    limit = UPSCALED * service.max_pixels
+    if width * height > limit:
+        raise ConfigError(
+            f"The upscaled image would be {width}x{height}, more than {limit:,} pixels, this "
+            f"server's limit ({UPSCALED} times --max-pixels)."
+        )
 
 
 def _size(service: Service, text: str | None) -> tuple[int, int] | None:

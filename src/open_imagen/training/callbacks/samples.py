@@ -12,6 +12,11 @@ from open_imagen.storage import atomic
 from open_imagen.training.loop import Trainer
 
 
+def sheet_path(run: Path, images_seen: int) -> Path:
+    """The file of a sheet in a run folder."""
+    return run / "samples" / f"{images_seen:012d}.png"
+
+
 class Samples:
     """A sheet of images every `sample_every` images, always of the same prompts and seeds.
 
@@ -19,7 +24,7 @@ class Samples:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / "samples"
+        self.run = folder
 
     def __call__(self, trainer: Trainer) -> None:
         prompts = list(trainer.config.prompts)
@@ -37,7 +42,7 @@ class Samples:
             images = stage.sample(text, generators, lowres=lowres)
         if not trainer.world.is_main_process:
             return
-        with atomic(self.folder / f"{trainer.images_seen:012d}.png") as path:
+        with atomic(sheet_path(self.run, trainer.images_seen)) as path:
             make_sheet(images).save(path, format="PNG")
 
 
