@@ -1,5 +1,7 @@
 """From requests to images: encode the prompts, then walk through the stages, batch by batch."""
 
+import contextlib
+import threading
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -40,6 +42,8 @@ class ImageGenerator:
         parameters = (tensor for stage in stages for tensor in stage.parameters())
         self.offload = runtime.needs_offload(parameters, self.device)
         """Whether only the encoder or one stage is in memory at a time."""
+        # Threads that offload would take each other's weights away.
+        self._turn = threading.RLock() if self.offload else contextlib.nullcontext()
         if not self.offload:
             for stage in stages:
                 self._load_weights(stage)
@@ -68,6 +72,20 @@ class ImageGenerator:
         first = image_size(stages[0].config, start, size)
         at_once = min(len(requests), batch_size)
         check_memory(stages, first, at_once, settings, self.device)
+        with self._turn:
+            return self._run(stages, requests, settings, start, size, batch_size, progress, starts)
+
+    def _run(
+        self,
+        stages: Sequence[Stage],
+        requests: Sequence[ImageRequest],
+        settings: Mapping[str, ResolvedSampling],
+        start: Tensor | None,
+        size: tuple[int, int] | None,
+        batch_size: int,
+        progress: Progress | None,
+        starts: Mapping[str, StageStart] | None,
+    ) -> dict[str, Tensor]:
         prompts = self.encode(requests, stages)
         images: dict[str, Tensor] = {}
         below = start

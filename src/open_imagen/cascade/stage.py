@@ -182,10 +182,13 @@ class Stage(nn.Module):
         Lazy ones are read one by one into their final place: no second copy is ever held.
         """
         self.dtype = dtype
-        if self._source is not None and next(self.parameters()).is_meta:
+        if self._source is not None and any(one.is_meta for one in self.parameters()):
+            # All are read before one is set: an interrupted read leaves the stage as it was.
             self._set_weights(
-                (name, tensor.to(device, dtype, memory_format=layout_of(tensor)))
-                for name, tensor in Merged(self._source, self._changes)
+                [
+                    (name, tensor.to(device, dtype, memory_format=layout_of(tensor)))
+                    for name, tensor in Merged(self._source, self._changes)
+                ]
             )
         self.network.to(device, dtype)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
