@@ -13,6 +13,7 @@ from PIL import Image
 
 from open_imagen.cascade.records import read_record
 from open_imagen.cli import options
+from open_imagen.config import DEFAULT_MODEL
 from standins import make_cascade, make_stages
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -513,3 +514,12 @@ def test_a_prompt_of_another_language_is_read_and_a_hint_given(imagen, tmp_path)
     assert warning.startswith("Warning: The model knows nothing in 'a xylophone': nearest known")
     records = [read_record(path) for path in sorted((tmp_path / "p").iterdir())]
     assert {record.get("read_as") for record in records} == {"two cats", None}
+
+
+def test_a_model_that_is_named_is_taken_even_if_it_is_the_default(imagen, tmp_path):
+    imagen("generate", PROMPT, "--stages", 1, "--out", tmp_path / "a.png")
+    again = ("generate", "--from", tmp_path / "a.png", "--out", tmp_path / "b.png")
+    named = imagen(*again, "--model", DEFAULT_MODEL, model=None)
+    assert named.code == 0, named.err
+    assert "was made by tiny" in named.err
+    assert read_record(tmp_path / "b.png")["model"] == DEFAULT_MODEL

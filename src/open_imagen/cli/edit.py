@@ -19,6 +19,7 @@ from open_imagen.cli.generate import (
     Out,
     Precision,
     PromptWeights,
+    RepeatModel,
     Sampler,
     Stages,
     Steps,
@@ -63,7 +64,7 @@ def edit(
     repeat: Path = typer.Option(
         None, "--from", metavar="FILE", help="Repeat the edit that made this file."
     ),
-    model: str = Model,
+    model: str = RepeatModel,
     adapters: list[str] = Adapters,
     undistilled: bool = Undistilled,
     out: Path = Out,
@@ -118,7 +119,7 @@ def edit(
         record = edit_to_repeat(repeat)
         prompt = prompt or str(record["prompt"])
         negative = negative or str(record.get("negative") or "")
-        model = str(record["model"]) if model == DEFAULT_MODEL else model
+        model = model or str(record["model"])
         given = over_record(given, record)
         precision = precision or record.get("precision", "fp32")
         background = background or record.get("background", background)
@@ -132,7 +133,8 @@ def edit(
 
     check(given)
     place = Place(out, images, grid, background)
-    cascade = load(model, adapters=adapters, device=device, fast=fast, dtype=precision or "fp32")
+    how: dict[str, Any] = {"device": device, "fast": fast, "dtype": precision or "fp32"}
+    cascade = load(model or DEFAULT_MODEL, adapters=adapters, **how)
     warn_of_other_model(record, cascade, repeat)
     with progress_bar() as told:
         made = cascade.edit(

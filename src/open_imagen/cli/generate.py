@@ -60,6 +60,14 @@ Out = typer.Option(
 Model = typer.Option(
     DEFAULT_MODEL, "--model", "-m", help="A shipped model, a folder, or hf:org/name."
 )
+RepeatModel = typer.Option(
+    None,
+    "--model",
+    "-m",
+    metavar="TEXT",
+    help="A shipped model, a folder, or hf:org/name; that of a repeated image, else "
+    f"{DEFAULT_MODEL}.",
+)
 Adapters = typer.Option(
     [],
     "--adapter",
@@ -95,7 +103,7 @@ def generate(
     amount: float = typer.Option(
         None, "--amount", metavar="A", help="With --vary: 0 the same, 1 another seed's; 0.3."
     ),
-    model: str = Model,
+    model: str = RepeatModel,
     adapters: list[str] = Adapters,
     undistilled: bool = Undistilled,
     out: Path = Out,
@@ -144,7 +152,7 @@ def generate(
         record = record_to_repeat(repeat, sentences)
         sentences = [record["prompt"]]
         negative = str(negative or record.get("negative") or "")
-        model = str(record["model"]) if model == DEFAULT_MODEL else model
+        model = model or str(record["model"])
         given = over_record(given, record)
         size = size or str(record.get("cropped_from") or record.get("size", ""))
         precision = precision or record.get("precision", "fp32")
@@ -160,7 +168,8 @@ def generate(
     confirm_words(prompts or [])
     number = len(sentences) * images
     place = Place(out, number, grid, background)
-    cascade = load(model, adapters=adapters, device=device, fast=fast, dtype=precision or "fp32")
+    how: dict[str, Any] = {"device": device, "fast": fast, "dtype": precision or "fp32"}
+    cascade = load(model or DEFAULT_MODEL, adapters=adapters, **how)
     warn_of_other_model(record, cascade, repeat)
     for sentence in dict.fromkeys(sentences):
         if not prompt_weights and (reading := cascade.read(sentence)).prompt != sentence:
