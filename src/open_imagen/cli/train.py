@@ -71,6 +71,7 @@ def _check(config: "Recipe", device: "torch.device") -> int:
             source = open_source(settings, str(device))
             check_data(config.stage, source, section)
             check_examples(config.stage, source, section)
+            _check_embeddings(config, source)
             if section == "data":
                 captions = resident_bytes(config, _describe_captions(config, source), device)
     with torch.device("meta"):
@@ -99,6 +100,16 @@ def _describe_captions(config: "Recipe", source: "Source") -> int:
         file=sys.stderr,
     )
     return size
+
+
+def _check_embeddings(config: "Recipe", source: "Source") -> None:
+    """Check that what imagen embed wrote holds all captions of a source, and the prompts."""
+    from open_imagen.text.store import Store
+
+    if config.embeddings and not getattr(source, "endless_captions", False):
+        Store(Path(config.embeddings)).check_captions(
+            [*source.captions(), *config.train.sampled_prompts]
+        )
 
 
 def _check_encoder(config: "Recipe") -> None:
@@ -258,6 +269,7 @@ def _callbacks(
     if config.train.validate_every and config.validation:
         held_out = open_source(config.validation, str(device))
         check_data(config.stage, held_out, "validation")
+        _check_embeddings(config, held_out)
         callbacks.append(Validation(config.folder, held_out))
     if alignment is not None:
         callbacks.append(Alignment(config.folder, alignment))

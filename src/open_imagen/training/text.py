@@ -66,10 +66,11 @@ class CaptionEncoder:
         """
         self.letters, self.device = letters, device
         self.cache = None if cache is None else Path(cache or cache_directory() / "captions")
+        self._is_endless = getattr(source, "endless_captions", False)
         self.encoder: TextEncoder
         if isinstance(encoder, Store):
             self.encoder = encoder
-        elif getattr(source, "endless_captions", False):
+        elif self._is_endless:
             self.encoder = ByLength(encoder, bf16, CAPTIONS_PER_CALL[device.type == "cuda"])
         else:
             self.encoder = Remembered(encoder, torch.float16)
@@ -93,10 +94,15 @@ class CaptionEncoder:
             OutputError: they do not fit the disk.
             ConfigError: they do not fit the memory.
             TrainingError: another process failed, or its files cannot be seen.
+            DataError: embeddings that imagen embed wrote lack some.
         """
-        if not isinstance(self.encoder, Remembered) or self._is_warm:
+        if self._is_warm:
             return
         self._is_warm = True
+        if isinstance(self.encoder, Store) and not self._is_endless:
+            self.encoder.check_captions([*captions, *prompts])
+        if not isinstance(self.encoder, Remembered):
+            return
         # Batches hold captions of like length, so that little is spent on padding.
         distinct = sorted(set(captions), key=lambda caption: (len(caption), caption))
         if self.cache is None or len(distinct) < FEW:
