@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from PIL import Image, ImageDraw, ImageFont
 
 from open_imagen.errors import ConfigError, DataError, OpenImagenError
-from open_imagen.evaluation.judges.judge import wilson
+from open_imagen.evaluation.intervals import wilson
 from open_imagen.evaluation.metrics.scores import digest
 from open_imagen.storage import atomic, read_json, write_json, write_text
 from open_imagen.worlds.things.judge_network import load_classifier, packaged_judge

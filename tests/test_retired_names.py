@@ -41,7 +41,6 @@ RETIRED = {
     "Refusal": "RequestError",
     "MOST_PICTURES": "MAX_IMAGES",
     "MOST_STEPS": "MAX_STEPS",
-    "Upscaling": "UpscaleBody",
     "KeptReply": "GalleryImageReply",
     "picture_url": "image_url",
 }

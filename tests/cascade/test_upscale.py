@@ -1,4 +1,4 @@
-"""Upscaling: images of every size and kind, whole and never smaller than they were."""
+"""Images of every size and kind are upscaled whole, and never made smaller than they were."""
 
 import numpy as np
 import pytest

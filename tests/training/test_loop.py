@@ -29,6 +29,7 @@ from open_imagen.text.store import Store, embed
 from open_imagen.training.callbacks import Log, Samples, TensorBoard, Validation
 from open_imagen.training.callbacks.samples import make_sheet
 from open_imagen.training.checkpoint import Checkpoints
+from open_imagen.training.export import write_model
 from open_imagen.training.loop import Trainer
 from open_imagen.training.recipe import read_recipe
 from open_imagen.worlds.sources import open_source
@@ -64,8 +65,19 @@ def weights(folder):
     return load_tensors(folder / "run" / "model" / "base" / "model.safetensors")
 
 
+@pytest.fixture(scope="module")
+def earlier_runs(tmp_path_factory):
+    """A folder with the models of earlier runs that recipes start from."""
+    folder = tmp_path_factory.mktemp("earlier")
+    base = read_recipe(RECIPES / "things-base.toml")
+    weights = Stage(base.stage).network.named_parameters()
+    write_model(base, weights, folder / "runs" / "things-base-ema", {})
+    return folder
+
+
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
-def test_every_recipe_parses_and_its_data_fit_its_stage(path):
+def test_every_recipe_parses_and_its_data_fit_its_stage(path, earlier_runs, monkeypatch):
+    monkeypatch.chdir(earlier_runs)
     config = read_recipe(path)
     with torch.device("meta"):
         assert Stage(config.stage).config.name == config.stage.name

@@ -31,7 +31,7 @@ def test_a_recipe_has_an_objective_by_name(recipe, objective):
 
 
 def test_optimisers_have_names():
-    assert set(OPTIMIZERS) == {"adafactor", "adamw", "muon"}
+    assert set(OPTIMIZERS) == {"adafactor", "adamw", "muon", "schedulefree"}
     with pytest.raises(UnknownName) as caught:
         OptimConfig(name="adamv")
     assert caught.value.hint == "Did you mean 'adamw'?"

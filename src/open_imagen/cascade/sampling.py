@@ -46,7 +46,7 @@ class Sampling:
     guidance_kind: str | None = None
     """cfg, apg (adaptive projected guidance) or cfg_zero (CFG-Zero*); see docs/sampling.md."""
     apg_momentum: float | None = None
-    """Of apg: the share of the earlier steps' differences that is added; negative as a rule."""
+    """Of apg: the share of the earlier steps' differences that is added."""
     apg_norm: float | None = None
     """Of apg: upper bound of the difference's root mean square."""
     apg_parallel: float | None = None
@@ -125,7 +125,7 @@ class ResolvedSampling:
     guidance_steps: float = math.inf
     guidance_rescale: float = 0.0
     guidance_kind: str = "cfg"
-    apg_momentum: float = -0.5
+    apg_momentum: float = 0.0
     apg_norm: float = math.inf
     apg_parallel: float = 0.0
     zero_init_steps: int = 0

@@ -33,6 +33,7 @@ from open_imagen.cli.results import (
     Place,
     finish,
     progress_bar,
+    recorded_adapters,
     warn_of_other_model,
 )
 from open_imagen.config import DEFAULT_MODEL
@@ -120,6 +121,7 @@ def edit(
         prompt = prompt or str(record["prompt"])
         negative = negative or str(record.get("negative") or "")
         model = model or str(record["model"])
+        adapters = adapters or recorded_adapters(record)
         given = over_record(given, record)
         precision = precision or record.get("precision", "fp32")
         background = background or record.get("background", background)

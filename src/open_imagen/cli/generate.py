@@ -21,6 +21,7 @@ from open_imagen.cli.results import (
     Place,
     finish,
     progress_bar,
+    recorded_adapters,
     warn_of_other_model,
 )
 from open_imagen.cli.vary import run_vary
@@ -157,7 +158,7 @@ def generate(
         size = size or str(record.get("cropped_from") or record.get("size", ""))
         precision = precision or record.get("precision", "fp32")
         background = background or record.get("background", background)
-        adapters = adapters or [f"{a['path']}:{a['weight']}" for a in record.get("adapters", [])]
+        adapters = adapters or recorded_adapters(record)
         prompt_weights = prompt_weights or bool(record.get("prompt_weights"))
     if not any(sentences) or not all(s.strip() for s in sentences):
         raise ConfigError("The prompt is empty.", 'Try: imagen generate "a red circle"')

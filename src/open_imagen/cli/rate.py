@@ -88,7 +88,7 @@ def serve(
                 f"{study} is a study of {', '.join(chosen.runs)}, not of these runs.",
                 "Choose another --study, or leave out RUN to go on with it.",
             )
-        if (raters, parts_per_rater, controls) != (None, None, None):
+        if any(given is not None for given in (raters, parts_per_rater, controls)):
             raise ConfigError(
                 f"{study} is a study already: --raters, --parts-per-rater and --controls are "
                 "chosen when it begins.",

@@ -164,6 +164,11 @@ def progress_bar() -> "Iterator[Progress]":
         yield told
 
 
+def recorded_adapters(record: dict[str, Any]) -> list[str]:
+    """The adapters of an image, as --adapter takes them."""
+    return [f"{one['path']}:{one['weight']}" for one in record.get("adapters", [])]
+
+
 def warn_of_other_model(record: dict[str, Any], cascade: "Cascade", file: Path | None) -> None:
     """Say so if the image that is to be repeated was made by another model."""
     if record and record.get("model_hash") not in (None, cascade.model_hash):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from open_imagen.cli.results import Place, finish, progress_bar
+from open_imagen.cli.results import Place, finish, progress_bar, recorded_adapters
 from open_imagen.errors import ConfigError
 
 AMOUNT = 0.3
@@ -17,7 +17,7 @@ def run_vary(
     seed: int | None,
     images: int,
     model: str | None,
-    adapters: list[Path],
+    adapters: list[str],
     out: Path | None,
     device: str,
     fast: bool,
@@ -52,7 +52,7 @@ def run_vary(
     place = Place(out, images, grid)
     cascade = load(
         model or str(record["model"]),
-        adapters=adapters,
+        adapters=adapters or recorded_adapters(record),
         device=device,
         fast=fast,
         dtype=precision or record.get("precision", "fp32"),

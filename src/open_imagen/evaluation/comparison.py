@@ -31,7 +31,7 @@ class MeasureRow:
 
     label: str
     higher_is_better: bool
-    values: dict[str, Mapping[str, Any]]
+    values: Mapping[str, Mapping[str, Any]]
     """System -> its record: value, low, high."""
     note: str = ""
 

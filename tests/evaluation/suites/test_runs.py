@@ -20,7 +20,7 @@ from open_imagen.evaluation.image_set import open_images
 from open_imagen.evaluation.metrics.scores import Protocol, Scorer, compare, parse_measure
 from open_imagen.evaluation.suites.contact_sheet import write_contact_sheet
 from open_imagen.evaluation.suites.prompts import Suite
-from open_imagen.evaluation.suites.runs import make_run
+from open_imagen.evaluation.suites.runs import make_run, read_timing
 from open_imagen.evaluation.suites.systems import (
     CascadeSystem,
     FolderSystem,
@@ -67,7 +67,12 @@ def suite_of(tmp_path, *prompts):
 def test_a_run_has_genevals_layout_and_fixed_seeds(tmp_path):
     system, out = Painter(), tmp_path / "run"
     make_run(system, suite_of(tmp_path, "a fox", "a hen"), out, 3, seed=10)
-    assert sorted(p.name for p in out.iterdir()) == ["00000", "00001", "run.json"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        *("00000", "00001", "run.json", "timing.jsonl")
+    ]
+    timing = read_timing(out)
+    assert (timing.images, len(timing.devices)) == (6, 1)
+    assert timing.seconds > 0
     row = json.loads((out / "00001" / "metadata.jsonl").read_text())
     assert (row["prompt"], row["include"]) == ("a hen", [])
     assert sorted(p.name for p in (out / "00001" / "samples").iterdir()) == [

@@ -38,8 +38,7 @@ def test_all_wordings_of_a_scene_have_its_truth():
 
 
 def test_wordings_start_from_one_noise_and_the_report_has_drops(monkeypatch):
-    stages = make_stages(image_channels=4)
-    cascade = make_cascade(stages)
+    cascade = make_cascade(make_stages(image_channels=4))
     seeds = {}
     generate = Cascade.generate
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from open_imagen.data.folder import scan
+from open_imagen.data.folder_scan import scan
 from open_imagen.errors import ConfigError, DataError
 from open_imagen.evaluation.human.people import names_people
 from open_imagen.storage import atomic, write_text
@@ -88,8 +88,8 @@ def _folder(folder: Path) -> dict[Path, list[str]]:
             "Write a .txt beside each, or list them in metadata.jsonl.",
         )
     captions: dict[Path, list[str]] = {}
-    for file, caption in entries:
-        captions.setdefault(file, []).append(caption.strip())
+    for entry in entries:
+        captions.setdefault(entry.image, []).extend(text.strip() for text in entry.captions)
     return captions
 
 

@@ -61,7 +61,8 @@ class ClipPreference:
         ).pooler_output
         text = F.normalize(self.model.text_projection(pooled), dim=-1)
         scale = self.model.logit_scale.exp()
-        return (scale * (self.features(images) * text).sum(-1)).cpu()
+        found: Tensor = scale * (self.features(images) * text).sum(-1)
+        return found.cpu()
 
     def features(self, images: Sequence[Image.Image]) -> Tensor:
         """Unit features of images."""

@@ -105,7 +105,8 @@ class VisionLanguageModel:
         else:
             logits = self.model(**_extended(inputs, ids[:, :-1])).logits
         logs = logits[:, -len(tokens) :].double().log_softmax(-1)
-        return logs.gather(-1, ids[..., None])[..., 0].sum(-1).cpu()
+        found: Tensor = logs.gather(-1, ids[..., None])[..., 0].sum(-1)
+        return found.cpu()
 
     def _decoder_start(self) -> int | None:
         """The first token of the decoder, of models that have an encoder for text."""

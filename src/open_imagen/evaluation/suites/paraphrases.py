@@ -74,7 +74,7 @@ def passive(meaning: Meaning, rng: random.Random) -> str:
 
 
 def plurals(meaning: Meaning, rng: random.Random) -> str:
-    """Several things are announced as such."""
+    """Several things are introduced as such."""
     if meaning.several:
         return f"a group of {plain(meaning)}"
     return f"two things, {plain(meaning)}" if len(meaning.objects) > 1 else ""

@@ -47,7 +47,7 @@ def make_run(
     """
     if images_per_prompt < 1:
         raise ConfigError(f"images per prompt = {images_per_prompt} must be at least 1.")
-    header = {
+    header: dict[str, Any] = {
         "system": {"name": system.name, **system.record()},
         "prompts": suite.record(),
         "images_per_prompt": images_per_prompt,

@@ -137,9 +137,7 @@ class DiffusersSystem:
                 f"diffusers cannot be used ({error}).", "Run: pip install diffusers"
             ) from error
         try:
-            self.pipeline: Any = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
-                source, use_safetensors=True
-            )
+            self.pipeline: Any = DiffusionPipeline.from_pretrained(source, use_safetensors=True)
         except (OSError, ValueError, RuntimeError) as error:
             raise DataError(
                 f"diffusers cannot load {source}: {str(error).strip()}",

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from open_imagen.evaluation.metrics.scores import digest
+from open_imagen.evaluation.metrics.records import digest
 from open_imagen.types import TextEncoder
 from open_imagen.worlds.things.atlas import Atlas
 from open_imagen.worlds.things.compose import Composer, sketch, to_uint8
