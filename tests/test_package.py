@@ -60,3 +60,23 @@ def test_extras_are_installed_from_the_source_code_and_exist():
     named = {name for text in texts.values() for name in re.findall(r'install_hint\("(\w+)"', text)}
     assert named
     assert named <= extras.keys()
+
+
+WINDOWS = """
+import os, pkgutil, sys
+sys.modules |= {name: None for name in ("fcntl", "resource", "pwd", "grp", "termios")}
+import torch, transformers.modeling_utils
+for name in ("fork", "sysconf", "sched_getaffinity", "getuid", "geteuid", "killpg", "mkfifo"):
+    delattr(os, name)
+import importlib, open_imagen
+for module in pkgutil.walk_packages(open_imagen.__path__, "open_imagen."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+from open_imagen.devices import free_memory, pick_device
+assert free_memory(torch.device("cpu")) > 0
+"""
+
+
+def test_every_module_is_imported_where_there_is_no_posix():
+    done = run(WINDOWS)
+    assert done.returncode == 0, done.stderr
