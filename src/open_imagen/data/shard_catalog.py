@@ -62,9 +62,8 @@ class Indexed:
     """An index on disk says where examples lie; shards are opened when they are read."""
 
     def __init__(self, folder: Path, names: Sequence[str], open_shard: Callable[[str], Reader]):
-        """
-        Raises:
-            DataError: the index is not complete, or not of these shards.
+        """Raises:
+        DataError: the index is not complete, or not of these shards.
         """
         self.index, self.names, self.open_shard = ShardIndex(folder, names), names, open_shard
         self.counts = array("q", self.index.counts.tobytes())

@@ -55,8 +55,7 @@ class ShardIndex:
     """An index that `imagen data index` has written. Threads may share it."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        """
-        Args:
+        """Args:
             names: the shards that it must be of, in their order.
 
         Raises:

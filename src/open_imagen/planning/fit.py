@@ -59,7 +59,8 @@ def check_fits(recipe: Recipe, device: torch.device, processes: int = 1, caption
 
 def resident_bytes(recipe: Recipe, size: int, device: torch.device) -> int:
     """Bytes of the captions' embeddings, ``size`` in all, that a process of a run keeps in the
-    memory of its device: those on disk are mapped."""
+    memory of its device: those on disk are mapped.
+    """
     if recipe.embeddings:
         return 0
     on_device = device.type == "cuda" and size < free_memory(device) / GPU_MEMORY_DIVISOR

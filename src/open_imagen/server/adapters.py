@@ -33,8 +33,7 @@ class AdapterPool:
     """The adapters of a server, and the latest models with some of them."""
 
     def __init__(self, folders: Mapping[str, Path] | None = None, limit: int = MAX_ADAPTED) -> None:
-        """
-        Args:
+        """Args:
             folders: of adapters, by the names that requests use.
 
         Raises:

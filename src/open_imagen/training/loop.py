@@ -47,9 +47,8 @@ class ClosingCallback(Callback, Protocol):
     """A callback that is also told when `fit` ends."""
 
     def close(self, trainer: "Trainer", error: BaseException | None, /) -> None:
-        """
-        Args:
-            error: what ended it; None if it is complete or was asked to stop.
+        """Args:
+        error: what ended it; None if it is complete or was asked to stop.
         """
 
 

@@ -78,8 +78,7 @@ def read_series(path: Path) -> Series:
 
 
 def flat_numbers(record: Mapping[str, Any]) -> dict[str, float]:
-    """
-    >>> flat_numbers({"images_seen": 8, "loss": 1.5, "by_time": {"0.5": 2.0}, "note": "x"})
+    """>>> flat_numbers({"images_seen": 8, "loss": 1.5, "by_time": {"0.5": 2.0}, "note": "x"})
     {'loss': 1.5, 'by_time/0.5': 2.0}
     """
     found: dict[str, float] = {}

@@ -26,9 +26,8 @@ class Tracker:
     """
 
     def __init__(self, recipe: Recipe, module: str) -> None:
-        """
-        Raises:
-            MissingDependency: the library is not installed.
+        """Raises:
+        MissingDependency: the library is not installed.
         """
         self.recipe, self.name = recipe, module
         try:
