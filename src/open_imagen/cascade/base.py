@@ -145,7 +145,8 @@ class CascadeBase:
 
         Weights that no adapter changes stay as they are, and nothing is loaded again.
 
-        >>> cascade.set_adapters({"runs/ink/adapter": 0.7, "runs/cats": 0.5})  # doctest: +SKIP
+        Examples:
+            >>> cascade.set_adapters({"runs/ink/adapter": 0.7, "runs/cats": 0.5})  # doctest: +SKIP
 
         Args:
             adapters: folders, "DIR:WEIGHT", or a mapping of folders to weights. The change of each

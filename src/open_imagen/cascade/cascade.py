@@ -53,7 +53,7 @@ class Cascade(EditingCascade):
                 None. The resolution of a stage, without ``stages``, means: up to that stage.
             background: of a model with alpha, what is behind what it leaves transparent: white if
                 None, "transparent", or "#rrggbb".
-            prompt_weights: whether "(word:1.3)" weighs words (docs/editing.md).
+            prompt_weights: whether "(word:1.3)" weighs words (docs/guides/editing.md).
             variations: seeds whose noise is mixed in, each with its amount; see vary.
 
         Raises:

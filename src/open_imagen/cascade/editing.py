@@ -61,7 +61,7 @@ class EditingCascade(CascadeBase):
         max_pixels: int = MAX_PIXELS,
         repeat: Mapping[str, Any] | None = None,
     ) -> GenerationOutput:
-        """Change an image: all of it, what a mask marks, or what extends it (docs/editing.md).
+        """Change an image: all of it, what a mask marks, or what extends it.
 
         Results are as large as the image and its extension, and equal to it outside the mask.
 
@@ -75,7 +75,10 @@ class EditingCascade(CascadeBase):
             extend: pixels to add left, above, right and below.
             stages: how many stages to run; the model's default if None.
             background: of a model with alpha: None keeps the image's own transparency.
-            resample, known, feather, context: of a mask; see EditOptions.
+            resample: with a mask: walk each step so often (RePaint).
+            known: with a mask: show what stays "renoised" or "clean".
+            feather: with a mask: fade in over so many pixels inside it.
+            context: with a mask: edit a crop with so many pixels around it.
             max_pixels: larger images are refused.
             repeat: a record; the image and mask must be those that it names.
 

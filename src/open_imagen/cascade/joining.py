@@ -47,7 +47,8 @@ def join(
 ) -> Cascade:
     """One cascade from the stages of several models, whatever the order they are named in.
 
-    >>> cascade = join("mine", ["runs/mine/model", "scenes:sr256"])   # doctest: +SKIP
+    Examples:
+        >>> cascade = join("mine", ["runs/mine/model", "scenes:sr256"])   # doctest: +SKIP
 
     Args:
         models: folders, shipped models or "hf:org/name"; with ":STAGE" behind it, one stage of it.

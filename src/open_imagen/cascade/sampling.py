@@ -44,7 +44,7 @@ class Sampling:
     guidance_rescale: float | None = None
     """0 to 1: how far guided predictions are brought back to the spread of unguided ones."""
     guidance_kind: str | None = None
-    """cfg, apg (adaptive projected guidance) or cfg_zero (CFG-Zero*); see docs/sampling.md."""
+    """cfg, apg (adaptive projected guidance) or cfg_zero (CFG-Zero*): docs/guides/sampling.md."""
     apg_momentum: float | None = None
     """Of apg: the share of the earlier steps' differences that is added."""
     apg_norm: float | None = None

@@ -34,7 +34,8 @@ class Guidance:
     cfg_zero: CFG-Zero* (Fan et al. 2025)."""
     apg_momentum: float = 0.0
     """Of apg: beta, the share of the earlier steps' differences that is added. The paper takes
-    -0.75 to -0.5; with the 16 steps that were measured here that does harm (docs/sampling.md)."""
+    -0.75 to -0.5; with the 16 steps that were measured here that does harm
+    (docs/guides/sampling.md)."""
     apg_norm: float = math.inf
     """Of apg: upper bound of the difference's root mean square over an image. The paper's r, a
     Euclidean norm, is this times the square root of the number of values."""

@@ -12,7 +12,7 @@ from open_imagen.types import Batch, Source, TextEncoder
 
 SUPER_RESOLUTION = (
     "A recipe for super-resolution has another [stage]: begin with a copy of "
-    "recipes/tiny-sr256.toml (docs/training.md)."
+    "recipes/tiny-sr256.toml (docs/tutorials/own-images.md)."
 )
 
 
