@@ -47,8 +47,10 @@ class ClosingCallback(Callback, Protocol):
     """A callback that is also told when `fit` ends."""
 
     def close(self, trainer: "Trainer", error: BaseException | None, /) -> None:
-        """Args:
-        error: what ended it; None if it is complete or was asked to stop.
+        """React to the end of the run.
+
+        Args:
+            error: what ended it; None if it is complete or was asked to stop.
         """
 
 
@@ -157,7 +159,7 @@ class Trainer:
 
     def warm(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Encode every caption once, before the first step."""
-        self.encode_text.warm(self.source.captions(), progress, self.config.sampled_prompts)
+        self.encode_text.warm(self.source.captions(), progress, self.config.prompts)
 
     def step(self, batch: Batch) -> None:
         """One optimiser step: loss, gradients, clipping, update, EMA.

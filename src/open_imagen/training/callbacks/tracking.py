@@ -26,8 +26,10 @@ class Tracker:
     """
 
     def __init__(self, recipe: Recipe, module: str) -> None:
-        """Raises:
-        MissingDependency: the library is not installed.
+        """Import the library.
+
+        Raises:
+            MissingDependency: the library is not installed.
         """
         self.recipe, self.name = recipe, module
         try:
@@ -41,6 +43,7 @@ class Tracker:
         self._sheet = ""
 
     def __call__(self, trainer: Trainer) -> None:
+        """Send metrics and samples, if they are due."""
         if not trainer.world.is_main_process:
             return
         values: dict[str, Any] = {}
@@ -88,6 +91,7 @@ class Tracker:
         self._is_open = True
 
     def close(self, trainer: Trainer, error: BaseException | None) -> None:
+        """End the library's run."""
         if self._is_open:
             self._is_open = False
             self._library.finish()
