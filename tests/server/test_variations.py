@@ -196,6 +196,7 @@ def test_edits_share_batches_where_they_can(tiny):
         plan_edit(photo(seed=k), masked(box=(k, 0, 40, 40)), stages, options) for k in range(3)
     ]
     other = plan_edit(photo(40, 90), None, stages, options)
+    weaker = plan_edit(photo(), masked(), stages, EditOptions(strength=0.7))
     heard: queue.Queue = queue.Queue()
     worker = Worker({"tiny": tiny}, batch_size=8, observer=Watcher())
     blocker = [ImageRequest("first", 0)]
@@ -209,17 +210,19 @@ def test_edits_share_batches_where_they_can(tiny):
     worker.submit(job(blocker))
     images = [ImageRequest(f"image {k}", k) for k in range(3)]
     jobs = [job([image], [plan]) for image, plan in zip(images, plans, strict=True)]
-    for one in [*jobs, job([ImageRequest("x", 1)], [other]), job([ImageRequest("y", 1)])]:
+    for plan in (other, weaker):
+        jobs.append(job([ImageRequest("x", 1)], [plan]))
+    for one in [*jobs, job([ImageRequest("y", 1)])]:
         worker.submit(one)
     done = []
-    while len(done) < 6:
+    while len(done) < 7:
         event = heard.get(timeout=30)
         assert not isinstance(event, Failed), event.error
         if isinstance(event, Finished):
             done.append(event)
     worker.close(30)
     sizes = sorted(size for _, size in worker.observer.batches)
-    assert sum(sizes) == 6
+    assert sum(sizes) == 7
     assert max(sizes) == 3
     for plan, image in zip(plans, images, strict=True):
         (found,) = (one for one in done if one.record["prompt"] == image.prompt)

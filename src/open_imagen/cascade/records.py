@@ -29,7 +29,7 @@ LARGE = 4 * 1024 * 1024
 
 
 def parameters(record: dict[str, Any]) -> str:
-    """The record as the lines that galleries of generated pictures read."""
+    """The record in the text form that image galleries read."""
     lines = [record["prompt"]]
     if record.get("negative"):
         lines.append(f"Negative prompt: {record['negative']}")
@@ -125,7 +125,7 @@ def _xmp(mark: str, record: dict[str, Any]) -> str:
 
 
 class ImageHeader(NamedTuple):
-    """What an image file tells without being decoded."""
+    """The metadata of an image file, read without decoding it."""
 
     kind: str
     """png, jpeg or webp; another format's name."""
@@ -190,7 +190,7 @@ def _parse(text: str) -> dict[str, Any]:
 
 
 def open_image(path: Path) -> Image.Image:
-    """A picture from a file, fully read.
+    """Read an image file.
 
     Raises:
         DataError: there is no such file, it is no picture, or it is damaged or absurdly large.
@@ -208,7 +208,7 @@ def open_image(path: Path) -> Image.Image:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record inside a picture.
+    """The record in an image file.
 
     Raises:
         DataError: it is no picture, or has no record of ours.

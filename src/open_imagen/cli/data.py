@@ -123,6 +123,7 @@ class Tally:
         self.captions: set[str] = set()
 
     def add(self, name: str, image: "Image", caption: str) -> None:
+        """Count an example."""
         if self.finds_duplicates:
             from open_imagen.data.duplicates import fingerprint
 
@@ -135,6 +136,7 @@ class Tally:
         self.captions.add(caption)
 
     def report(self) -> dict[str, Any]:
+        """The counts in plain values."""
         return {
             "usable": self.usable,
             "skipped": {reason: n for reason, n in self.skipped.most_common() if n},

@@ -197,6 +197,11 @@ def show(
 
 
 def record_to_repeat(file: Path, sentences: list[str]) -> dict[str, Any]:
+    """The record of a file that is to be generated again.
+
+    Raises:
+        ConfigError: a prompt is given too.
+    """
     from open_imagen.cascade.records import read_record
 
     if sentences:

@@ -57,9 +57,9 @@ class ShardsConfig(TolerantConfig):
     """Folder of an index that imagen data index has written of these shards: the start takes
     seconds and little memory, however many there are."""
     window: int = 0
-    """Shuffle so many shards at a time, for slow disks and networks; 0 shuffles them all."""
+    """Number of shards that are shuffled together, for slow disks and networks; 0 for all."""
     cache_gib: float = 20.0
-    """Of shards at URLs, so much is kept on disk, for all runs together; 0 for nothing."""
+    """GiB of disk cache for shards at URLs, shared by all runs; 0 for none."""
     tries: int = 10
     """How often a URL is tried in a row without progress before the run stops."""
     timeout: float = 30.0
@@ -80,13 +80,15 @@ class ShardsConfig(TolerantConfig):
 
     @property
     def caption_members(self) -> tuple[str, ...]:
+        """The suffixes of the members that hold captions."""
         return (self.caption,) if isinstance(self.caption, str) else self.caption
 
 
 def open_reader(
     name: str, cache_gib: float = 20.0, tries: int = 10, timeout: float = 30.0
 ) -> Reader:
-    """
+    """Open a shard, local or at a URL.
+
     Raises:
         DataError: there is no such file, or no library here reads the URL.
     """
@@ -120,7 +122,8 @@ class Shards(Tolerant):
     config: ShardsConfig
 
     def __init__(self, config: ShardsConfig, device: str = "cpu") -> None:
-        """
+        """Find the shards and index their examples.
+
         Raises:
             DataError: there are no such files, no captioned picture in them, or the index is not
                 of them.

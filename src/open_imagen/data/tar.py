@@ -47,7 +47,8 @@ class Reader(Protocol):
     """As messages name it."""
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Size of the file in bytes."""
 
     def read(self, offset: int, size: int) -> bytes:
         """``size`` bytes from ``offset`` on, fewer at the end of the file.
@@ -62,7 +63,8 @@ class LocalReader:
     """Ranges of bytes of a file on this machine."""
 
     def __init__(self, name: str) -> None:
-        """
+        """Find the size of a file.
+
         Raises:
             DataError: there is no such file.
         """
@@ -73,6 +75,7 @@ class LocalReader:
             raise DataError(f"The shard {name} cannot be read: {error.strerror}.") from error
 
     def read(self, offset: int, size: int) -> bytes:
+        """Read ``size`` bytes from ``offset`` on; see Reader."""
         try:
             with open(self.name, "rb", buffering=0) as file:
                 file.seek(offset)
@@ -203,8 +206,9 @@ class _Truncated(Exception):
 
 
 def _members(reader: Reader, piece: int = 1 << 16) -> Iterator[tuple[str, int, int, int, str]]:
-    """(name, start, offset, size, "") of every regular file, and (name, start, 0, 0, the other's
-    name) of every hard link; GNU and pax long names included.
+    """The members of a tar file: (name, offset, size, "") of every regular file.
+
+    Of a hard link (name, 0, 0, the name that it links to). GNU and pax long names are understood.
 
     A member starts with its first header, its content is at the offset.
     """

@@ -31,7 +31,7 @@ def check_fits(recipe: Recipe, device: torch.device, processes: int = 1) -> None
     free, needed = free_memory(device), weights + kept
     if needed <= free:
         return
-    told = (
+    message = (
         f"This run needs about {needed / GIB:.1f} GiB, and {free / GIB:.1f} are free on "
         f"{device}: weights, gradients, optimiser and average take {weights / GIB:.1f}, a step of "
         f"{local} images {kept / GIB:.1f}."
@@ -46,5 +46,5 @@ def check_fits(recipe: Recipe, device: torch.device, processes: int = 1) -> None
     ways.append("choose a smaller network")
     hint = f"Either {'; or '.join(ways)}."
     if needed > CERTAIN * free:
-        raise ConfigError(told, hint)
-    warnings.warn(f"{told} {hint}", OpenImagenWarning, stacklevel=2)
+        raise ConfigError(message, hint)
+    warnings.warn(f"{message} {hint}", OpenImagenWarning, stacklevel=2)

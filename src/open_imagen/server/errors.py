@@ -28,6 +28,7 @@ class RequestError(Exception):
         self.retry_after = retry_after
 
     def body(self) -> dict[str, Any]:
+        """The error object of OpenAI's API."""
         return {
             "error": {
                 "message": str(self),
@@ -38,6 +39,7 @@ class RequestError(Exception):
         }
 
     def reply(self) -> JSONResponse:
+        """The HTTP response."""
         headers = {}
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)

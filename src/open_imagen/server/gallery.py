@@ -59,7 +59,8 @@ class Gallery:
     """A folder of images with an index, held by one process."""
 
     def __init__(self, folder: Path, keep: int = 10_000) -> None:
-        """
+        """Open or create the gallery.
+
         Args:
             keep: how many images that the gallery wrote are kept; the oldest go first.
 

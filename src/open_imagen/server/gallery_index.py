@@ -50,6 +50,7 @@ class Index:
         self.connection = connection
 
     def close(self) -> None:
+        """Close the database."""
         self.connection.close()
 
     @contextlib.contextmanager

@@ -78,7 +78,8 @@ class Guard:
         config: GuardConfig,
         reply: Callable[[RequestError], Response] = RequestError.reply,
     ) -> None:
-        """
+        """Wrap an app.
+
         Args:
             reply: the app's form of an error.
         """
@@ -86,6 +87,7 @@ class Guard:
         self._memory = _Memory(config.body_memory)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request (ASGI)."""
         if scope["type"] != "http":  # there are no web sockets
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)

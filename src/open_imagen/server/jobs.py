@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from PIL import Image
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from open_imagen.cascade.cascade import Cascade
 from open_imagen.cascade.edit import EditPlan
+from open_imagen.cascade.images import to_uint8
 from open_imagen.cascade.requests import ImageRequest, StageRequest, StageStart
 from open_imagen.cascade.sampling import ResolvedSampling
 from open_imagen.cascade.stage import Stage
@@ -19,7 +21,8 @@ class QueueFull(OpenImagenError):
     """There is no place in the queue for a job's images."""
 
     def __init__(self, message: str, code: str, retry_after: int) -> None:
-        """
+        """Describe which queue is full.
+
         Args:
             code: "queue_full", or "client_limit" where only this client has to wait.
             retry_after: seconds until there is probably room.
@@ -131,6 +134,7 @@ class Task:
 
     @property
     def stage(self) -> Stage:
+        """The stage that its image needs next."""
         return self.job.stages[self.stage_index]
 
     @property
@@ -186,3 +190,21 @@ class Task:
                 scale = self.stage.config.resolution // self.stage.config.lowres
                 height, width = (scale * side for side in self.lowres.shape[1:])
         return width * height
+
+
+def report_progress(tasks: Sequence[Task], step: int, steps: int, estimates: Tensor) -> None:
+    """Tell the clients of a batch how far it is.
+
+    Args:
+        estimates: of the clean images, [B, C, H, W] in [-1, 1]; converted only when looked at.
+    """
+    for k, task in enumerate(tasks):
+        if not task.job.ended:
+            fraction = (task.stage_index + step / steps) / len(task.job.stages)
+            name = task.stage.config.name
+            preview = partial(_preview, estimates, k)
+            task.job.on_event(Progress(task.index, name, step, steps, fraction, preview))
+
+
+def _preview(estimates: Tensor, k: int) -> Tensor:
+    return to_uint8(estimates[k]).cpu()

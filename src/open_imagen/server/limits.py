@@ -18,7 +18,8 @@ class ImagesPerHour:
     def __init__(
         self, default: float | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """
+        """Start with unused limits.
+
         Args:
             default: images an hour of clients without a limit of their own; None: any number.
         """

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from open_imagen.cascade.stage import StageConfig
+from open_imagen.cascade.stage_config import StageConfig
 from open_imagen.config import plain
 from open_imagen.errors import ConfigError
 from open_imagen.models.registry import NETWORKS

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from open_imagen.cascade.stage import StageConfig
+from open_imagen.cascade.stage_config import StageConfig
 from open_imagen.errors import ConfigError, DataError
 from open_imagen.models.registry import resolve
 from open_imagen.types import Batch, Source, TextEncoder

@@ -32,10 +32,14 @@ from open_imagen.types import Batch, Source, TextEncoder
 
 
 class Callback(Protocol):
-    """Called after every step. It decides itself whether it is due (`trainer.is_due(every)`), and
-    is called in every process (`trainer.world.is_main_process`)."""
+    """Called after every step, in every process.
 
-    def __call__(self, trainer: "Trainer", /) -> object: ...
+    It decides itself whether it is due (`trainer.is_due(every)`) and whether this process has to
+    act (`trainer.world.is_main_process`).
+    """
+
+    def __call__(self, trainer: "Trainer", /) -> object:
+        """React to a finished step."""
 
 
 @runtime_checkable
@@ -86,8 +90,10 @@ class Trainer:
         )
 
     def fit(self) -> bool:
-        """Train until `images` have been seen, for `stop_after_minutes`, or until SIGTERM or
-        SIGINT; whether the run is complete. Of several processes each can call it once.
+        """Train until the end of the run; whether it is complete.
+
+        The run ends when `images` have been seen, after `stop_after_minutes`, or by SIGTERM or
+        SIGINT. With several processes, each can call this once.
 
         Raises:
             TrainingError: loss or weights are no longer finite, good checkpoints are kept; or
@@ -221,8 +227,9 @@ class Trainer:
         self.stopping = True
 
     def begin(self) -> None:
-        """Lock the run folder, and resume from its newest good checkpoint if it has one. `fit`
-        calls it where that has not been done.
+        """Lock the run folder, and resume from its newest good checkpoint if it has one.
+
+        `fit` calls this where it has not been done.
 
         Raises:
             TrainingError: another run holds the folder.

@@ -53,7 +53,8 @@ class MetricsRecorder:
     def add_step(
         self, loss: Tensor, norm: Tensor, lr: float, by_example: Tensor, logsnr: Tensor
     ) -> None:
-        """
+        """Add the loss of a step, its gradient norm and learning rate.
+
         Args:
             loss: the mean of the step.
             by_example: the losses of its examples in this process [B], at log-SNRs ``logsnr`` [B];

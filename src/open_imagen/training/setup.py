@@ -50,6 +50,7 @@ class TrainingSetup:
     ema: Ema
 
     def autocast(self) -> torch.autocast:
+        """The autocast context of a training step: bfloat16, or off."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
 

@@ -39,7 +39,7 @@ def compute_gradients(parts: TrainingSetup, config: TrainConfig, batch: Batch) -
             parts.augment, batch.index, batch.size, config.seed, parts.device, square
         )
         images, lowres = transforms(parts.augment, images, lowres)
-        if parts.augment.told:
+        if parts.augment.conditional:
             noise = noise._replace(augment_labels=transforms.labels(parts.augment))
     text = parts.encode_text(batch.captions)
     if config.compile:

@@ -62,7 +62,8 @@ class CaptionEncoder:
         bf16: bool,
         cache: str | None = "",
     ) -> None:
-        """
+        """Choose how captions are encoded and cached.
+
         Args:
             letters: letters of quoted text that the network reads; see text/letters.py.
             bf16: encode under bfloat16 autocast where each batch is encoded by itself.
@@ -143,6 +144,7 @@ class CaptionEncoder:
         return self.device.type == "cuda" and size < free_memory(self.device) / GPU_MEMORY_DIVISOR
 
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
+        """The embeddings of captions on the device, with the letters of quoted text."""
         return with_letters(self._lookup(captions), captions, self.letters).to(self.device)
 
 
@@ -166,8 +168,9 @@ def describe_many(encoder: TextEncoder, source: Source) -> str:
 def open_store(
     encoder: TextEncoder, captions: Sequence[str], cache: Path, progress: Progress | None = None
 ) -> Store:
-    """The embeddings of these captions in a cache, encoded if they are not there yet: each process
-    its share.
+    """The embeddings of these captions in a cache; missing ones are encoded.
+
+    Each process encodes its share.
 
     Raises:
         OutputError: they do not fit the disk.

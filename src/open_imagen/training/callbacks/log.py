@@ -15,6 +15,7 @@ class Log:
         self.folder = folder
 
     def __call__(self, trainer: Trainer) -> None:
+        """Append a line to log.jsonl, if it is due."""
         if not trainer.world.is_main_process or not trainer.is_log_due:
             return
         line: dict[str, Any] = {

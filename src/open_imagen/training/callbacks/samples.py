@@ -39,6 +39,7 @@ class Samples:
         self._captions: list[str] | None = None
 
     def __call__(self, trainer: Trainer) -> None:
+        """Sample images of the recipe's prompts, if it is due."""
         prompts = list(trainer.config.prompts)
         upscales = bool(trainer.recipe.stage.lowres)
         if not trainer.is_due(trainer.config.sample_every) or not (prompts or upscales):

@@ -22,6 +22,7 @@ class TensorBoard:
         self._writer: Any = None
 
     def __call__(self, trainer: Trainer) -> None:
+        """Write the metrics, if it is due."""
         if not self.is_installed or not trainer.world.is_main_process:
             return
         sheet = newest_sheet(self.folder.parent, trainer.images_seen)
