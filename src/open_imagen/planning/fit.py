@@ -58,8 +58,12 @@ def check_fits(recipe: Recipe, device: torch.device, processes: int = 1, caption
 
 
 def resident_bytes(recipe: Recipe, size: int, device: torch.device) -> int:
-    """Bytes of the captions' embeddings, ``size`` in all, that a process of a run keeps in the
-    memory of its device: those on disk are mapped.
+    """Bytes of the captions' embeddings that a process of a run keeps in its device's memory.
+
+    Those on disk are mapped, and do not count.
+
+    Args:
+        size: bytes of all embeddings.
     """
     if recipe.embeddings:
         return 0
