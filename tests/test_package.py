@@ -1,7 +1,10 @@
 """What a user meets first: the import, the names, the help."""
 
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import open_imagen
 
@@ -43,3 +46,37 @@ def test_networks_build_on_the_meta_device():
     network = open_imagen.networks.build("imagen-base-64", device="meta")
     assert "imagen-base-64" in open_imagen.networks.names()
     assert all(p.is_meta for p in network.parameters())
+
+
+def test_extras_are_installed_from_the_source_code_and_exist():
+    root = Path(__file__).parents[1]
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    pages = [*root.glob("src/**/*.py"), *root.glob("docs/**/*.md"), *root.glob("*.md")]
+    texts = {page: page.read_text(encoding="utf-8") for page in pages}
+    # The name is not published: whoever took it could have it installed.
+    assert [page.name for page, text in texts.items() if "open-imagen[" in text] == []
+    named = {name for text in texts.values() for name in re.findall(r'install_hint\("(\w+)"', text)}
+    assert named
+    assert named <= extras.keys()
+
+
+WINDOWS = """
+import os, pkgutil, sys
+sys.modules |= {name: None for name in ("fcntl", "resource", "pwd", "grp", "termios")}
+import torch, transformers.modeling_utils
+for name in ("fork", "sysconf", "sched_getaffinity", "getuid", "geteuid", "killpg", "mkfifo"):
+    delattr(os, name)
+import importlib, open_imagen
+for module in pkgutil.walk_packages(open_imagen.__path__, "open_imagen."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+from open_imagen.devices import free_memory, pick_device
+assert free_memory(torch.device("cpu")) > 0
+"""
+
+
+def test_every_module_is_imported_where_there_is_no_posix():
+    done = run(WINDOWS)
+    assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from open_imagen.cascade.folder import locate, read_header
 from open_imagen.errors import UnknownName
 from open_imagen.world import is_world, open_world
 
@@ -28,3 +29,21 @@ def test_the_shapes_world_takes_prompts_as_they_are_and_scores_training_runs():
     shares = score(lambda prompts: torch.full((len(prompts), 3, 64, 64), 250, dtype=torch.uint8))
     assert set(shares.values()) == {0.0}
     assert open_world("things").alignment(2) is None
+
+
+@pytest.mark.parametrize(
+    "prompt", ["two red circles", "a Donut", "three boxes", 'the word "CAT"', "a sign", "five dots"]
+)
+def test_prompts_that_name_a_shape_have_no_hint(prompt):
+    assert open_world("shapes").hint(prompt, None) is None
+
+
+def test_the_shapes_world_says_what_it_draws_where_a_prompt_names_nothing_of_it():
+    hint = open_world("shapes").hint("a cat " * 50, None)
+    assert hint.startswith("The model knows nothing in 'a cat a cat")
+    assert "circle, square" in hint
+    assert len(hint) < 300
+    assert [read_header(locate(name))["world"] for name in ("scenes", "scenes-teacher")] == [
+        "shapes",
+        "shapes",
+    ]

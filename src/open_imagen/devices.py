@@ -38,6 +38,11 @@ def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
+def float64(tensor: Tensor) -> Tensor:
+    """A tensor in float64: on its device, or on the CPU where that has none (MPS)."""
+    return tensor.cpu().double() if tensor.device.type == "mps" else tensor.double()
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that a program may still take on a device."""
     if device.type == "cuda":

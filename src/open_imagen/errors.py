@@ -73,3 +73,15 @@ class MissingDependency(OpenImagenError, ImportError):
 
 class OpenImagenWarning(UserWarning):
     """Something the user should know; the work goes on. Commands show it as one line."""
+
+
+def install_hint(extra: str) -> str:
+    """How to install an extra of this package, which comes from its source code alone.
+
+    >>> install_hint("serve")
+    "In the folder of open_imagen's source code, run: pip install -c constraints.txt '.[serve]'"
+    """
+    return (
+        "In the folder of open_imagen's source code, run: "
+        f"pip install -c constraints.txt '.[{extra}]'"
+    )

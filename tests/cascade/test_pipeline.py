@@ -98,6 +98,9 @@ def test_a_negative_prompt_without_guidance_is_refused(cascade):
     with pytest.raises(ConfigError, match=r"'blue' would change nothing.*base, sr256 is 1"):
         cascade.generate(PROMPTS[0], negative="blue", settings=off)
     cascade.generate(PROMPTS[0], negative="", settings=off, stages=1)
+    low = {"base": {"guidance": 0.5}}
+    with pytest.raises(ConfigError, match=r"'blue' would be drawn.*base = 0\.5"):
+        cascade.generate(PROMPTS[0], negative="blue", settings=low, stages=1)
 
 
 def test_fewer_stages_give_the_same_base(cascade):

@@ -1,5 +1,6 @@
 """The commands: what they write and print, and a clear refusal for every kind of bad input."""
 
+import io
 import json
 import os
 import subprocess
@@ -11,6 +12,8 @@ import pytest
 from PIL import Image
 
 from open_imagen.cascade.records import read_record
+from open_imagen.cli import options
+from open_imagen.config import DEFAULT_MODEL
 from standins import make_cascade, make_stages
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -93,6 +96,43 @@ def test_a_grid_can_be_the_one_file(imagen, tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "g.png"]
 
 
+@pytest.mark.filterwarnings("ignore:The prompt has")
+@pytest.mark.parametrize("name, kind", [("x.jpg", "JPEG"), ("x.JPEG", "JPEG"), ("x.webp", "WEBP")])
+def test_a_file_has_the_format_of_its_suffix_and_repeats(imagen, tmp_path, name, kind):
+    prompt = "a red circle " * 3_000  # more than the EXIF of a JPEG holds
+    made = imagen("generate", prompt, "--stages", 1, "--seed", 3, "--out", tmp_path / name)
+    assert made.code == 0, made.err
+    with Image.open(tmp_path / name) as image:
+        assert (image.format, image.size) == (kind, (64, 64))
+    assert read_record(tmp_path / name)["seed"] == 3
+    assert imagen("generate", "--from", tmp_path / name, "-o", tmp_path / "again.png").code == 0
+
+
+def test_image_files_that_cannot_be_written_are_refused_before_any_work(imagen, tmp_path):
+    refused = imagen("generate", PROMPT, "--out", tmp_path / "x.gif")
+    assert refused.code == 2
+    assert "not as .gif" in refused.err
+    assert not list(tmp_path.iterdir())
+    refused = imagen("generate", PROMPT, "--out", tmp_path / "x.jpg", "--background", "transparent")
+    assert "JPEG has no transparency" in refused.err
+    made = imagen("generate", PROMPT, "--stages", 1, "--out", tmp_path / "v1.5")
+    assert len(list((tmp_path / "v1.5").glob("*.png"))) == 1, made.err
+
+
+def test_a_prompt_without_quotes_is_told(imagen, tmp_path, monkeypatch):
+    words = ("a", "red", "circle")
+    made = imagen("generate", *words, "--stages", 1, "--out", tmp_path)
+    assert made.code == 0
+    assert "These are 3 prompts" in made.err
+    assert 'imagen generate "a red circle"' in made.err
+    assert "These are" not in imagen("generate", "a cat", "a dog", "--stages", 1).err
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    here = tmp_path / "asked"
+    monkeypatch.setattr(options, "is_interactive", lambda: True)
+    assert imagen("generate", *words, "--stages", 1, "--out", here).code == 1
+    assert not here.exists()
+
+
 def test_upscale_enlarges(imagen, tmp_path):
     Image.new("RGB", (70, 70), "red").save(tmp_path / "small.png")
     made = imagen("upscale", tmp_path / "small.png", "--prompt", "red", "-o", tmp_path / "o.png")
@@ -142,6 +182,26 @@ def test_a_run_is_planned(imagen):
     refused = imagen("plan", "imagen-base-64", "--gpu", "h10")
     assert refused.code == 2
     assert "Did you mean 'h100'?" in refused.err
+
+
+def test_small_runs_and_this_machine_are_planned(imagen):
+    tiny = imagen("plan", RECIPES / "tiny.toml", "--gpus", 1, "--gpu", "rtx3060")
+    assert tiny.code == 0, tiny.err
+    assert "too small to keep the accelerators busy" in tiny.out
+    assert "0.0" not in tiny.out
+    here = imagen("plan", RECIPES / "tiny.toml", "--gpu", "here", "--json")
+    found = json.loads(here.out)
+    assert (found["number"], found["dollars"]) == (1, 0)
+    assert 0 < found["images_per_second"] < 1e5
+
+
+def test_images_too_small_for_the_network_are_refused(imagen):
+    small = ("stage.resolution=16", "data.size=16", "data.num_captions=10", "name=small")
+    settings = [word for one in small for word in ("--set", one)]
+    refused = imagen("train", RECIPES / "tiny.toml", *settings)
+    assert refused.code == 2
+    assert "The image is too small for this network" in refused.err
+    assert not Path("runs").exists()
 
 
 def test_shards_are_checked_and_told_of(imagen, tmp_path):
@@ -454,3 +514,12 @@ def test_a_prompt_of_another_language_is_read_and_a_hint_given(imagen, tmp_path)
     assert warning.startswith("Warning: The model knows nothing in 'a xylophone': nearest known")
     records = [read_record(path) for path in sorted((tmp_path / "p").iterdir())]
     assert {record.get("read_as") for record in records} == {"two cats", None}
+
+
+def test_a_model_that_is_named_is_taken_even_if_it_is_the_default(imagen, tmp_path):
+    imagen("generate", PROMPT, "--stages", 1, "--out", tmp_path / "a.png")
+    again = ("generate", "--from", tmp_path / "a.png", "--out", tmp_path / "b.png")
+    named = imagen(*again, "--model", DEFAULT_MODEL, model=None)
+    assert named.code == 0, named.err
+    assert "was made by tiny" in named.err
+    assert read_record(tmp_path / "b.png")["model"] == DEFAULT_MODEL

@@ -1,8 +1,16 @@
 """Options for all stages or for one each, and files of prompts."""
 
+import inspect
+import re
+
 import pytest
 
+from open_imagen.cascade.sampling import Sampling
+from open_imagen.cli import generate
 from open_imagen.cli.options import per_stage, read_prompts, read_settings, sampling
+from open_imagen.diffusion.guidance import KINDS
+from open_imagen.diffusion.samplers import SAMPLERS
+from open_imagen.diffusion.schedules import SPACINGS
 from open_imagen.errors import ConfigError, DataError, UnknownName
 
 
@@ -42,3 +50,23 @@ def test_undistilled_is_for_every_stage():
     settings = sampling(given, ["base", "sr256"])
     assert [one.given() for one in settings.values()] == [{"steps": 4, "adapter": "none"}] * 2
     assert sampling(read_settings("4", None, None, None, None), ["base"])["base"].adapter is None
+
+
+@pytest.mark.parametrize(
+    "option, setting, names",
+    [
+        (generate.Sampler, "sampler", SAMPLERS),
+        (generate.GuidanceKind, "guidance_kind", KINDS),
+        (generate.Thresholding, "threshold", ("dynamic", "static", "none")),
+        (None, "spacing", SPACINGS),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_help_and_reference_name_what_there_is(option, setting, names):
+    lines = inspect.getsource(Sampling).splitlines()
+    place = next(k for k, line in enumerate(lines) if line.strip().startswith(f"{setting}:"))
+    told = [lines[place + 1]] + ([option.help] if option else [])
+    for text in told:
+        words = set(re.findall(r"[a-z][a-z0-9_]+", text))
+        assert set(names) <= words, text
+        assert not {"even", "late", "euler"} & words

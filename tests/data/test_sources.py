@@ -1,7 +1,9 @@
 """Sources: example k is a function of k alone; what is wrong with a folder is said."""
 
+import itertools
 import json
 import os
+import signal
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from PIL import Image
 
 from open_imagen.data.folder_scan import scan
 from open_imagen.data.loader import Loader
-from open_imagen.errors import ConfigError, DataError, UnknownName
+from open_imagen.errors import ConfigError, DataError, TrainingError, UnknownName
 from open_imagen.worlds.sources import open_source
 from standins import Pids
 
@@ -113,6 +115,14 @@ def test_other_processes_plan_and_this_one_draws():
     assert f"{os.getpid()}" not in {name for batch in taken for name in batch.captions}
     with pytest.raises(DataError, match="no further"):
         next(batches)
+
+
+def test_a_planning_process_that_dies_is_told():
+    batches = Loader(Pids(), 4, workers=1).after(0)
+    pid = int(next(batches).captions[0])
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(TrainingError, match="A process that plans batches has died"):
+        list(itertools.islice(batches, 5))  # some are planned already
 
 
 def test_what_a_worker_meets_is_raised_where_the_batch_is_awaited(pictures):

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from open_imagen.errors import ConfigError
 from open_imagen.models.attention import TextAttention, attention, split_heads
 from open_imagen.models.layers import (
     LevelEmbedding,
@@ -41,6 +42,13 @@ def test_a_norm_of_pixels_is_the_layer_norm_of_each():
     normed = (pixel - pixel.mean()) / (pixel.var(correction=0) + norm.eps).sqrt() * norm.weight
     wanted = normed * (1 + scale_shift[1, :6]) + scale_shift[1, 6:]
     torch.testing.assert_close(found[1, :, 2, 3], wanted * torch.sigmoid(wanted))
+
+
+def test_groups_of_a_single_number_are_refused():
+    with pytest.raises(ConfigError, match="too small for this network"):
+        NormAct(32)(torch.randn(4, 32, 1, 1))
+    assert NormAct(32)(torch.randn(1, 32, 1, 2)).any()
+    assert NormAct(64)(torch.randn(1, 64, 1, 1)).any()
 
 
 @pytest.mark.parametrize("pixels", [16, 4096], ids=["small", "large"])

@@ -4,13 +4,16 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from open_imagen.errors import ConfigError
 from open_imagen.planning import check_fits
+from open_imagen.planning.fit import resident_bytes
 from open_imagen.planning.plan import memory_of, run_of
 from open_imagen.training import read_recipe
 
@@ -61,6 +64,27 @@ def test_what_may_not_fit_is_warned_of(free):
     free(sum(memory_of(run_of(config), 64)) / 2**30 / 1.1)
     with pytest.warns(UserWarning, match="This run needs about"):
         check_fits(config, CPU)
+
+
+def test_captions_that_stay_in_memory_are_counted(free):
+    config = read_recipe(TINY, SETTINGS)
+    free(sum(memory_of(run_of(config), 64)) / 2**30 * 1.1)
+    check_fits(config, CPU)
+    with pytest.raises(ConfigError, match=r"embeddings of captions 4\.0") as caught:
+        check_fits(config, CPU, captions=2**32)
+    assert "take fewer captions" in caught.value.hint
+
+
+def test_which_captions_stay_in_memory(free):
+    free(1)
+    plain = read_recipe(TINY, SETTINGS)
+    denoising = SimpleNamespace(embeddings="", objective="text_denoising")
+    stored = replace(plain, embeddings="somewhere")
+    gpu, size = torch.device("cuda"), 2**27 - 1
+    assert resident_bytes(plain, size, CPU) == 0  # mapped from disk
+    assert resident_bytes(denoising, size, CPU) == size
+    assert (resident_bytes(plain, size, gpu), resident_bytes(plain, 2**27, gpu)) == (size, 0)
+    assert resident_bytes(stored, size, gpu) == 0
 
 
 MEASURE = """

@@ -209,6 +209,12 @@ def test_pictures_are_upscaled_from_the_gallery_or_as_sent(serve):
     for image, status in (("x" * 22, 404), ("no base64!", 400), ("aGVsbG8=", 400)):
         reply = httpx.post(f"{url}/v1/images/upscale", json={"image": image, **words})
         assert reply.status_code == status, image
+    large = io.BytesIO()
+    Image.new("RGB", (1040, 1040)).save(large, format="PNG")  # four times as large: 4160
+    text = base64.b64encode(large.getvalue()).decode()
+    reply = httpx.post(f"{url}/v1/images/upscale", json={"image": text, **words}, timeout=30)
+    assert (reply.status_code, "4160x4160" in reply.text) == (400, True)
+    assert "8 times --max-pixels" in reply.text
     bomb = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(bomb, format="PNG")
     text = base64.b64encode(bomb.getvalue()).decode()

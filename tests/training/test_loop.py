@@ -17,7 +17,13 @@ from open_imagen.backends.cpu.build import library
 from open_imagen.backends.cpu.layers import TrainableWinogradConv2d
 from open_imagen.cascade.io import load
 from open_imagen.cascade.stage import Stage
-from open_imagen.errors import CheckpointError, ConfigError, TrainingError, UnknownName
+from open_imagen.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    TrainingError,
+    UnknownName,
+)
 from open_imagen.storage import load_tensors, read_json
 from open_imagen.text.store import Store, embed
 from open_imagen.training.callbacks import Log, Samples, TensorBoard, Validation
@@ -360,6 +366,18 @@ def test_embeddings_on_disk_take_the_encoder_s_place(tmp_path):
     one, other = weights(tmp_path / "a"), weights(tmp_path / "b")
     # bfloat16 on disk against float16 in memory.
     assert all(torch.allclose(one[name], other[name], atol=0.02) for name in one)
+
+
+def test_embeddings_that_lack_a_caption_are_refused_before_the_first_step(tmp_path):
+    config = recipe(tmp_path / "a")
+    source = open_source(config.data)
+    some = sorted(set(source.captions()))
+    embed([*some[1:], *config.train.prompts], WordEncoder(), tmp_path / "store")
+    made = Trainer(config, source, Store(tmp_path / "store"))
+    with pytest.raises(DataError, match=r"lack 1 of \d+ captions, as") as caught:
+        made.fit()
+    assert made.images_seen == 0
+    assert some[0][:20] in str(caught.value)
 
 
 def test_validation_is_of_the_same_examples_at_fixed_levels(tmp_path):

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from open_imagen.devices import float64
 from open_imagen.diffusion.parameterization import diffuse
 from open_imagen.diffusion.schedules import STEPS, Schedule
 from open_imagen.errors import ConfigError
@@ -54,7 +55,8 @@ class Augmentation:
     def logsnr(self, level: Tensor) -> Tensor:
         """Log-SNR of noise levels in [0, 1]; on a discrete schedule, of the nearest whole step."""
         if self.schedule.discrete:
-            level = (level.double() * STEPS).round().clamp(max=STEPS - 1) / (STEPS - 1)
+            place = (float64(level) * STEPS).round().clamp(max=STEPS - 1) / (STEPS - 1)
+            return self.schedule.logsnr(place).to(level.device, torch.float32)
         return self.schedule.logsnr(level).to(torch.float32)
 
     def __call__(

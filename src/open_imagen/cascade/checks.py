@@ -246,6 +246,13 @@ def resolve_settings(
             f"from it, and the guidance of {', '.join(resolved)} is 1, which is off.",
             "Leave it out, or set a guidance above 1.",
         )
+    below = [f"{name} = {one.guidance:g}" for name, one in resolved.items() if one.guidance < 1]
+    if below and negative:
+        raise ConfigError(
+            f"The negative prompt {negative!r} would be drawn: guidance below 1 leads towards it "
+            f"(guidance of {', '.join(below)}).",
+            "Leave it out, or set a guidance above 1.",
+        )
     return resolved
 
 

@@ -1,5 +1,7 @@
 """From requests to images: encode the prompts, then sample stage by stage in batches."""
 
+import contextlib
+import threading
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -8,12 +10,13 @@ from torch import Tensor
 from open_imagen.cascade.checks import SEED_LIMIT
 from open_imagen.cascade.denoiser import Watch
 from open_imagen.cascade.images import to_uint8
+from open_imagen.cascade.memory import check_memory
 from open_imagen.cascade.progress import Progress
 from open_imagen.cascade.prompts import EncodedPrompt, PromptEncoder, plain_prompt
 from open_imagen.cascade.requests import ImageRequest, StageRequest, StageStart
 from open_imagen.cascade.runtime import RuntimeConfig
 from open_imagen.cascade.sampling import ResolvedSampling
-from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.stage import Stage, image_size
 from open_imagen.cascade.variants import StageVariants
 from open_imagen.cascade.variations import MixedNoise, NoiseSource
 from open_imagen.diffusion.editing import StartImage
@@ -40,6 +43,8 @@ class ImageGenerator:
         parameters = (tensor for stage in stages for tensor in stage.parameters())
         self.offload = runtime.needs_offload(parameters, self.device)
         """Whether only the encoder or one stage is in memory at a time."""
+        # Threads that offload would take each other's weights away.
+        self._turn = threading.RLock() if self.offload else contextlib.nullcontext()
         if not self.offload:
             for stage in stages:
                 self._load_weights(stage)
@@ -61,7 +66,27 @@ class ImageGenerator:
             start: the low-resolution images of the first stage, uint8 [N, C, h, w].
             size: width and height of the first stage's images otherwise; None: as it was trained.
             starts: by stage, an image that all begin with (edits).
+
+        Raises:
+            ConfigError: the images cannot fit the free memory.
         """
+        first = image_size(stages[0].config, start, size)
+        at_once = min(len(requests), batch_size)
+        check_memory(stages, first, at_once, settings, self.device)
+        with self._turn:
+            return self._run(stages, requests, settings, start, size, batch_size, progress, starts)
+
+    def _run(
+        self,
+        stages: Sequence[Stage],
+        requests: Sequence[ImageRequest],
+        settings: Mapping[str, ResolvedSampling],
+        start: Tensor | None,
+        size: tuple[int, int] | None,
+        batch_size: int,
+        progress: Progress | None,
+        starts: Mapping[str, StageStart] | None,
+    ) -> dict[str, Tensor]:
         prompts = self.encode(requests, stages)
         images: dict[str, Tensor] = {}
         below = start

@@ -16,8 +16,10 @@ from open_imagen.cli.generate import (
     Json,
     Model,
     NoiseLevel,
+    Out,
     Precision,
     PromptWeights,
+    RepeatModel,
     Sampler,
     Stages,
     Steps,
@@ -63,10 +65,10 @@ def edit(
     repeat: Path = typer.Option(
         None, "--from", metavar="FILE", help="Repeat the edit that made this file."
     ),
-    model: str = Model,
+    model: str = RepeatModel,
     adapters: list[str] = Adapters,
     undistilled: bool = Undistilled,
-    out: Path = typer.Option(None, "--out", "-o", metavar="PATH", help="A folder or a .png file."),
+    out: Path = Out,
     seed: int = typer.Option(None, "--seed", help="Of the first image; the next have the next."),
     images: int = typer.Option(1, "--images", "-n", metavar="N", help="How many."),
     negative: str = typer.Option(None, "--negative", metavar="T", help="What to lead away from."),
@@ -118,7 +120,7 @@ def edit(
         record = edit_to_repeat(repeat)
         prompt = prompt or str(record["prompt"])
         negative = negative or str(record.get("negative") or "")
-        model = str(record["model"]) if model == DEFAULT_MODEL else model
+        model = model or str(record["model"])
         adapters = adapters or recorded_adapters(record)
         given = over_record(given, record)
         precision = precision or record.get("precision", "fp32")
@@ -132,8 +134,9 @@ def edit(
     from open_imagen.cascade.io import load
 
     check(given)
-    place = Place(out, images, grid)
-    cascade = load(model, adapters=adapters, device=device, fast=fast, dtype=precision or "fp32")
+    place = Place(out, images, grid, background)
+    how: dict[str, Any] = {"device": device, "fast": fast, "dtype": precision or "fp32"}
+    cascade = load(model or DEFAULT_MODEL, adapters=adapters, **how)
     warn_of_other_model(record, cascade, repeat)
     with progress_bar() as told:
         made = cascade.edit(
@@ -211,7 +214,7 @@ def upscale(
     model: str = Model,
     adapters: list[str] = Adapters,
     undistilled: bool = Undistilled,
-    out: Path = typer.Option(None, "--out", "-o", metavar="PATH", help="A folder or a .png file."),
+    out: Path = Out,
     seed: int = typer.Option(0, "--seed", help="Of the noise."),
     negative: str = typer.Option(None, "--negative", metavar="T", help="What to lead away from."),
     steps: str = Steps,
@@ -237,7 +240,7 @@ def upscale(
     from open_imagen.cascade.io import load
 
     check(given)
-    place = Place(out, 1, False)
+    place = Place(out, 1, False, background)
     cascade = load(model, adapters=adapters, device=device, fast=fast, dtype=precision or "fp32")
     with progress_bar() as told:
         settings = sampling(given, cascade.stages)

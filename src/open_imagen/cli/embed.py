@@ -83,6 +83,8 @@ def _captions(data: str) -> tuple[Iterator[str], str]:
         def both() -> Iterator[str]:
             yield from recipe.train.prompts
             yield from source.captions()
+            if recipe.validation:
+                yield from open_source(recipe.validation).captions()
 
         return both(), recipe.encoder
     is_folder = Path(data).is_dir() and not any(Path(data).glob("*.tar"))

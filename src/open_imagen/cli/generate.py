@@ -12,6 +12,7 @@ from open_imagen.cli.alternatives import alternatives
 from open_imagen.cli.options import (
     PerStage,
     check,
+    confirm_words,
     read_prompts,
     read_settings,
     read_size,
@@ -55,8 +56,19 @@ Background = typer.Option(
     metavar="transparent|#rrggbb",
     help="Behind what a model with alpha leaves transparent; white by default.",
 )
+Out = typer.Option(
+    None, "--out", "-o", metavar="PATH", help="A folder, or a .png, .jpg or .webp file."
+)
 Model = typer.Option(
     DEFAULT_MODEL, "--model", "-m", help="A shipped model, a folder, or hf:org/name."
+)
+RepeatModel = typer.Option(
+    None,
+    "--model",
+    "-m",
+    metavar="TEXT",
+    help="A shipped model, a folder, or hf:org/name; that of a repeated image, else "
+    f"{DEFAULT_MODEL}.",
 )
 Adapters = typer.Option(
     [],
@@ -95,12 +107,10 @@ def generate(
     amount: float = typer.Option(
         None, "--amount", metavar="A", help="With --vary: 0 the same, 1 another seed's; 0.3."
     ),
-    model: str = Model,
+    model: str = RepeatModel,
     adapters: list[str] = Adapters,
     undistilled: bool = Undistilled,
-    out: Path = typer.Option(
-        None, "--out", "-o", metavar="PATH", help="A folder, or a .png file for one picture."
-    ),
+    out: Path = Out,
     seed: int = typer.Option(None, "--seed", help="Of the first picture; the next have the next."),
     images: int = typer.Option(1, "--images", "-n", metavar="N", help="Pictures per prompt."),
     negative: str = typer.Option(None, "--negative", metavar="T", help="What to lead away from."),
@@ -147,7 +157,7 @@ def generate(
         record = record_to_repeat(repeat, sentences)
         sentences = [record["prompt"]]
         negative = str(negative or record.get("negative") or "")
-        model = str(record["model"]) if model == DEFAULT_MODEL else model
+        model = model or str(record["model"])
         given = over_record(given, record)
         size = size or str(record.get("cropped_from") or record.get("size", ""))
         precision = precision or record.get("precision", "fp32")
@@ -160,9 +170,11 @@ def generate(
     from open_imagen.cascade.io import load
 
     check(given)
+    confirm_words(prompts or [])
     number = len(sentences) * images
-    place = Place(out, number, grid)
-    cascade = load(model, adapters=adapters, device=device, fast=fast, dtype=precision or "fp32")
+    place = Place(out, number, grid, background)
+    how: dict[str, Any] = {"device": device, "fast": fast, "dtype": precision or "fp32"}
+    cascade = load(model or DEFAULT_MODEL, adapters=adapters, **how)
     warn_of_other_model(record, cascade, repeat)
     for sentence in dict.fromkeys(sentences):
         if not prompt_weights and (reading := cascade.read(sentence)).prompt != sentence:

@@ -2,9 +2,12 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from open_imagen.errors import ConfigError, DataError
 
@@ -13,6 +16,9 @@ if TYPE_CHECKING:
 
 PerStage = dict[str, Any]
 """Stage name -> value; the key "" is for all stages."""
+
+LITTLE = {"a", "an", "the", "of", "on", "in", "and", "with", "to", "at", "is", "under", "above"}
+"""Words that are no prompt of their own."""
 
 
 def per_stage(text: str | None, option: str, kind: Callable[[str], Any]) -> PerStage:
@@ -134,6 +140,29 @@ def read_extension(text: str | None) -> tuple[int, ...] | None:
             "Write --extend 64,0,64,0.",
         )
     return tuple(int(part) for part in parts)
+
+
+def is_interactive() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirm_words(prompts: Sequence[str]) -> None:
+    """Ask, or warn where nobody can answer, if prompts look like one sentence without quotes.
+
+    Raises:
+        typer.Abort: the answer is no.
+    """
+    single = all(len(prompt.split()) == 1 for prompt in prompts)
+    if len(prompts) < 2 or not (single or LITTLE & {prompt.lower() for prompt in prompts}):
+        return
+    told = f"These are {len(prompts)} prompts, and each gets an image of its own."
+    quoted = f"For one image of all of it: imagen generate {json.dumps(' '.join(prompts))}"
+    if not is_interactive():
+        print(f"Warning: {told} {quoted}", file=sys.stderr)
+        return
+    print(f"{told} {quoted}", file=sys.stderr)
+    typer.confirm("Make one image of each?", abort=True, err=True)
 
 
 def read_prompts(file: Path) -> list[str]:

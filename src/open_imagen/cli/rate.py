@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from open_imagen.cli.serve import address_of, check_root_path, set_up_logging
-from open_imagen.errors import ConfigError, MissingDependency
+from open_imagen.errors import ConfigError, MissingDependency, install_hint
 
 if TYPE_CHECKING:
     from open_imagen.evaluation.human.study import Participation
@@ -77,7 +77,7 @@ def serve(
     except ImportError as error:
         raise MissingDependency(
             f"The rating page needs a web server ({error}).",
-            'Run: pip install "open-imagen[serve]"',
+            install_hint("serve"),
         ) from error
 
     root_path = check_root_path(root_path)

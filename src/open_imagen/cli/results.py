@@ -18,13 +18,34 @@ if TYPE_CHECKING:
     from open_imagen.cascade.progress import Progress
 
 
+KINDS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+"""Formats of image files that are written, by their suffixes."""
+OTHERS = (
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jxl", ".pdf", ".ppm", ".svg"),
+    *(".tga", ".tif", ".tiff"),
+)
+"""Suffixes of image files that are not."""
+
+
 class Place:
     """Where pictures go, made sure of before any work is done."""
 
-    def __init__(self, out: Path | None, number: int, grid: bool) -> None:
+    def __init__(
+        self, out: Path | None, number: int, grid: bool, background: str | None = None
+    ) -> None:
         self.file = None
         folder = out or Path("pictures")
-        if out is not None and out.suffix.lower() == ".png":
+        suffix = "" if out is None or out.is_dir() else out.suffix.lower()
+        if suffix in OTHERS:
+            raise ConfigError(
+                f"--out {out}: images are written as PNG, JPEG or WebP, not as {suffix}.",
+                "Name a folder, or a file that ends in .png, .jpg or .webp.",
+            )
+        if background == "transparent" and KINDS.get(suffix) == "jpeg":
+            raise ConfigError(
+                f"--out {out}: JPEG has no transparency.", "Name a .png or .webp file."
+            )
+        if out is not None and suffix in KINDS:
             if number > 1 and not grid:
                 raise ConfigError(
                     f"--out {out} is one file, but there are {number} pictures.",
@@ -32,7 +53,10 @@ class Place:
                 )
             self.file, folder = out, out.parent
         elif out is not None and out.is_file():
-            raise ConfigError(f"--out {out} is a file, not a folder.", "Name a folder or a .png.")
+            raise ConfigError(
+                f"--out {out} is a file, not a folder.",
+                "Name a folder, or a file that ends in .png, .jpg or .webp.",
+            )
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -57,20 +81,18 @@ def finish(
     made: "GenerationOutput", place: Place, as_json: bool, started: float, grid: bool
 ) -> None:
     """Write the pictures and say where they are."""
-    from open_imagen.cascade.records import save_png
-
     paths = []
     one_sheet = grid and place.file is not None
     if not one_sheet:
         for image, record in zip(made.images, made.records, strict=True):
             path = place.path(record, len(made.images))
-            save_png(image, path, record)
+            save_image(image, path, record)
             paths.append(path)
     sheet = None
     if grid:
         sheet = place.file or place.folder / "grid.png"
         prompts = " | ".join(dict.fromkeys(record["prompt"] for record in made.records))
-        save_png(contact_sheet(made.images), sheet, {**made.records[0], "prompt": prompts})
+        save_image(contact_sheet(made.images), sheet, {**made.records[0], "prompt": prompts})
     seconds = round(time.monotonic() - started, 2)
     if as_json:
         pictures: list[dict[str, Any]] = [dict(record) for record in made.records]
@@ -82,6 +104,23 @@ def finish(
     for path in [*paths, sheet] if sheet else paths:
         print(path)
     print(f"{len(made.images)} pictures in {seconds} s", file=sys.stderr)
+
+
+def save_image(image: "Image.Image", path: Path, record: dict[str, Any]) -> None:
+    """Write an image with its record in the format that the file's suffix names.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    from open_imagen.cascade.records import encoded
+    from open_imagen.storage import atomic
+
+    kind = KINDS[path.suffix.lower()]
+    if kind == "jpeg" and image.mode == "RGBA":
+        print(f"Warning: JPEG has no transparency: {path} has a white background.", file=sys.stderr)
+        image = contact_sheet([image], 0)
+    with atomic(path) as temporary:
+        temporary.write_bytes(encoded(image, record, kind))
 
 
 def contact_sheet(images: "list[Image.Image]", gap: int = 8) -> "Image.Image":

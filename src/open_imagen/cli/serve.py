@@ -14,7 +14,7 @@ import typer
 
 from open_imagen.cli.generate import Device, Fast, Precision
 from open_imagen.config import DEFAULT_MODEL
-from open_imagen.errors import ConfigError, MissingDependency
+from open_imagen.errors import ConfigError, MissingDependency, install_hint
 
 if TYPE_CHECKING:
     from open_imagen.cascade.cascade import Cascade
@@ -90,7 +90,7 @@ def serve(
         from open_imagen.server.service import Service
     except ImportError as error:
         raise MissingDependency(
-            f"Serving needs a web server ({error}).", 'Run: pip install "open-imagen[serve]"'
+            f"Serving needs a web server ({error}).", install_hint("serve")
         ) from error
     from open_imagen.server.adapters import AdapterPool
     from open_imagen.server.auth import read_keys

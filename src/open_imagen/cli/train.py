@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from open_imagen.evaluation.metrics.scores import Measure
     from open_imagen.training.loop import Callback, Trainer
     from open_imagen.training.recipe import Recipe
-    from open_imagen.types import Source
+    from open_imagen.types import Source, TextEncoder
     from open_imagen.world import AlignmentScore
 
 
@@ -42,23 +42,29 @@ def train(
 
     device = process_device(config.train.device)
     if dry_run:
-        _check(config, device)
+        captions = _check(config, device)
         print(to_toml(plain(config)), end="")
-        check_fits(config, device)
+        check_fits(config, device, captions=captions)
         return
     with process_group(device) as world:
         check_fits(config, device, world.size)
         _run(config, device, world.is_main_process)
 
 
-def _check(config: "Recipe", device: "torch.device") -> None:
-    """All that can be checked without weights: the stage, the data and the text encoder."""
+def _check(config: "Recipe", device: "torch.device") -> int:
+    """All that can be checked without weights: the stage, the data and the text encoder.
+
+    Returns:
+        Bytes of captions' embeddings that a run keeps in the device's memory.
+    """
     import torch
 
     from open_imagen.cascade.stage import Stage
+    from open_imagen.planning.fit import resident_bytes
     from open_imagen.training.data_check import check_data, check_examples
     from open_imagen.worlds.sources import open_source
 
+    captions = 0
     _check_encoder(config)
     _alignment(config)
     _check_callbacks(config)
@@ -67,16 +73,18 @@ def _check(config: "Recipe", device: "torch.device") -> None:
             source = open_source(settings, str(device))
             check_data(config.stage, source, section)
             check_examples(config.stage, source, section)
+            _check_embeddings(config, source)
             if section == "data":
-                _describe_captions(config, source)
+                captions = resident_bytes(config, _describe_captions(config, source), device)
     with torch.device("meta"):
         stage = Stage(config.stage)
     parameters = sum(p.numel() for p in stage.parameters())
     print(f"{parameters:,} parameters; {config.train.images:,} images", file=sys.stderr)
+    return captions
 
 
-def _describe_captions(config: "Recipe", source: "Source") -> None:
-    """How many captions are encoded before the first step, and how large the result is."""
+def _describe_captions(config: "Recipe", source: "Source") -> int:
+    """Say how many captions are encoded before the first step; the bytes of the result."""
     from open_imagen.text.encoders import ENCODERS, token_counter
     from open_imagen.text.files import find_local
     from open_imagen.training.text import (
@@ -91,11 +99,11 @@ def _describe_captions(config: "Recipe", source: "Source") -> None:
     spec = ENCODERS[config.encoder]
     folder = find_local(config.encoder, spec)
     if config.embeddings or folder is None:
-        return
+        return 0
     if is_by_batch(source):
         if len(source) > MANY:
             print(f"{len(source):,} examples: captions are encoded by batch.", file=sys.stderr)
-        return
+        return 0
     captions = sorted(set(source.captions()))
     count = token_counter(config.encoder, folder)
     size = estimate_bytes(captions, count, spec.max_length, spec.width)
@@ -104,6 +112,17 @@ def _describe_captions(config: "Recipe", source: "Source") -> None:
         f"{len(captions):,} captions; their embeddings take about {format_bytes(size)}.{advice}",
         file=sys.stderr,
     )
+    return size
+
+
+def _check_embeddings(config: "Recipe", source: "Source") -> None:
+    """Check that what imagen embed wrote holds all captions of a source, and the prompts."""
+    from open_imagen.text.store import Store
+
+    if config.embeddings and not getattr(source, "endless_captions", False):
+        Store(Path(config.embeddings)).check_captions(
+            [*source.captions(), *config.train.sampled_prompts]
+        )
 
 
 def _check_encoder(config: "Recipe") -> None:
@@ -206,7 +225,9 @@ def _train(config: "Recipe", device: "torch.device", is_main: bool, console: "Co
 
         trainer = Trainer(config, source, Store(Path(config.embeddings)).check(config.encoder))
     else:
-        trainer = Trainer(config, source, load_encoder(config.encoder, device))
+        encoder = load_encoder(config.encoder, device)
+        _check_captions(config, device, source, encoder)
+        trainer = Trainer(config, source, encoder)
     trainer.begin()
     logging.getLogger("open_imagen.training").info("%s", describe_run(trainer))
     _embed_captions(trainer, console)
@@ -225,6 +246,22 @@ def _train(config: "Recipe", device: "torch.device", is_main: bool, console: "Co
     else:
         of = f"{trainer.images_seen:,} of {trainer.total_images:,}"
         print(f"{of} images seen; run the same command again to resume")
+
+
+def _check_captions(
+    config: "Recipe", device: "torch.device", source: "Source", encoder: "TextEncoder"
+) -> None:
+    """Check again whether the run fits, with the embeddings of its captions."""
+    from open_imagen.distributed import world
+    from open_imagen.planning.fit import check_fits, resident_bytes
+    from open_imagen.training.text import estimate_bytes
+
+    if getattr(source, "endless_captions", False):
+        return
+    captions = sorted(set(source.captions()))
+    size = estimate_bytes(captions, encoder.num_tokens, encoder.max_length, encoder.width)
+    if resident := resident_bytes(config, size, device):
+        check_fits(config, device, world().size, resident)
 
 
 def _embed_captions(trainer: "Trainer", console: "Console") -> None:
@@ -252,6 +289,7 @@ def _callbacks(
     if config.validation and (config.train.validate_every or config.train.distance_every):
         held_out = open_source(config.validation, str(device))
         check_data(config.stage, held_out, "validation")
+        _check_embeddings(config, held_out)
     measure = _distance_measure(config)
     distance = None
     if measure is not None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from open_imagen.cli.results import Place, finish, progress_bar, recorded_adapters
-from open_imagen.config import DEFAULT_MODEL
 from open_imagen.errors import ConfigError
 
 AMOUNT = 0.3
@@ -17,7 +16,7 @@ def run_vary(
     amount: float | None,
     seed: int | None,
     images: int,
-    model: str,
+    model: str | None,
     adapters: list[str],
     out: Path | None,
     device: str,
@@ -52,7 +51,7 @@ def run_vary(
     record = read_record(file)
     place = Place(out, images, grid)
     cascade = load(
-        str(record["model"]) if model == DEFAULT_MODEL else model,
+        model or str(record["model"]),
         adapters=adapters or recorded_adapters(record),
         device=device,
         fast=fast,

@@ -21,7 +21,7 @@ from open_imagen.data.order import Order, Permutation
 from open_imagen.data.registry import SOURCES
 from open_imagen.data.tolerant import Sample, Tolerant, TolerantConfig
 from open_imagen.data.where import Where
-from open_imagen.errors import ConfigError, DataError, MissingDependency
+from open_imagen.errors import ConfigError, DataError, MissingDependency, install_hint
 
 OWN_WINDOW = 20
 """Stand-ins that a stream takes from an example's own window before it looks in the one before."""
@@ -225,7 +225,7 @@ def _open(config: HuggingFaceConfig) -> Any:
     except ImportError as error:
         raise MissingDependency(
             "Data of kind huggingface need the package datasets.",
-            "Run: pip install 'open-imagen[datasets]'",
+            install_hint("datasets"),
         ) from error
     try:
         rows = datasets.load_dataset(

@@ -5,10 +5,12 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import torch
 
+from open_imagen.errors import TrainingError
 from open_imagen.types import Batch, PlannedSource, Source
 
 Make = Callable[[int], Batch]
@@ -130,11 +132,22 @@ class Planners:
         self._pool.shutdown(cancel_futures=True)
 
     def batch(self, place: int) -> Batch:
-        """The batch from ``place`` on; asked for in their order."""
-        for later in range(place, place + self.ahead * self.stride, self.stride):
-            if later not in self._plans:
-                self._plans[later] = self._pool.submit(_plan, later, self.part)
-        return self.source.draw(self._plans.pop(place).result())
+        """The batch from ``place`` on; asked for in their order.
+
+        Raises:
+            TrainingError: a process has died.
+        """
+        try:
+            for later in range(place, place + self.ahead * self.stride, self.stride):
+                if later not in self._plans:
+                    self._plans[later] = self._pool.submit(_plan, later, self.part)
+            plan = self._plans.pop(place).result()
+        except BrokenProcessPool as error:
+            raise TrainingError(
+                "A process that plans batches has died: it was killed, perhaps for want of memory.",
+                "Run the same command again; with a smaller train.workers less memory is needed.",
+            ) from error
+        return self.source.draw(plan)
 
 
 _source: list[PlannedSource] = []

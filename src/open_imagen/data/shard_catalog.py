@@ -30,8 +30,9 @@ class Catalog(Protocol):
         ...
 
     def read(self, shard: int, number: int, suffixes: Sequence[str]) -> Mapping[str, bytes]:
-        """Some members of an example, those that are there: suffix -> content. "" stands for its
-        picture, whatever kind it is.
+        """Some members of an example: suffix -> content, as far as they are there.
+
+        The suffix "" stands for its image, whatever its format.
 
         Raises:
             SkippedExample: it cannot be read.
@@ -50,6 +51,7 @@ class Scanned:
         self.num_truncated = sum(not shard.whole for shard in self.shards)
 
     def read(self, shard: int, number: int, suffixes: Sequence[str]) -> Mapping[str, bytes]:
+        """Some members of an example: suffix -> content."""
         example = self.shards[shard].examples[number]
         there = present(suffixes, example.members)
         if not there:
@@ -62,7 +64,8 @@ class Indexed:
     """An index on disk says where examples lie; shards are opened when they are read."""
 
     def __init__(self, folder: Path, names: Sequence[str], open_shard: Callable[[str], Reader]):
-        """
+        """Open the index of these shards.
+
         Raises:
             DataError: the index is not complete, or not of these shards.
         """
@@ -74,6 +77,7 @@ class Indexed:
         self._lock = threading.Lock()
 
     def read(self, shard: int, number: int, suffixes: Sequence[str]) -> Mapping[str, bytes]:
+        """Some members of an example: suffix -> content."""
         members = self.index.read(self._reader(shard), shard, number)
         return {suffix: members[suffix] for suffix in present(suffixes, members)}
 

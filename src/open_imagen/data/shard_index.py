@@ -55,7 +55,8 @@ class ShardIndex:
     """An index that `imagen data index` has written. Threads may share it."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        """
+        """Open an index and check it.
+
         Args:
             names: the shards that it must be of, in their order.
 

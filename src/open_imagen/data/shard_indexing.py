@@ -87,6 +87,7 @@ def build_index(
 
 
 def part_path(out: Path, shard: int) -> Path:
+    """The file of a shard's part of the index."""
     return out / PARTS / f"{shard // PER_FOLDER:05d}" / f"{shard:08d}.bin"
 
 

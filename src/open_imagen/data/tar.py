@@ -206,9 +206,9 @@ class _Truncated(Exception):
 
 
 def _members(reader: Reader, piece: int = 1 << 16) -> Iterator[tuple[str, int, int, int, str]]:
-    """The members of a tar file: (name, offset, size, "") of every regular file.
+    """The members of a tar file: (name, start, offset, size, "") of every regular file.
 
-    Of a hard link (name, 0, 0, the name that it links to). GNU and pax long names are understood.
+    Of a hard link (name, start, 0, 0, the linked name). GNU and pax long names are understood.
 
     A member starts with its first header, its content is at the offset.
     """

@@ -13,6 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from open_imagen.devices import float64
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.registry import Registry
 
@@ -159,9 +160,10 @@ class Schedule:
 
     def step_of(self, logsnr: Tensor) -> Tensor:
         """The step of the 1,000 with the nearest log-SNR, as a float tensor; discrete only."""
-        table = _discrete_cosine().to(logsnr.device)
+        exact = float64(logsnr)
+        table = _discrete_cosine().to(exact.device)
         halfway = (table[1:] + table[:-1]) / 2
-        return torch.bucketize(-logsnr.double(), -halfway).to(torch.float32)
+        return torch.bucketize(-exact, -halfway).to(logsnr.device, torch.float32)
 
     def _bounded(self, t: Tensor) -> Tensor:
         return CURVES[self.name](self, t).clamp(self.logsnr_min, self.logsnr_max)
@@ -273,11 +275,11 @@ def shifted(schedule: Schedule, t: Tensor) -> Tensor:
 @CURVES.register("discrete_cosine")
 def discrete_cosine(schedule: Schedule, t: Tensor) -> Tensor:
     """The 1,000 steps of Improved DDPM, t = step / 999; between steps, a straight line."""
-    table = _discrete_cosine().to(t.device)
-    place = t.double() * (STEPS - 1)
+    place = float64(t) * (STEPS - 1)
+    table = _discrete_cosine().to(place.device)
     below = place.round(decimals=6).floor().clamp(0, STEPS - 2)
     part, index = place - below, below.long()
-    return ((1 - part) * table[index] + part * table[index + 1]).to(t.dtype)
+    return ((1 - part) * table[index] + part * table[index + 1]).to(t.device, t.dtype)
 
 
 @functools.cache

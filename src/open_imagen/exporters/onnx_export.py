@@ -13,7 +13,7 @@ from open_imagen.cascade.cascade import Cascade
 from open_imagen.cascade.stage import FARTHEST, Stage
 from open_imagen.config import plain
 from open_imagen.diffusion.samplers import scales
-from open_imagen.errors import ConfigError, MissingDependency
+from open_imagen.errors import ConfigError, MissingDependency, install_hint
 from open_imagen.exporters.diffusers_export import finite
 from open_imagen.storage import write_json
 from open_imagen.text.encoders import ENCODERS
@@ -87,7 +87,7 @@ def write_network(
         import onnx
     except ImportError as error:
         raise MissingDependency(
-            "Writing ONNX files needs the package onnx.", 'Run: pip install "open-imagen[onnx]"'
+            "Writing ONNX files needs the package onnx.", install_hint("onnx")
         ) from error
     stage = stage.replica()  # plain layers in float32, on the CPU
     stage.load_weights(torch.device("cpu"))

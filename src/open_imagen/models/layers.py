@@ -32,12 +32,22 @@ class NormAct(nn.GroupNorm):
         self.activation, self.over = activation, over
 
     def forward(self, x: Tensor, scale_shift: Tensor | None = None) -> Tensor:
-        """[B, C, H, W] -> the same. ``scale_shift``: [B, 2C], in this order."""
+        """[B, C, H, W] -> the same. ``scale_shift``: [B, 2C], in this order.
+
+        Raises:
+            ConfigError: groups of a single number, of which nothing would be left.
+        """
         if self.over == "pixel":
             last = x.permute(0, 2, 3, 1)
             normed = F.layer_norm(last, last.shape[-1:], self.weight, self.bias, self.eps)
             x = normed.permute(0, 3, 1, 2)
         else:
+            if x.shape[1:].numel() == self.num_groups:
+                raise ConfigError(
+                    "The image is too small for this network: its lowest level would be a single "
+                    f"pixel of {self.num_groups} channels, too few for group normalisation.",
+                    "Take larger images (stage.resolution, size), or a network with fewer levels.",
+                )
             x = super().forward(x)
         if scale_shift is not None:
             scale, shift = scale_shift[..., None, None].chunk(2, dim=1)

@@ -40,6 +40,8 @@ class NetworkProfile:
     activations: int
     """Numbers that training keeps for the backward pass; two bytes each in bfloat16."""
     rows: list[Row]
+    tensors: int = 0
+    """Of parameters."""
 
 
 def profile(name: str) -> NetworkProfile:
@@ -89,7 +91,9 @@ def count(name: str, config: Any, side: int, tokens: int = TOKENS) -> NetworkPro
         Row(part, outputs[part], size_of(module), _flops(flops, network, part))
         for part, module in parts.items()
     ]
-    return NetworkProfile(size_of(network), counter.get_total_flops(), sum(kept.values()), rows)
+    tensors = sum(1 for _ in network.parameters())
+    flops_of_all, activations = counter.get_total_flops(), sum(kept.values())
+    return NetworkProfile(size_of(network), flops_of_all, activations, rows, tensors)
 
 
 def _inputs(

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 
+from open_imagen.devices import pick_device
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.models.profile import NetworkProfile, count
 from open_imagen.models.registry import PRESETS, construct, resolve
-from open_imagen.planning.accelerators import ACCELERATORS, Accelerator
+from open_imagen.planning.accelerators import ACCELERATORS, HERE, Accelerator
+from open_imagen.planning.machine import measure
 from open_imagen.training.optim import OptimConfig, count_state
 from open_imagen.training.recipe import Recipe, read_recipe
 
@@ -24,6 +26,10 @@ PAPER = {"batch_size": 2048, "images": 2048 * 2_500_000}
 PAPER_OPTIMISER = {"base": "adafactor", "sr": "adamw"}
 OVERHEAD = 1.0
 """GiB that CUDA, its libraries and fragmentation take of every accelerator; a rule of thumb."""
+SMALL = "The network is too small to keep the accelerators busy: the speed is that of launching."
+LAUNCHES, LAUNCH_SECONDS = 12, 8e-6
+"""Kernels of a training step for each tensor of parameters, and what launching one takes: a small
+network's step is no faster, whatever the accelerator. A rule of thumb."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,8 @@ class Plan:
     """Of all accelerators, at that share of their peak."""
     days: float
     dollars: float
+    is_small: bool
+    """Whether launching kernels, not computing, takes the time."""
     notes: list[str]
 
     def plain(self) -> dict[str, Any]:
@@ -74,6 +82,7 @@ def plan(
 
     Args:
         what: a preset's name, or a recipe file.
+        accelerator: its name, or "here": this machine, measured for some seconds.
         number: of accelerators.
         images: to learn from, in place of the schedule's.
         sharding: none (every accelerator holds everything) or full (weights, gradients, optimiser
@@ -87,15 +96,20 @@ def plan(
         ConfigError: a number out of range, or a batch that cannot be shared out.
     """
     _check(sharding, number, utilisation)
-    row = ACCELERATORS[accelerator]
+    here = accelerator == HERE
+    row = _measured(utilisation) if here else ACCELERATORS[accelerator]
     run = _of_recipe(what, settings) if what.endswith(".toml") else _of_preset(what)
     total = run.images if images is None else images
     found, local = run.survey, _local_batch(run, number)
     shared = number if sharding == "full" else 1
     weights, kept = (size / GIB for size in memory_of(run, local, shared))
-    memory = weights + kept + OVERHEAD
+    memory = weights + kept + (0 if here else OVERHEAD)
     rounds = 4 if run.recomputed else 3
     rate = number * row.teraflops * 1e12 * utilisation / (rounds * found.flops)
+    launching = run.accumulate * LAUNCHES * found.tensors * LAUNCH_SECONDS
+    is_small = not here and rate * launching > run.batch_size
+    if is_small:
+        rate = run.batch_size / launching
     days = total / rate / 86_400
     return Plan(
         name=what,
@@ -116,8 +130,15 @@ def plan(
         images_per_second=rate,
         days=days,
         dollars=days * 24 * number * (row.price if price is None else price),
-        notes=_notes(memory, weights, row, run, sharding, number),
+        is_small=is_small,
+        notes=_notes(memory, weights, row, run, sharding, number) + ([SMALL] if is_small else []),
     )
+
+
+def _measured(utilisation: float) -> Accelerator:
+    """This machine: its teraflops are those of which this share was reached."""
+    machine = measure(pick_device())
+    return Accelerator(machine.memory / GIB, machine.flops / 1e12 / utilisation, 0.0)
 
 
 def _check(sharding: str, number: int, utilisation: float) -> None:

@@ -33,7 +33,8 @@ class AdapterPool:
     """The adapters of a server, and the latest models with some of them."""
 
     def __init__(self, folders: Mapping[str, Path] | None = None, limit: int = MAX_ADAPTED) -> None:
-        """
+        """Read the adapters.
+
         Args:
             folders: of adapters, by the names that requests use.
 
@@ -77,8 +78,9 @@ class AdapterPool:
     def take(
         self, cascade: Cascade, weights: Mapping[str, float] | None, held: ExitStack
     ) -> Cascade:
-        """A model with adapters of these weights; itself without any. It is made where it is not
-        there yet, and stays until ``held`` is closed.
+        """A model with adapters of these weights; itself without any.
+
+        It is made where it is not there yet, and stays until ``held`` is closed.
 
         Raises:
             UnknownName: the model can have no such adapter.

@@ -132,11 +132,7 @@ class Gallery:
         return index
 
     def _ask(self, question: Callable[[Index], Result]) -> Result:
-        """Use the index; if it turns out to be damaged, make it again first.
-
-        Raises:
-            sqlite3.Error: it cannot be used.
-        """
+        """Use the index, made again if it is damaged; sqlite3.Error if it cannot be used."""
         with self._mutex:
             try:
                 return question(self._index)

@@ -22,30 +22,7 @@ IMMUTABLE = {"Cache-Control": "private, max-age=31536000, immutable"}
 def gallery_router(service: Service) -> APIRouter:
     """Routes of the gallery."""
     router = APIRouter(prefix="/v1")
-    thumbnails = Thumbnails()
-
-    @router.get("/images/files/{name}", tags=["images"], response_class=Response)
-    def image_file(name: str) -> Response:
-        """An image's file; its name is the key to it."""
-        image = service.gallery.get(name.rpartition(".")[0] or name)
-        data = service.gallery.data(image) if image is not None else None
-        if image is None or data is None:
-            raise RequestError(404, "There is no such image.", "name", "not_found")
-        headers = {**IMMUTABLE, "X-Content-Type-Options": "nosniff"}
-        return Response(data, media_type=FORMATS[image.kind], headers=headers)
-
-    @router.get("/images/files/{name}/thumbnail", tags=["images"], response_class=Response)
-    def thumbnail(name: str) -> Response:
-        """A small copy of an image as WebP."""
-        image = service.gallery.get(name.rpartition(".")[0] or name)
-        try:
-            data = thumbnails.get(service.gallery, image) if image is not None else None
-        except DataError as error:
-            raise RequestError(404, f"It cannot be read: {error}.", "name", "not_found") from error
-        if data is None:
-            raise RequestError(404, "There is no such image.", "name", "not_found")
-        headers = {**IMMUTABLE, "X-Content-Type-Options": "nosniff"}
-        return Response(data, media_type="image/webp", headers=headers)
+    _add_files(router, service)
 
     @router.get("/gallery", tags=["gallery"])
     def gallery(
@@ -95,6 +72,34 @@ def gallery_router(service: Service) -> APIRouter:
         return {"deleted": True}
 
     return router
+
+
+def _add_files(router: APIRouter, service: Service) -> None:
+    """Add the routes of image files and thumbnails, whose names are the keys to them."""
+    thumbnails = Thumbnails()
+
+    @router.get("/images/files/{name}", tags=["images"], response_class=Response)
+    def image_file(name: str) -> Response:
+        """An image's file; its name is the key to it."""
+        image = service.gallery.get(name.rpartition(".")[0] or name)
+        data = service.gallery.data(image) if image is not None else None
+        if image is None or data is None:
+            raise RequestError(404, "There is no such image.", "name", "not_found")
+        headers = {**IMMUTABLE, "X-Content-Type-Options": "nosniff"}
+        return Response(data, media_type=FORMATS[image.kind], headers=headers)
+
+    @router.get("/images/files/{name}/thumbnail", tags=["images"], response_class=Response)
+    def thumbnail(name: str) -> Response:
+        """A small copy of an image as WebP."""
+        image = service.gallery.get(name.rpartition(".")[0] or name)
+        try:
+            data = thumbnails.get(service.gallery, image) if image is not None else None
+        except DataError as error:
+            raise RequestError(404, f"It cannot be read: {error}.", "name", "not_found") from error
+        if data is None:
+            raise RequestError(404, "There is no such image.", "name", "not_found")
+        headers = {**IMMUTABLE, "X-Content-Type-Options": "nosniff"}
+        return Response(data, media_type="image/webp", headers=headers)
 
 
 def _own(service: Service, client: Client, name: str) -> GalleryImage:

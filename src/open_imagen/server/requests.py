@@ -20,6 +20,9 @@ from open_imagen.server.service import Service
 from open_imagen.server.sizes import MAX_SIDE, next_size
 from open_imagen.server.uploads import reserve, upload
 
+UPSCALED = 8
+"""An upscaled image may have so many times the pixels of a new one."""
+
 
 @dataclass(frozen=True)
 class GenerationRequest:
@@ -134,6 +137,7 @@ def _upscaling(
     name, cascade = chosen_model(service, body, held)
     try:
         stages, lowres = cascade.start_of(sent.original().srgb)
+        _check_upscaled(service, stages, lowres)
     except ConfigError as error:
         raise RequestError(400, str(error), "image", "invalid_value") from error
     return GenerationRequest(
@@ -145,6 +149,18 @@ def _upscaling(
         lowres=lowres,
         background=check_background(cascade, body),
     )
+
+
+def _check_upscaled(service: Service, stages: list[Stage], lowres: Tensor) -> None:
+    """Raises ConfigError if an upscaled image is too large for this server."""
+    scale = stages[-1].config.resolution // stages[0].config.lowres
+    height, width = (scale * side for side in lowres.shape[2:])
+    limit = UPSCALED * service.max_pixels
+    if width * height > limit:
+        raise ConfigError(
+            f"The upscaled image would be {width}x{height}, more than {limit:,} pixels, this "
+            f"server's limit ({UPSCALED} times --max-pixels)."
+        )
 
 
 def image_requests(body: RequestBody, prompt: str, number: int) -> list[ImageRequest]:

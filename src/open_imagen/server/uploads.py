@@ -36,6 +36,7 @@ class Upload:
 
     @property
     def pixels(self) -> int:
+        """Number of pixels."""
         return self.size[0] * self.size[1]
 
     def original(self) -> Original:
@@ -62,6 +63,7 @@ class Upload:
 
 
 def unreadable(field: str, error: DataError) -> RequestError:
+    """The error for an image that cannot be read."""
     return RequestError(400, f"{error} {error.hint}".strip(), field, "invalid_value")
 
 

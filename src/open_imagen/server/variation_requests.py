@@ -117,8 +117,10 @@ def _image_to_image(
 def _model_of(
     service: Service, body: VariationBody, held: ExitStack, record: Mapping[str, Any]
 ) -> tuple[str, Cascade]:
-    """The model and adapters that are asked for, or else those that made the image, if they are
-    served."""
+    """The model and adapters of a request.
+
+    By default those that made the image, if they are served.
+    """
     if body.model is None and body.adapters is None:
         weights = recorded_adapters(service, record)
         for name, cascade in service.cascades.items():
@@ -133,8 +135,10 @@ def _with_adapters(body: VariationBody, weights: dict[str, float]) -> VariationB
 
 
 def recorded_adapters(service: Service, record: Mapping[str, Any]) -> dict[str, float]:
-    """Those that made an image, by their names here, with their weights; none where one of them is
-    not served."""
+    """The adapters that made an image, by their names here, with their weights.
+
+    None where one of them is not served.
+    """
     names = {one.adapter.digest[:12]: name for name, one in service.adapters.adapters.items()}
     try:
         return {names[one["hash"]]: float(one["weight"]) for one in record.get("adapters", [])}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from open_imagen.devices import free_memory, has_bf16
-from open_imagen.errors import CheckpointError, MissingDependency
+from open_imagen.errors import CheckpointError, MissingDependency, install_hint
 from open_imagen.storage import TensorFile, WeightFiles, find_weights, read_json
 
 MODELS = {"t5": "T5EncoderModel", "clip": "CLIPTextModel"}
@@ -147,7 +147,7 @@ def _eight_bits(transformers: Any) -> Any:
         import bitsandbytes  # noqa: F401
     except ImportError as error:
         raise MissingDependency(
-            "An encoder in int8 needs bitsandbytes.", 'Run: pip install "open-imagen[int8]"'
+            "An encoder in int8 needs bitsandbytes.", install_hint("int8")
         ) from error
     return transformers.BitsAndBytesConfig(load_in_8bit=True)
 

@@ -46,6 +46,12 @@ def fingerprint(encoder: TextEncoder) -> dict[str, Any]:
     return {"encoder": encoder.name, "width": encoder.width, "probe": sums}
 
 
+EMBED_AGAIN = (
+    "Run imagen embed again; what is there is kept. Give it the recipe: the captions of its "
+    "validation data and the prompts of its samples are embedded too."
+)
+
+
 class Store:
     """A TextEncoder that looks captions up instead of encoding them."""
 
@@ -107,8 +113,7 @@ class Store:
         if place is None:
             raise DataError(
                 f"The embeddings in {self.folder} do not hold the caption {caption[:60]!r}.",
-                "Run imagen embed again; what is there is kept. Give it the recipe, and the "
-                "prompts of the run's samples are embedded too.",
+                EMBED_AGAIN,
             )
         file, start, length = place
         found: Tensor = self._files[file][start : start + length]
@@ -148,6 +153,21 @@ class Store:
         places = np.searchsorted(self._keys[:, 0], wanted[:, 0]).clip(max=len(self) - 1)
         doubtful = np.nonzero((self._keys[places] != wanted).any(axis=1))[0].tolist()
         return sum(captions[k] not in self for k in doubtful)
+
+    def check_captions(self, captions: Iterable[str]) -> None:
+        """Check that all of these captions are there, before the first is asked for.
+
+        Raises:
+            DataError: some are not; the message has their number and one of them.
+        """
+        wanted = list(dict.fromkeys(captions))
+        if number := self.count_missing(wanted):
+            one = next(caption for caption in wanted if caption not in self)
+            raise DataError(
+                f"The embeddings in {self.folder} lack {number:,} of {len(wanted):,} captions, as "
+                f"{one[:60]!r}.",
+                EMBED_AGAIN,
+            )
 
     def _find(self, caption: str) -> tuple[int, int, int] | None:
         first, second = np.frombuffer(digest(caption), np.uint64)

@@ -118,3 +118,8 @@ class TrainConfig:
             raise UnknownName("train.parallel", self.parallel, PARALLEL)
         if self.precision not in PRECISIONS:
             raise UnknownName("precision", self.precision, PRECISIONS)
+
+    @property
+    def sampled_prompts(self) -> tuple[str, ...]:
+        """The prompts, if the run is long enough to sample them."""
+        return self.prompts if 0 < self.sample_every <= self.images else ()

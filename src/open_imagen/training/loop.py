@@ -47,7 +47,8 @@ class ClosingCallback(Callback, Protocol):
     """A callback that is also told when `fit` ends."""
 
     def close(self, trainer: "Trainer", error: BaseException | None, /) -> None:
-        """
+        """React to the end of the run.
+
         Args:
             error: what ended it; None if it is complete or was asked to stop.
         """

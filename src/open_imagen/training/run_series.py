@@ -23,6 +23,7 @@ class Series:
         self._pending: list[tuple[int, dict[str, float]]] = []
 
     def add(self, images_seen: int, values: Mapping[str, float]) -> None:
+        """Add a point."""
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         self._pending.append((images_seen, finite))
         if len(self._pending) < self._stride:
@@ -78,7 +79,8 @@ def read_series(path: Path) -> Series:
 
 
 def flat_numbers(record: Mapping[str, Any]) -> dict[str, float]:
-    """
+    """Flatten the numbers of a record; nested names are joined by "/".
+
     >>> flat_numbers({"images_seen": 8, "loss": 1.5, "by_time": {"0.5": 2.0}, "note": "x"})
     {'loss': 1.5, 'by_time/0.5': 2.0}
     """

@@ -71,6 +71,7 @@ class CaptionEncoder:
         """
         self.letters, self.device = letters, device
         self.cache = None if cache is None else Path(cache or cache_directory() / "captions")
+        self._is_endless = getattr(source, "endless_captions", False)
         self.encoder: TextEncoder
         if isinstance(encoder, Store):
             self.encoder = encoder
@@ -99,12 +100,15 @@ class CaptionEncoder:
             OutputError: they do not fit the disk.
             ConfigError: they do not fit the memory.
             TrainingError: another process failed, or its files cannot be seen.
+            DataError: embeddings that imagen embed wrote lack some.
         """
         if self._is_warm:
             return
         self._is_warm = True
         if self._note:
             log.info("%s", self._note)
+        if isinstance(self.encoder, Store) and not self._is_endless:
+            self.encoder.check_captions([*captions, *prompts])
         if not isinstance(self.encoder, Remembered):
             return
         # Batches hold captions of like length, so that little is spent on padding.

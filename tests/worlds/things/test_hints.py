@@ -56,6 +56,12 @@ def test_known_words(prompt, known):
     assert HINTS.known_words(prompt) == known
 
 
+@pytest.mark.parametrize("form", ["{}", "A {} on a table.", "three cats and a {}"])
+def test_every_name_of_the_glossary_is_known(form):
+    names = HINTS.glossary.english_names
+    assert [name for name in names if name not in HINTS.known_words(form.format(name))] == []
+
+
 @pytest.mark.parametrize(
     "prompt, unknown",
     [

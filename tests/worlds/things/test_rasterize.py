@@ -121,5 +121,5 @@ def test_without_resvg(monkeypatch):
     monkeypatch.setitem(sys.modules, "resvg_py", None)
     with pytest.raises(MissingDependency, match="resvg-py") as caught:
         need_resvg()
-    assert "open-imagen[things]" in caught.value.hint
+    assert ".[things]" in caught.value.hint
     assert "pip install -c constraints.txt" in caught.value.hint

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from open_imagen.errors import MissingDependency
+from open_imagen.errors import MissingDependency, install_hint
 from open_imagen.evaluation.html_page import page
 from open_imagen.evaluation.sweeps.sweep import pareto
 from open_imagen.storage import atomic, write_text
@@ -29,9 +29,7 @@ def figure(results: Mapping[str, Any], x: str, y: str) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingDependency(
-            "Plots need matplotlib.", 'Run: pip install "open-imagen[eval]"'
-        ) from error
+        raise MissingDependency("Plots need matplotlib.", install_hint("eval")) from error
     points = results["points"]
     along, curves = _curves(results)
     front = pareto(points, x, y)

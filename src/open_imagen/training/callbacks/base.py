@@ -26,6 +26,7 @@ class CallbackContext:
 
     @property
     def folder(self) -> Path:
+        """The run folder."""
         return self.recipe.folder
 
 

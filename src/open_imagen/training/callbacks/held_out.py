@@ -32,6 +32,7 @@ class HeldOut:
         self.folder, self.source, self.distance, self.images = folder, source, distance, images
 
     def __call__(self, trainer: Trainer) -> None:
+        """Measure the distance of samples to held-out images, if it is due."""
         if not trainer.is_due(trainer.config.distance_every):
             return
         sampled, real = [], []

@@ -48,6 +48,7 @@ class Page:
         self._is_ours = True
 
     def __call__(self, trainer: Trainer) -> None:
+        """Add the metrics and redraw the page, if it is due."""
         if not trainer.world.is_main_process:
             return
         is_first = self._series is None
@@ -64,6 +65,7 @@ class Page:
             self._write(trainer, "running")
 
     def close(self, trainer: Trainer, error: BaseException | None) -> None:
+        """Redraw the page with the final state of the run."""
         if not trainer.world.is_main_process or not trainer.folder.is_locked:
             return
         if self._series is None:

@@ -26,7 +26,8 @@ class Tracker:
     """
 
     def __init__(self, recipe: Recipe, module: str) -> None:
-        """
+        """Import the library.
+
         Raises:
             MissingDependency: the library is not installed.
         """
@@ -42,6 +43,7 @@ class Tracker:
         self._sheet = ""
 
     def __call__(self, trainer: Trainer) -> None:
+        """Send metrics and samples, if they are due."""
         if not trainer.world.is_main_process:
             return
         values: dict[str, Any] = {}
@@ -89,6 +91,7 @@ class Tracker:
         self._is_open = True
 
     def close(self, trainer: Trainer, error: BaseException | None) -> None:
+        """End the library's run."""
         if self._is_open:
             self._is_open = False
             self._library.finish()

@@ -19,6 +19,7 @@ from torch import Tensor
 from open_imagen.cascade.folder import locate, read_header, read_named
 from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.cascade.stage import Stage
+from open_imagen.devices import float64
 from open_imagen.diffusion.guidance import guide_on
 from open_imagen.diffusion.parameterization import diffuse, spread, to_eps, to_x
 from open_imagen.diffusion.samplers import ddim_step_scaled
@@ -209,8 +210,8 @@ class Distillation:
         [substeps + 1, B], float64; +inf, the clean image, at time 0.
         """
         total = self.config.steps * self.config.substeps
-        first = (t.double() * total).round()
-        steps = first - torch.arange(self.config.substeps + 1, device=t.device)[:, None]
+        first = (float64(t) * total).round()
+        steps = first - torch.arange(self.config.substeps + 1, device=first.device)[:, None]
         levels = self.student.config.schedule.logsnr(steps / total)
         return levels.masked_fill(steps == 0, math.inf)
 

@@ -7,7 +7,7 @@ sampled, averaged (EMA) and exported. The network holds y all the time: x is com
 import torch
 from torch import Tensor, nn
 
-from open_imagen.errors import ConfigError, MissingDependency
+from open_imagen.errors import ConfigError, MissingDependency, install_hint
 from open_imagen.training.optim.base import (
     OPTIMIZERS,
     NamedParameters,
@@ -28,7 +28,7 @@ def build_schedulefree(named: NamedParameters, config: OptimConfig) -> list[torc
     except ImportError as error:
         raise MissingDependency(
             "optim.name = 'schedulefree' needs the package schedulefree.",
-            'Install it with: pip install "open-imagen[optimizers]"',
+            install_hint("optimizers"),
         ) from error
     if not named:
         raise ConfigError("There are no trainable weights.")

@@ -21,8 +21,6 @@ from open_imagen.worlds.things.glossary import Glossary
 from open_imagen.worlds.things.grammar import head, plural, plural_word
 
 WORD = re.compile(r"[a-zA-Z\u00c0-\u024f0-9]+(?:['-][a-zA-Z0-9]+)*|[^\w\s]")
-MOST_WORDS = 6
-"""Of a name."""
 MOST_REPEATED = 80
 """Letters of a prompt that a hint repeats."""
 NEAREST = 3
@@ -45,13 +43,19 @@ class Hints:
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """Singular and plural forms of all names -> the name."""
+        """Singular and plural forms of all names, in the words of a prompt -> the name."""
         every = self.glossary.english_names
         names = {plural(name): name for name in every if plural(name)}
         names |= {name.replace("-", " "): name for name in every}
         for gender in ("man", "woman"):
             names |= {with_gender(k, gender): n for k, n in names.items() if k.startswith("pe")}
-        return names | {name: name for name in every}
+        names |= {name: name for name in every}
+        return {" ".join(_words(form)): name for form, name in names.items()}
+
+    @cached_property
+    def most_words(self) -> int:
+        """Words of the longest name."""
+        return max(len(name.split()) for name in self.names)
 
     def known_words(self, prompt: str) -> tuple[str, ...]:
         """The names of things in a prompt, the longest where several begin at one place."""
@@ -60,7 +64,7 @@ class Hints:
     def _named(self, words: Sequence[str]) -> Iterator[tuple[str, int, int]]:
         place = 0
         while place < len(words):
-            for size in range(min(MOST_WORDS, len(words) - place), 0, -1):
+            for size in range(min(self.most_words, len(words) - place), 0, -1):
                 text = " ".join(words[place : place + size])
                 if text in self.names:
                     yield self.names[text], place, place + size

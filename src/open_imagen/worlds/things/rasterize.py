@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from open_imagen.errors import DataError, MissingDependency
+from open_imagen.errors import DataError, MissingDependency, install_hint
 
 Pixels = NDArray[np.uint8]
 
@@ -66,8 +66,7 @@ def need_resvg() -> None:
     except ImportError as error:
         raise MissingDependency(
             "Vector art is rendered by resvg-py, which is not installed.",
-            'Run: pip install "open-imagen[things]"; in a checkout: '
-            "pip install -c constraints.txt -e '.[things]'",
+            install_hint("things"),
         ) from error
 
 
