@@ -1,12 +1,13 @@
-"""Every benchmark, one after the other, into docs/benchmarks.md.
+"""Every benchmark, one after the other, into docs/reference/benchmarks.md.
 
     benchmarks/environment.sh
     .venv-peers/bin/python benchmarks/all.py
     .venv-peers/bin/python benchmarks/all.py --only sampling_loop,roofline
 
 Each runs in a process of its own. What they measured is kept in benchmarks/results.json, with the
-single rounds, when and where: the latest run of each benchmark on each kind of machine. Let nothing
-else work on the machine meanwhile: half an hour to an hour.
+single rounds, when and where: the latest run of each benchmark on each kind of machine. That page
+shows the newest run of each table, research/benchmarks.md all of them. Let nothing else work on the
+machine meanwhile: half an hour to an hour.
 """
 
 import argparse
@@ -26,7 +27,9 @@ from measuring import Table
 from open_imagen.storage import read_json, write_json, write_text
 
 HERE = Path(__file__).parent
-RESULTS, PAGE = HERE / "results.json", HERE.parent / "docs" / "benchmarks.md"
+RESULTS = HERE / "results.json"
+PAGE = HERE.parent / "docs" / "reference" / "benchmarks.md"
+HISTORY = HERE.parent / "research" / "benchmarks.md"
 BENCHMARKS = (
     *("guided_forward", "sampling_loop", "training_step", "efficient_unet", "cold_start"),
     *("thresholding", "growth", "roofline", "gpu"),
@@ -38,10 +41,18 @@ INSTRUCTIONS = {"amx_bf16": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}
 """What a processor says it has, and its name: the best of them counts."""
 HEAD = """# Benchmarks
 
-Ours and the peers, in turns in one run on the same work: `benchmarks/all.py` measures and writes
-this page, and nothing here is written by hand. Medians; the single rounds are in
-`benchmarks/results.json`. What makes ours fast, and what is left, is in [speed.md](speed.md).
+<!-- Written by benchmarks/all.py. Do not edit. -->
+
+This package and its peers take turns in one run on the same work. Figures are medians; the single
+rounds are in `benchmarks/results.json`. {which}
+[Speed](SPEED) explains what makes this package fast.
 """
+NEWEST = HEAD.replace("SPEED", "../guides/speed.md").format(
+    which="Each table is the newest run; other machines are in `research/benchmarks.md`."
+)
+ALL = HEAD.replace("SPEED", "../docs/guides/speed.md").format(
+    which="Every kind of machine is here, the newest run first."
+)
 
 
 def machine() -> str:
@@ -76,8 +87,20 @@ def run(name: str, rounds: int) -> dict[str, Any]:
     return {"date": day, "machine": machine(), "versions": versions(), "tables": tables}
 
 
-def page(results: dict[str, Any]) -> str:
-    parts, said = [HEAD], ""
+def newest(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each table of a benchmark once: from the newest run that has it."""
+    shown: set[str] = set()
+    kept = []
+    for found in sorted(runs, key=lambda one: one["date"], reverse=True):
+        tables = [table for table in found["tables"] if table["title"] not in shown]
+        shown |= {table["title"] for table in tables}
+        if tables:
+            kept.append({**found, "tables": tables})
+    return kept
+
+
+def page(results: dict[str, Any], head: str) -> str:
+    parts, said = [head], ""
     for name in BENCHMARKS:
         if name not in results:
             continue
@@ -90,13 +113,19 @@ def page(results: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def write_pages(results: dict[str, Any]) -> None:
+    """The newest figures for users, all of them for the record."""
+    write_text(PAGE, page({name: newest(runs) for name, runs in results.items()}, NEWEST))
+    write_text(HISTORY, page(results, ALL))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default=",".join(HERE_TOO), help="some of them, with commas")
     parser.add_argument("--rounds", type=int, default=0, help="of each, if not what it has itself")
-    parser.add_argument("--write", action="store_true", help="write the page, measure nothing")
+    parser.add_argument("--write", action="store_true", help="write the pages, measure nothing")
     options = parser.parse_args()
     chosen = [] if options.write else options.only.split(",")
     if unknown := set(chosen) - set(BENCHMARKS):
@@ -110,8 +139,8 @@ def main() -> None:
         others = [one for one in results.get(name, []) if one["machine"] != found["machine"]]
         results[name] = [found, *others]
         write_json(RESULTS, results)
-        write_text(PAGE, page(results))
-    write_text(PAGE, page(results))
+        write_pages(results)
+    write_pages(results)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from roofline import cost
 from sampling_loop import against_diffusers
 from training_step import OneCaption, Random
 
-from open_imagen.cascade.stage import StageConfig
+from open_imagen.cascade.stage_config import StageConfig
 from open_imagen.models.profile import size_of
 from open_imagen.models.registry import build
 from open_imagen.training.config import TrainConfig

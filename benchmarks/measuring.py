@@ -20,7 +20,7 @@ Cell = str | int | float | None
 
 @dataclass
 class Table:
-    """One table of docs/benchmarks.md."""
+    """One table of docs/reference/benchmarks.md."""
 
     title: str
     about: str

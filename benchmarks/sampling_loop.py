@@ -31,7 +31,8 @@ from torch import Tensor, nn
 from open_imagen.backends.accelerate import accelerate
 from open_imagen.cascade import deepfloyd
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.stage_config import StageConfig
 from open_imagen.models.profile import size_of
 from open_imagen.types import TextEmbedding
 

@@ -16,7 +16,7 @@ from peers import (
     paper_base,
 )
 
-from open_imagen.cascade.stage import StageConfig
+from open_imagen.cascade.stage_config import StageConfig
 from open_imagen.models.profile import size_of
 from open_imagen.training.config import TrainConfig
 from open_imagen.training.loop import Trainer

@@ -30,12 +30,13 @@ from open_imagen.types import Source
 from open_imagen.worlds.sources import open_source
 from open_imagen.worlds.things.atlas import Atlas
 from open_imagen.worlds.things.catalog import Catalog
-from open_imagen.worlds.things.evaluate import CascadeSystem, things_scores
+from open_imagen.worlds.things.evaluate import things_scores
 from open_imagen.worlds.things.judge import Judge
 from open_imagen.worlds.things.judge_network import load_classifier, packaged_judge
 from open_imagen.worlds.things.palette import Palette
 from open_imagen.worlds.things.scenes import COLORS
 from open_imagen.worlds.things.suite import Suite
+from open_imagen.worlds.things.systems import CascadeSystem
 
 OWN = "own"
 """The run's own average."""

@@ -6,6 +6,7 @@ python scripts/generate_reference.py --check    # exit 1 if a page is not what t
 
 import argparse
 import ast
+import html
 import inspect
 import sys
 import textwrap
@@ -110,7 +111,14 @@ def _flags(option: Any) -> str:
     if option.is_flag or getattr(option, "count", False):
         return f"`{names}`"
     kind = option.metavar or getattr(option.type_descriptor.annotation, "__name__", "text").upper()
-    return f"`{names} {kind}`"
+    return _code(f"{names} {kind}")
+
+
+def _code(text: str) -> str:
+    """Code for a table's cell. A bar would end the cell, also within backticks on GitHub."""
+    if "|" in text:
+        return f"<code>{html.escape(text).replace('|', '&#124;')}</code>"
+    return f"`{text}`"
 
 
 def _about(parameter: Any) -> str:

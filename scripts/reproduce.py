@@ -1,12 +1,12 @@
 """The paper's findings in miniature: small models that differ in one thing, trained and measured.
 
-    python scripts/reproduce.py                       # all of docs/reproduction.md; hours on a CPU
-    python scripts/reproduce.py encoder pooling       # what these sections need
-    python scripts/reproduce.py --minutes 9           # a slice at a time: run it again to go on
-    python scripts/reproduce.py --report              # only write the page again
+    python scripts/reproduce.py                   # all of research/reproduction.md; hours on a CPU
+    python scripts/reproduce.py encoder pooling   # what these sections need
+    python scripts/reproduce.py --minutes 9       # a slice at a time: run it again to go on
+    python scripts/reproduce.py --report          # only write the page again
 
 Every model resumes from its own checkpoints. What has been measured is kept in
-docs/reproduction.json, and the page is written from that.
+research/reproduction.json, and the page is written from that.
 """
 
 import argparse

@@ -25,7 +25,7 @@ from open_imagen.training.checkpoint_model import export_checkpoint, is_run
 from open_imagen.worlds.things.atlas import Atlas
 from open_imagen.worlds.things.card import RECORD, SHEET, CardFacts, card
 from open_imagen.worlds.things.card_likeness import LikenessConfig, draw_sheet, measure_likeness
-from open_imagen.worlds.things.evaluate import CascadeSystem
+from open_imagen.worlds.things.systems import CascadeSystem
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -117,10 +117,10 @@ def _likeness(
         if {key: known.get(key) for key in same} == same:
             return known
 
-    def told(what: str, done: int, total: int) -> None:
+    def show(what: str, done: int, total: int) -> None:
         print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
 
-    record, images = measure_likeness(system, atlas, config, told)
+    record, images = measure_likeness(system, atlas, config, show)
     sheet = draw_sheet(record["samples"], images, atlas)
     with atomic(out / SHEET) as temporary:
         sheet.save(temporary, "WEBP", quality=85)

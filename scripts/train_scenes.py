@@ -77,7 +77,7 @@ def main() -> int:
             default_stages=BY_DEFAULT.get(model),
         )
         cascade.save(options.out / model, torch.float16)
-        shutil.copy(ROOT / "docs" / "model-card-scenes.md", options.out / model / "README.md")
+        shutil.copy(ROOT / "docs" / "models" / "scenes.md", options.out / model / "README.md")
     print(f"The models are complete: {options.out}")
     return 0
 

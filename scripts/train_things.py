@@ -32,17 +32,13 @@ from open_imagen.devices import pick_device
 from open_imagen.errors import DataError, OpenImagenError
 from open_imagen.worlds.things.atlas import LARGE, Atlas
 from open_imagen.worlds.things.catalog import Catalog
-from open_imagen.worlds.things.evaluate import (
-    CascadeSystem,
-    ThingsEvaluation,
-    evaluate_system,
-    suite_prompts,
-)
+from open_imagen.worlds.things.evaluate import ThingsEvaluation, evaluate_system, suite_prompts
 from open_imagen.worlds.things.judge import Judge
 from open_imagen.worlds.things.judge_network import load_classifier, packaged_judge
 from open_imagen.worlds.things.palette import Palette
 from open_imagen.worlds.things.scenes import COLORS
 from open_imagen.worlds.things.suite import CATEGORIES, Suite
+from open_imagen.worlds.things.systems import CascadeSystem
 
 ROOT = Path(__file__).parents[1]
 MODEL = "things"

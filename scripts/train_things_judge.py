@@ -40,12 +40,12 @@ def main() -> int:
         seed=options.seed,
     )
 
-    def told(report: dict) -> None:
+    def show(report: dict) -> None:
         print(time.strftime("%H:%M:%S"), json.dumps(report), file=sys.stderr, flush=True)
 
     try:
         atlas = Atlas.open(options.atlas)
-        train_judge(atlas, config, options.out, options.device, told, options.init)
+        train_judge(atlas, config, options.out, options.device, show, options.init)
     except OpenImagenError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -10,7 +10,8 @@ from open_imagen.cascade.cascade import Cascade
 from open_imagen.cascade.folder import Adapter, CascadeConfig, write_adapter
 from open_imagen.cascade.runtime import RuntimeConfig
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.stage_config import StageConfig
 from open_imagen.diffusion.losses import Objective
 from open_imagen.diffusion.schedules import Schedule
 from open_imagen.errors import DataError

@@ -43,8 +43,12 @@ RETIRED = {
     "MOST_STEPS": "MAX_STEPS",
     "KeptReply": "GalleryImageReply",
     "picture_url": "image_url",
+    r"augment\.told": "augment.conditional",
+    r"mixture\.(alike|pair|related|three)": "mixture.counting, two_things, relation, three_things",
+    r"alike = \d": "counting, in data.mixture of the things world",
+    "condition_drawn": "condition_with_noise",
 }
-"""Identifier, setting or flag -> what stands in its place."""
+"""Identifier, setting or flag, a regular expression -> what stands in its place."""
 MIGRATION = {"src/open_imagen/training/migration.py", "tests/training/test_migration.py"}
 """Files that read what earlier versions wrote."""
 FILES = sorted(

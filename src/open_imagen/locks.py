@@ -28,7 +28,8 @@ class FileLock:
     """
 
     def __init__(self, path: Path, place: str, hint: str = "") -> None:
-        """
+        """Describe a lock; `acquire` takes it.
+
         Args:
             path: the lock file; it is created if missing.
             place: what is locked, as messages name it.

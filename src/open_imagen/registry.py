@@ -23,6 +23,12 @@ class Registry(Mapping[str, T]):
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
+        """Register an entry under a name, as a decorator.
+
+        Raises:
+            RuntimeError: the name is taken.
+        """
+
         def add(entry: T) -> T:
             if name in self._entries:
                 raise RuntimeError(f"two implementations of {self.kind} {name!r}")

@@ -297,8 +297,8 @@ def find_weights(folder: Path, stem: str, prefer: Sequence[str] = tuple(VARIANTS
             files = _shards(index)
             missing = [file.name for file in files if not file.is_file()]
             if missing:
-                told = f"{len(missing)} of {len(files)} shards: {', '.join(missing)}"
-                lacking.append((len(files) - len(missing), told))
+                lack = f"{len(missing)} of {len(files)} shards: {', '.join(missing)}"
+                lacking.append((len(files) - len(missing), lack))
             else:
                 present.append((variant, index, files))
         elif shards := sorted(folder.glob(f"{stem}{dotted}-*-of-*.safetensors")):
@@ -310,8 +310,8 @@ def find_weights(folder: Path, stem: str, prefer: Sequence[str] = tuple(VARIANTS
     if lacking:
         # The variant of most files is the one that was meant: a download of *.json brings the
         # index of each.
-        _, told = max(lacking, key=lambda one: one[0])
-        raise CheckpointError(f"{folder} lacks {told}.", "Copy or download the missing files.")
+        _, lack = max(lacking, key=lambda one: one[0])
+        raise CheckpointError(f"{folder} lacks {lack}.", "Copy or download the missing files.")
     if any(any(folder.glob(pattern)) for pattern in PICKLES):
         raise CheckpointError(
             f"{folder} has its weights as a pickle only, which can run any code when it is read.",

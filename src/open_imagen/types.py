@@ -36,10 +36,12 @@ class TextEmbedding(NamedTuple):
         return cls(tokens, torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None])
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "TextEmbedding":
+        """On a device, the tokens in this dtype."""
         letters = None if self.letters is None else self.letters.to(device)
         return TextEmbedding(self.tokens.to(device, dtype), self.mask.to(device), letters)
 
     def select(self, rows: Tensor | slice | list[int]) -> "TextEmbedding":
+        """The embeddings of some of the captions."""
         letters = None if self.letters is None else self.letters[rows]
         return TextEmbedding(self.tokens[rows], self.mask[rows], letters)
 
@@ -95,6 +97,7 @@ class CachedText(NamedTuple):
     keys_values: tuple[Tensor, ...]
 
     def select(self, rows: Tensor | slice) -> "CachedText":
+        """The cached text of some of the captions."""
         return CachedText(
             self.pooled[rows], self.mask[rows], tuple(seen[rows] for seen in self.keys_values)
         )
@@ -156,6 +159,7 @@ class Batch:
 
     @property
     def size(self) -> int:
+        """Number of examples."""
         return len(self.captions)
 
 
@@ -169,9 +173,11 @@ class Network(Protocol):
         text: TextEmbedding | CachedText,
         lowres: LowRes | None = None,
         augment_labels: Tensor | None = None,
-    ) -> Tensor: ...
+    ) -> Tensor:
+        """The prediction for z [B, C, H, W], of the same shape."""
 
-    def encode_text(self, text: TextEmbedding) -> CachedText: ...
+    def encode_text(self, text: TextEmbedding) -> CachedText:
+        """The parts of the network that depend on the text alone, computed once for all steps."""
 
 
 class TextEncoder(Protocol):
@@ -181,9 +187,11 @@ class TextEncoder(Protocol):
     width: int
     max_length: int
 
-    def __call__(self, captions: Sequence[str]) -> TextEmbedding: ...
+    def __call__(self, captions: Sequence[str]) -> TextEmbedding:
+        """Encode captions."""
 
-    def num_tokens(self, caption: str) -> int: ...
+    def num_tokens(self, caption: str) -> int:
+        """The number of tokens of a caption."""
 
 
 class Source(Protocol):
@@ -191,18 +199,25 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, index: int, size: int) -> Batch: ...
+    def batch(self, index: int, size: int) -> Batch:
+        """The examples ``index`` .. ``index + size - 1``."""
 
-    def captions(self) -> Iterator[str]: ...
+    def captions(self) -> Iterator[str]:
+        """All captions, each at least once."""
 
-    def describe(self) -> dict[str, Any]: ...
+    def describe(self) -> dict[str, Any]:
+        """The settings in plain values, for records and checkpoints."""
 
 
 @runtime_checkable
 class PlannedSource(Source, Protocol):
-    """A source whose batches are thought out in Python and drawn on a device: a plan is small, can
-    be pickled, and can be made by other processes."""
+    """A source whose batches are planned in Python and drawn on a device.
 
-    def plan(self, start: int, size: int) -> Any: ...
+    A plan is small, can be pickled, and can be made by another process.
+    """
 
-    def draw(self, plan: Any) -> Batch: ...
+    def plan(self, start: int, size: int) -> Any:
+        """The plan of the examples ``start`` .. ``start + size - 1``."""
+
+    def draw(self, plan: Any) -> Batch:
+        """Draw a planned batch."""

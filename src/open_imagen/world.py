@@ -1,5 +1,8 @@
-"""What a model's world knows of prompts and images. A world is found by the name in the model's
-folder, which is the kind of data that the model has learned from."""
+"""What a model's world knows of prompts and images.
+
+A world is found by the name in the model's folder, which is the kind of data that the model was
+trained on.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,8 +46,10 @@ class World(Protocol):
         ...
 
     def alignment(self, count: int) -> AlignmentScore | None:
-        """A quick score for training runs by the world's judge, of ``count`` prompts of each
-        category; None: the world has none."""
+        """A quick score for training runs by the world's judge; None without a judge.
+
+        It uses ``count`` prompts of each category.
+        """
         ...
 
 

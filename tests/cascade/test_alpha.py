@@ -8,7 +8,8 @@ from PIL import Image
 from open_imagen.cascade.alpha import over, parse_background, premultiplied, straight, to_image
 from open_imagen.cascade.io import load
 from open_imagen.cascade.records import open_image, read_record, save_png
-from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.stage_config import StageConfig
 from open_imagen.errors import CheckpointError, ConfigError
 from standins import make_cascade, make_stages
 

@@ -15,7 +15,7 @@ from open_imagen.cascade import deepfloyd
 from open_imagen.errors import CheckpointError
 
 FOREIGN = Path(__file__).parents[1] / "foreign" / "deepfloyd-2023"
-DOCS = Path(__file__).parents[2] / "docs" / "deepfloyd.md"
+DOCS = Path(__file__).parents[2] / "docs" / "guides" / "deepfloyd.md"
 
 
 def hub_listing(stage):

@@ -10,7 +10,8 @@ import torch
 from open_imagen.cascade.augmentation import POINTS, SPACING, Augmentation, blurred, warped
 from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.stage_config import StageConfig
 from open_imagen.diffusion.losses import Objective
 from open_imagen.diffusion.parameterization import diffuse
 from open_imagen.diffusion.samplers import SAMPLERS
@@ -95,7 +96,7 @@ def test_training_blurs_the_small_picture_and_sampling_does_not():
     softer = stage.condition(
         blurred(lowres, 2 * noise.blur), noise.level * 0, noise.lowres_noise, (64, 64)
     )
-    learned = stage.condition_drawn(lowres, noise, (64, 64))
+    learned = stage.condition_with_noise(lowres, noise, (64, 64))
     assert torch.equal(learned.image, softer.image)
     assert not torch.allclose(learned.image, given.image, atol=0.01)
     still = stage.loss(images, text, noise._replace(blur=noise.blur * 0), lowres)
@@ -128,7 +129,7 @@ def test_training_warps_the_small_picture_and_sampling_does_not():
     stage.config = dataclasses.replace(stage.config, augmentation=bending)
     lowres, noise = torch.rand(2, 3, 16, 16), noise_of(2, lowres=True)
     given = stage.condition(lowres, noise.level * 0, noise.lowres_noise, (64, 64))
-    learned = stage.condition_drawn(lowres, noise, (64, 64))
+    learned = stage.condition_with_noise(lowres, noise, (64, 64))
     wanted = warped(lowres, 0.8 * noise.warp, noise.points)
     wavy = stage.condition(wanted, noise.level * 0, noise.lowres_noise, (64, 64))
     assert torch.equal(learned.image, wavy.image)
@@ -263,7 +264,7 @@ def test_oscillating_guidance_saves_every_second_pair_of_calls():
 def test_pure_noise_is_told_as_a_finite_level_and_needs_no_eps():
     network = {"preset": "tiny-base-64"}
     zero = Schedule(zero_snr=True)
-    with pytest.raises(ConfigError, match="says nothing about eps"):
+    with pytest.raises(ConfigError, match="zero_snr"):
         StageConfig(name="base", resolution=64, network=network, schedule=zero)
     objective = Objective(prediction="v", space="v")
     stage = Stage(

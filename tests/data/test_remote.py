@@ -146,7 +146,7 @@ def test_a_missing_shard_is_named_at_the_start(served):
 def test_a_shard_that_goes_away_while_training_is_left_out(served):
     source = opened(served, max_bad=0.9, cache_gib=0.0)
     (served.folder / "00001.tar").unlink()
-    source.readers[1].cache._memory.clear()
+    source.catalog.readers[1].cache._memory.clear()
     batch = source.batch(0, 36)
     assert source.skipped == {"missing file": 12}
     assert not {f"caption {k}" for k in range(12, 24)} & set(batch.captions)
@@ -160,7 +160,10 @@ def test_a_file_that_changed_is_not_taken_for_the_old_one(served):
     path.write_bytes(path.read_bytes() + bytes(10240))
     with pytest.raises(DataError, match=r"00000\.tar has changed since") as caught:
         source.batch(0, 36)
-    assert str(source.readers[0].cache.folder(source.readers[0].url)) in caught.value.hint
+    assert (
+        str(source.catalog.readers[0].cache.folder(source.catalog.readers[0].url))
+        in caught.value.hint
+    )
 
 
 def test_without_a_disk_blocks_are_in_memory(served, monkeypatch):

@@ -18,7 +18,8 @@ from open_imagen.cascade.cascade import Cascade
 from open_imagen.cascade.folder import CascadeConfig
 from open_imagen.cascade.runtime import RuntimeConfig
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.stage_config import StageConfig
 from open_imagen.cli.main import app
 from open_imagen.diffusion.losses import Objective
 from open_imagen.diffusion.schedules import Schedule

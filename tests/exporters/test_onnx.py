@@ -15,7 +15,7 @@ from open_imagen.exporters.onnx_export import METADATA, Traced, input_names
 from standins import WordEncoder, make_cascade, make_stages, save_adapter
 
 ort = pytest.importorskip("onnxruntime")
-DOCS = Path(__file__).parents[2] / "docs" / "exporting.md"
+DOCS = Path(__file__).parents[2] / "docs" / "guides" / "exporting.md"
 
 
 def make_tiny(**network):

@@ -44,8 +44,8 @@ def test_every_preset_can_be_counted(name):
 
 
 def test_the_page_is_up_to_date():
-    # Written by: imagen models --markdown > docs/models.md
-    assert (ROOT / "docs" / "models.md").read_text(encoding="utf-8") == page()
+    # Written by: imagen models --markdown > docs/reference/networks.md
+    assert (ROOT / "docs" / "reference" / "networks.md").read_text(encoding="utf-8") == page()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def test_all_of_it_in_miniature(tmp_path, capsys, recwarn):
     words = ["--runs", runs, "--atlas", atlas, "--out", out, "--judge", judge, "--device", "cpu"]
     words = [*map(str, words), "--fast", "--partial-atlas", "--threads", "1", "--ema-by", "loss"]
     assert train_things.main(words) == 0, capsys.readouterr().err
-    cascade = load(out, "cpu")
+    cascade = load(out, device="cpu")
     assert list(cascade.stages) == ["base", "sr256", "sr1024"]
     assert cascade.config.world == "things"
     assert cascade.stage("base").config.sampling.steps == 8

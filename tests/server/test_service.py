@@ -16,13 +16,13 @@ import pytest
 from PIL import Image
 
 from open_imagen.cascade.io import load
+from open_imagen.cascade.vary import crop_centre
 from open_imagen.cli.serve import check_root_path, load_models, parse_aliases
 from open_imagen.errors import CheckpointError, ConfigError
 from open_imagen.server.auth import Client
 from open_imagen.server.jobs import Failed, Finished
 from open_imagen.server.limits import ImagesPerHour
 from open_imagen.server.run import finish_work
-from open_imagen.server.sizes import crop_centre
 from server.test_api import KEY, client_of, instantly
 from server.test_worker import Gate, job_of
 from standins import WordEncoder

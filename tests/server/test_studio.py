@@ -11,6 +11,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from open_imagen.cascade.io import load
+from open_imagen.cascade.records import encoded
 from open_imagen.errors import OutputError
 from open_imagen.server.gallery import Gallery
 from server.browser import chromium
@@ -66,7 +67,8 @@ def test_the_studio_by_mouse(serve, shots):
         page.get_by_role("button", name="Generate").click()
         preview = page.locator(".frame.making img").first
         expect(preview).to_be_visible(timeout=60_000)
-        page.wait_for_function("widths.length > 0")
+        while not page.evaluate("widths.length"):
+            page.wait_for_timeout(20)
         assert page.evaluate("widths[0]") == 64
         page.screenshot(path=shots / "studio-making-1600.png")
         done(page, 2)
@@ -110,16 +112,18 @@ def test_the_studio_by_mouse(serve, shots):
         big = f"/v1/images/files/{page.locator('.frame').get_attribute('data-id')}.png"
         assert pixels(url, big).shape == (256, 256, 3)
         page.locator(".tile").nth(2).click()
+        page.select_option("#vary-count", "1")
         page.get_by_role("button", name="Vary").click()
         done(page, 1)
         page.locator(".tile").nth(3).click()
         page.get_by_role("button", name="Use settings").click()
         expect(page.locator("#lock")).to_have_attribute("aria-pressed", "true")
-        assert page.input_value("#base-steps") == "8"
+        assert page.input_value("#base-steps") == ""  # it is the model's own
+        assert page.get_attribute("#base-steps", "placeholder") == "8"
         assert page.input_value("#prompt") == "a red circle above a blue square"
 
         # Words with markup are words; a wrong setting is said; history survives a new visit.
-        page.click("#reset")
+        expect(page.locator("#more")).not_to_have_attribute("open", "")
         page.fill("#prompt", EVIL)
         make(page, 1)
         page.locator(".frame button").click()
@@ -265,3 +269,185 @@ def test_it_says_what_a_prompt_was_read_as_and_what_is_not_known(serve, shots):
         page.locator("#prompt").fill("a cat")
         make(page, 1)
         expect(reading).to_be_hidden()
+
+
+def wait_idle(page):
+    expect(page.locator("#jobs li")).to_have_count(0, timeout=90_000)
+
+
+@pytest.mark.slow
+def test_an_image_is_edited_by_keyboard_and_by_mouse(serve, shots, tmp_path):
+    url, _ = serve(cascades={"scenes": load("scenes", device="cpu")})
+    ground = (30, 120, 60)
+    Image.new("RGB", (200, 160), ground).save(tmp_path / "photo.png")
+    with chromium() as browser:
+        page, errors = browser.new_page(viewport={"width": 1440, "height": 900}), []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        page.goto(url)
+        page.select_option("#count", "1")
+        page.set_input_files("#file", tmp_path / "photo.png")
+        expect(page.locator("#canvas")).to_be_focused()
+        expect(page.locator("#go")).to_have_text("Make it anew")
+        page.fill("#prompt", "a red circle, green background")
+
+        # By keyboard: a stroke from the middle to the right, taken back and made again.
+        page.focus("#canvas")
+        page.keyboard.down(" ")
+        for _ in range(4):
+            page.keyboard.press("ArrowRight")
+        page.keyboard.up(" ")
+        expect(page.locator("#go")).to_have_text("Fill in")
+        page.keyboard.press("Control+z")
+        expect(page.locator("#go")).to_have_text("Make it anew")
+        page.keyboard.press("Control+Shift+Z")
+        page.keyboard.press("Control+Enter")
+        done(page, 1)
+        edited = pixels(url, f"/v1/images/files/{page.get_attribute('.frame', 'data-id')}.png")
+        outside = (edited == ground).all(-1)
+        assert edited.shape == (160, 200, 3)
+        assert 0.005 < 1 - outside.mean() < 0.05
+        assert outside[:, :90].all()
+        page.locator(".tile").first.click()
+        expect(page.locator("#divider-range")).to_be_visible()
+        page.locator("#divider-range").press("ArrowRight")
+        page.screenshot(path=shots / "studio-compare.png")
+        page.keyboard.press("Escape")
+
+        # By mouse: the right side of the frame is dragged outwards.
+        page.locator("#canvas").scroll_into_view_if_needed()
+        page.click("#tool-frame")
+        box = page.locator("#canvas").bounding_box()
+        scale = min(box["width"] / 200, box["height"] / 160) * 0.92
+        x, y = box["x"] + box["width"] / 2 + 100 * scale, box["y"] + box["height"] / 2
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + 40 * scale, y, steps=4)
+        page.mouse.up()
+        added = int(page.input_value("#extend-right"))
+        assert 38 <= added <= 42
+        page.screenshot(path=shots / "studio-frame.png")
+        page.get_by_role("button", name="Fill in").click()
+        done(page, 1)
+        expect(page.locator(".tile")).to_have_count(2)
+        larger = pixels(url, f"/v1/images/files/{page.get_attribute('.frame', 'data-id')}.png")
+        assert larger.shape == (160, 200 + added, 3)
+        assert errors == []
+
+
+@pytest.mark.slow
+def test_a_reload_in_the_middle_of_three_jobs_loses_nothing(serve):
+    url, service = serve(cascades={"scenes": load("scenes", device="cpu")})
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.goto(url)
+        page.fill("#prompt", "a {red|blue|green} ring")
+        page.select_option("#size", "1")
+        page.select_option("#count", "2")
+        page.click("#go")
+        expect(page.locator(".frame img").first).to_be_visible(timeout=30_000)
+        page.reload()
+        expect(page.locator("#prompt")).to_have_value("a {red|blue|green} ring")
+        wait_idle(page)
+        expect(page.locator(".frame[data-id]")).to_have_count(6)
+        made = {
+            (i.record["prompt"], i.record["seed"]) for i in service.gallery.latest("anyone", 99)
+        }
+        assert len(made) == 6
+        page.reload()  # what is done is still shown
+        expect(page.locator(".frame[data-id]")).to_have_count(6)
+
+
+@pytest.mark.slow
+def test_many_images_are_searched_starred_and_deleted(serve):
+    url, service = serve()
+    for k in range(350):
+        record = {
+            "prompt": f"a {('red', 'blue')[k % 2]} ring {k}", "seed": 2**60 + k, "size": "8x8",
+            "model": "tiny", "model_hash": "0" * 16, "settings": {"base": {"steps": 2}},
+            "version": "1",
+        }  # fmt: skip
+        data = encoded(Image.new("RGB", (8, 8)), record)
+        service.gallery.add(data, "png", record, "anyone")
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(url)
+        tiles, wall = page.locator(".tile"), page.locator("#wall")
+        tiles.first.focus()
+        for _ in range(100):  # each end is the end of what is loaded so far
+            if page.inner_text("#gallery-count") == "350 images":
+                break
+            page.keyboard.press("End")
+            page.wait_for_timeout(100)
+        expect(page.locator("#gallery-count")).to_have_text("350 images")
+        assert page.locator("#wall li").count() < 120
+        page.keyboard.press("Home")
+        page.keyboard.press(" ")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Shift+ArrowRight")
+        expect(page.locator("#chosen-count")).to_have_text("3 selected")
+        page.keyboard.press("Delete")
+        expect(page.locator("#gallery-count")).to_have_text("347 images")
+        page.click("#toast-act")
+        expect(page.locator("#gallery-count")).to_have_text("350 images")
+        page.keyboard.press("s")
+        tiles.first.focus()
+        page.keyboard.press("s")
+        page.click("#only-starred")
+        expect(wall.locator("li")).to_have_count(1)
+        page.click("#only-starred")
+        page.fill("#search", "RED 34")
+        expect(wall.locator("li")).to_have_count(
+            len([k for k in range(0, 350, 2) if "34" in str(k)])
+        )
+        page.locator(".tile").first.click()
+        expect(page.locator("#facts")).to_contain_text(str(2**60 + 348))
+        page.click("#use")
+        assert page.input_value("#seed") == str(2**60 + 348)
+        page.locator(".tile").first.focus()
+        page.keyboard.press("Delete")
+        page.reload()  # before its time of undoing has passed: it is deleted all the same
+        expect(page.locator("#gallery-count")).to_have_text("100 images so far")
+    assert len(service.gallery.latest("anyone", 999)) == 349
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("AXE_CORE" not in os.environ, reason="AXE_CORE names no axe.min.js")
+@pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(serve, size, scheme):
+    url, _ = serve(cascades={"scenes": load("scenes", device="cpu")})
+    with chromium() as browser:
+        context = browser.new_context(
+            viewport={"width": size[0], "height": size[1]}, color_scheme=scheme
+        )
+        page = context.new_page()
+        page.add_init_script(path=os.environ["AXE_CORE"])
+
+        def check():
+            found = page.evaluate("async () => (await axe.run()).violations")
+            assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+
+        page.goto(url)
+        expect(page.locator("#empty")).to_be_visible()
+        check()
+        page.locator("#more > summary").click()
+        for summary in page.locator("details.inner > summary").all():
+            summary.click()
+        page.fill("#prompt", "a {red|blue} ring")
+        page.select_option("#count", "2")
+        page.click("#go")
+        expect(page.locator("#jobs li").first).to_be_visible()
+        check()
+        wait_idle(page)
+        page.locator(".pick").first.focus()
+        page.keyboard.press("Enter")
+        check()
+        page.click("#chosen-clear")
+        page.locator(".tile").first.click()
+        check()
+        page.click("#edit")
+        page.click("#tool-frame")
+        check()
+        page.click("#show-help")
+        check()

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.stage_config import StageConfig
 from open_imagen.text.letters import letter_indices, quoted, with_letters
 from open_imagen.types import NUM_LETTERS, TextEmbedding, stack_texts
 

@@ -1,4 +1,4 @@
-"""Augmentation that the network is told of: exact transforms, labels, and nothing leaks."""
+"""Augmentation with conditioning: exact transforms, labels, and nothing leaks."""
 
 import math
 from pathlib import Path
@@ -179,22 +179,24 @@ def test_labels_are_zero_where_nothing_was_done_and_tell_transforms_apart():
 def test_a_zero_vector_is_a_network_without(preset):
     torch.manual_seed(0)
     plain = build(preset)
-    told = build(preset, augment_labels=NUM_LABELS)
+    conditioned = build(preset, augment_labels=NUM_LABELS)
     side = 64 if "base" in preset else 32
     z, text = torch.randn(2, 3, side, side), WordEncoder()(["a b", "c"])
     low = LowRes(torch.randn_like(z), torch.zeros(2)) if "sr" in preset else None
     for name, weight in plain.named_parameters():
         if not weight.abs().sum():
             torch.nn.init.normal_(weight, std=0.05)
-        told.get_parameter(name).data.copy_(weight.data)
+        conditioned.get_parameter(name).data.copy_(weight.data)
     want = plain(z, torch.zeros(2), text, low)
     labels = torch.ones(2, NUM_LABELS)
-    assert torch.equal(told(z, torch.zeros(2), text, low), want)
-    assert torch.equal(told(z, torch.zeros(2), text, low, augment_labels=labels), want)  # zeroed
-    torch.nn.init.normal_(told.augment.weight)
-    assert torch.equal(told(z, torch.zeros(2), text, low), want)
-    assert torch.equal(told(z, torch.zeros(2), text, low, augment_labels=0 * labels), want)
-    assert not torch.equal(told(z, torch.zeros(2), text, low, augment_labels=labels), want)
+    assert torch.equal(conditioned(z, torch.zeros(2), text, low), want)
+    assert torch.equal(
+        conditioned(z, torch.zeros(2), text, low, augment_labels=labels), want
+    )  # zeroed
+    torch.nn.init.normal_(conditioned.augment.weight)
+    assert torch.equal(conditioned(z, torch.zeros(2), text, low), want)
+    assert torch.equal(conditioned(z, torch.zeros(2), text, low, augment_labels=0 * labels), want)
+    assert not torch.equal(conditioned(z, torch.zeros(2), text, low, augment_labels=labels), want)
 
 
 def test_nothing_leaks_from_transforms_that_are_told():
@@ -210,8 +212,8 @@ def test_nothing_leaks_from_transforms_that_are_told():
     inputs = torch.cat([labels, torch.ones(512, 1)], dim=1).double()
     fitted = torch.linalg.pinv(inputs) @ changed.flatten(1).double()
     torch.testing.assert_close(fitted[-1].float().view_as(plain), plain, rtol=0, atol=1e-4)
-    untold = changed.mean(0)  # what a network learns that is not told
-    assert (untold - plain[0]).abs().max() > 0.1
+    unconditional = changed.mean(0)  # what a network without labels learns
+    assert (unconditional - plain[0]).abs().max() > 0.1
 
 
 def trainer(tmp_path, *settings):
@@ -274,8 +276,8 @@ def test_an_old_model_becomes_one_that_is_told(tmp_path):
     assert "augment.weight" in weights(tmp_path / "b")
 
 
-def test_what_is_not_told_is_only_transformed(tmp_path):
-    made = trainer(tmp_path, *ON, "augment.told=false")
+def test_without_conditioning_images_are_only_transformed(tmp_path):
+    made = trainer(tmp_path, *ON, "augment.conditional=false")
     assert made.recipe.stage.network.get("augment_labels", 0) == 0
     made.fit()
     trainer(tmp_path / "plain").fit()

@@ -45,7 +45,14 @@ def small(monkeypatch):
 
 
 def caption_encoder(encoder, cache, **source):
-    return CaptionEncoder(encoder, SimpleNamespace(**source), 0, CPU, False, cache)
+    return CaptionEncoder(encoder, Described(**source), 0, CPU, False, cache)
+
+
+class Described(SimpleNamespace):
+    """A source of which only its attributes are known."""
+
+    def __len__(self):
+        return len(CAPTIONS)
 
 
 def test_later_runs_read_what_the_first_one_encoded(tmp_path):
@@ -208,3 +215,19 @@ def test_progress_tells_pace_and_time_left(caplog, monkeypatch):
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2  # at most one in half a minute
     assert lines[0].startswith("encoding captions: 2,697 of 26,000, 87/s")
+
+
+def test_captions_of_millions_of_examples_are_encoded_by_batch(monkeypatch, caplog):
+    class Huge:
+        def __len__(self):
+            return 10**9
+
+        def captions(self):
+            raise AssertionError("a billion captions are never listed")
+
+    encoder = CaptionEncoder(WordEncoder(), Huge(), 0, torch.device("cpu"), bf16=False)
+    with caplog.at_level("INFO", "open_imagen.training"):
+        encoder.warm(Huge().captions)
+    assert "1,000,000,000 examples: captions are encoded with each batch" in caplog.text
+    plain = WordEncoder()(["a red star"])
+    assert torch.equal(encoder(["a red star"]).tokens, plain.tokens)

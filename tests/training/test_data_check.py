@@ -305,12 +305,12 @@ def test_super_resolution_is_learned_from_a_folder_as_the_docs_say(tmp_path):
         Image.fromarray(pixels).save(folder / f"{k}.png")
         (folder / f"{k}.txt").write_text(f"picture {k}")
     (folder / "2.png").write_bytes(b"<html>")
-    docs = (RECIPES.parent / "docs" / "training.md").read_text()
+    docs = (RECIPES.parent / "docs" / "tutorials" / "own-images.md").read_text()
     words = docs.split("For super-resolution")[1].split("```toml")[1].split("```")[0]
     recipe = SR.read_text()
     begin, end = recipe.index("[data]"), recipe.index("[train]")
     path = tmp_path / "mine.toml"
-    path.write_text(recipe[:begin] + words.replace("FOLDER", str(folder)) + recipe[end:])
+    path.write_text(recipe[:begin] + words.replace("photos", str(folder)) + recipe[end:])
     config = read_recipe(path, (f"out={tmp_path / 'run'}", "train.images=16"))
     assert config.data["kind"] == "folder"
     source = open_source(config.data)

@@ -204,7 +204,7 @@ def test_along_its_own_way_the_student_is_asked_where_its_sampling_leads(place):
     generators = [
         torch.Generator().manual_seed(seed) for seed in step_noise.t.view(torch.int32).tolist()
     ]
-    condition = student.condition_drawn(lowres, step_noise, (side, side)) if place else None
+    condition = student.condition_with_noise(lowres, step_noise, (side, side)) if place else None
     denoise, met = student.denoiser(said, settings, condition), []
 
     def noise():

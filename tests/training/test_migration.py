@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
 from open_imagen.storage import load_tensors, read_json, write_json
@@ -57,6 +58,34 @@ def test_settings_and_state_get_their_current_names():
     }
     assert migrate_settings(found["settings"]) == found["settings"]
     assert migrate_state({"format": 3, "seen": 1}) == {"format": 3, "seen": 1}
+
+
+@pytest.mark.parametrize("state_format", [2, 3])
+def test_sections_of_format_3_get_their_current_names(state_format):
+    things = {"kind": "things", "mixture": {"single": 1.0, "alike": 2.0, "pair": 3.0}}
+    settings = {
+        "data": {"kind": "mixture", "sources": [things, {"kind": "folder", "path": "photos"}]},
+        "validation": {**things, "mixture": {"related": 4.0, "three": 5.0}},
+        "augment": {"told": False, "flip": 0.5},
+        "stage": {},
+    }
+    found = migrate_state({"format": state_format, "settings": settings})["settings"]
+    assert found == {
+        "data": {
+            "kind": "mixture",
+            "sources": [
+                {
+                    "kind": "things",
+                    "mixture": {"single": 1.0, "counting": 2.0, "two_things": 3.0},
+                },
+                {"kind": "folder", "path": "photos"},
+            ],
+        },
+        "validation": {"kind": "things", "mixture": {"relation": 4.0, "three_things": 5.0}},
+        "augment": {"conditional": False, "flip": 0.5},
+        "stage": {},
+    }
+    assert migrate_state({"format": 3, "settings": found})["settings"] == found
 
 
 def test_records_get_their_current_names_and_a_cut_line_stays(tmp_path):

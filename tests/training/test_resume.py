@@ -178,7 +178,7 @@ def test_checkpoints_of_earlier_versions_are_gone_on_from(tmp_path):
     trainer(tmp_path / "a").fit()
     trainer(tmp_path / "b", "train.images=32").fit()
     forget_settings(tmp_path / "b")
-    for setting, told in {
+    for setting, conditioned in {
         "optim.name=muon": "state of the optimiser (optim.name): exp_avg, exp_avg_sq, step in the "
         "checkpoint, exp_avg, exp_avg_sq, momentum, step in the recipe",
         "ema.sigma_rel=[0.05]": "ema.sigma_rel: none in the checkpoint, 0.050 in the recipe",
@@ -186,7 +186,7 @@ def test_checkpoints_of_earlier_versions_are_gone_on_from(tmp_path):
     }.items():
         with pytest.raises(ConfigError) as caught:
             trainer(tmp_path / "b", setting).begin()
-        assert told in str(caught.value)
+        assert conditioned in str(caught.value)
     assert trainer(tmp_path / "b").fit()
     one, other = (
         load_tensors(tmp_path / run / "run" / "model" / "base" / "model.safetensors")
@@ -362,14 +362,14 @@ def test_a_recipe_of_the_user_s_in_the_run_folder_is_not_overwritten(tmp_path):
 
 def test_settings_that_came_later_were_at_their_defaults(begun):
     """A checkpoint that knows nothing of an option is not one that was made with it."""
-    made = trainer(begun, "augment.flip=0.5", "augment.told=false", "train.text_drop=0.2")
+    made = trainer(begun, "augment.flip=0.5", "augment.conditional=false", "train.text_drop=0.2")
     before = settings_of(plain(trainer(begun).recipe), made.stage.saved_network, {})
     del before["augment"]
     del before["train"]["text_drop"]
     now = settings_of(plain(made.recipe), made.stage.saved_network, {})
     found = {change.key: str(change) for change in compare(before, now)}
     assert found["augment.flip"] == "augment.flip: 0.0 in the checkpoint, 0.5 in the recipe"
-    assert found.keys() == {"augment.flip", "augment.told", "train.text_drop"}
+    assert found.keys() == {"augment.flip", "augment.conditional", "train.text_drop"}
     # The first checkpoints recorded a few settings alone: of the others nothing is known.
     few = {"stage": {"network": before["stage"]["network"]}, "adapter": {"rank": 0}}
     assert compare(few, now) == []

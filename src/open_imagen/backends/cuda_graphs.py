@@ -17,7 +17,8 @@ class CapturedCall:
     """One call of a function of tensors, captured, with static inputs and a static output."""
 
     def __init__(self, function: Callable[..., Any], arguments: Any, pool: Any = None) -> None:
-        """
+        """Capture a call as a CUDA graph.
+
         Args:
             arguments: tensors in tuples and lists; others of the same shapes can be replayed.
             pool: memory shared with other graphs, which are never replayed at the same time.
@@ -76,8 +77,10 @@ class GraphedCallable:
 
 @contextlib.contextmanager
 def cudnn_benchmark() -> Iterator[None]:
-    """Let cuDNN time its convolutions at new shapes and keep the fastest: a captured call is
-    replayed many times."""
+    """Let cuDNN time its convolutions at new shapes and keep the fastest.
+
+    That pays because a captured call is replayed many times.
+    """
     # torch's own cudnn.flags() would set all others too, such as allow_tf32.
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True

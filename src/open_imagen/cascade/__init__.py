@@ -6,7 +6,8 @@ from open_imagen.cascade.joining import join
 from open_imagen.cascade.noise import TrainingNoise
 from open_imagen.cascade.output import GenerationOutput
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.stage_config import StageConfig
 
 __all__ = [
     "Cascade",

@@ -15,7 +15,7 @@ from open_imagen.models.lora import LowRankChange
 
 @dataclass(frozen=True, eq=False)
 class WeightedAdapter:
-    """An adapter, and how much of its change is wanted."""
+    """An adapter and the weight of its change."""
 
     path: Path
     weight: float
@@ -23,7 +23,7 @@ class WeightedAdapter:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What an image's record says of it."""
+        """The adapter's entry in an image's record."""
         return {"path": str(self.path), "weight": self.weight, "hash": self.adapter.digest[:12]}
 
 
@@ -84,8 +84,9 @@ def split_weight(text: str | Path) -> tuple[str, float]:
 def split_named(
     adapters: Iterable[WeightedAdapter],
 ) -> tuple[list[Adapter], list[WeightedAdapter]]:
-    """The adapters with a name, which are variants of a stage (variants.py), and the others, which
-    are added to its weights.
+    """Split adapters into those with a name and the others.
+
+    Named ones are variants of a stage (variants.py); the others are added to its weights.
 
     Raises:
         ConfigError: one with a name has a weight.
@@ -106,8 +107,9 @@ def split_named(
 
 
 def apply_adapters(stages: Sequence[Stage], adapters: Sequence[WeightedAdapter]) -> None:
-    """Add these adapters, and no others, to the weights of stages and of their variants; all are
-    checked before any weight changes.
+    """Add these adapters, and no others, to the weights of stages and of their variants.
+
+    All are checked before any weight changes.
 
     Raises:
         CheckpointError: an adapter is of a stage that is not here, or of another network.
@@ -141,7 +143,7 @@ def _changes_of(stage: Stage, adapters: Sequence[WeightedAdapter]) -> list[LowRa
 
 
 def adapted_hash(model_hash: str, digests: Sequence[str], weights: Sequence[float] = ()) -> str:
-    """The hash of a model with adapters of these digests and weights; without any, its own."""
+    """The hash of a model with adapters of these digests and weights; unchanged without any."""
     if not digests:
         return model_hash
     digest = hashlib.sha256(model_hash.encode())

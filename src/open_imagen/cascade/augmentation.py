@@ -22,7 +22,7 @@ POINTS, SPACING = 12, 3
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How the low-resolution image of a stage is enlarged and noised."""
+    """How the low-resolution image of a stage is upsampled and noised."""
 
     schedule: Schedule = field(default_factory=Schedule)
     """Maps a noise level in [0, 1] to log-SNR. The paper does not say which; with the cosine, its
@@ -31,8 +31,8 @@ class Augmentation:
     """Training draws noise levels from 0 to this; 0 for a stage without augmentation."""
     blur: float = 0.0
     """Training blurs the low-resolution image by a Gaussian whose sigma, in that image's pixels, is
-    drawn from 0 to this: a stage below draws softer edges than scaled pictures have, and what has
-    only seen the sharp leaves the soft as they are (Ho et al. 2021, section 4.2)."""
+    drawn from 0 to this. The stage below generates softer edges than downscaled photographs have,
+    and a network trained on sharp inputs alone leaves them soft (Ho et al. 2021, section 4.2)."""
     warp: float = 0.0
     """Training fetches the pixels of the low-resolution image from a little beside their places, by
     a smooth random field (Simard et al. 2003) whose standard deviation, in that image's pixels, is

@@ -1,4 +1,4 @@
-"""What a cascade consists of, and what can be asked of it before it makes images."""
+"""The parts of a cascade, and queries that need no sampling."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from open_imagen.cascade.adapters import (
 )
 from open_imagen.cascade.alpha import parse_background, to_image
 from open_imagen.cascade.denoiser import Watch
-from open_imagen.cascade.folder import Adapter, CascadeConfig, write_folder
+from open_imagen.cascade.folder import Adapter, CascadeConfig
 from open_imagen.cascade.generate import ImageGenerator
 from open_imagen.cascade.metadata import make_record
 from open_imagen.cascade.output import GenerationOutput
@@ -51,13 +51,13 @@ class CascadeBase:
         model_hash: str = "unsaved",
         adapters: Sequence[Adapter] = (),
     ) -> None:
-        """
+        """Copy the stages and set up the runtime.
+
         Args:
             stages: copied, so that other cascades and training may go on with them.
-            text: a text encoder to use instead of the one that ``config`` names, which is loaded
-                when it is first needed.
-            encoder_folder: where that one's files are, if that is known.
-            adapters: named ones; the first of a stage is used where nobody says which.
+            text: replaces the encoder of ``config``, which is loaded when first needed.
+            encoder_folder: holds the files of that encoder.
+            adapters: named ones; the first of a stage is its default.
 
         Raises:
             CheckpointError: the stages do not follow each other, or are fewer than the default; or
@@ -131,23 +131,22 @@ class CascadeBase:
     @property
     def identity(self) -> dict[str, Any]:
         """What its images depend on besides prompts, seeds and settings."""
-        return {
+        identity: dict[str, Any] = {
             "model": self.name,
             "model_hash": self.model_hash,
             "precision": self.runtime.dtype,
-            **(
-                {"adapters": [one.facts for one in self.added_adapters]}
-                if self.added_adapters
-                else {}
-            ),
         }
+        if self.added_adapters:
+            identity["adapters"] = [adapter.facts for adapter in self.added_adapters]
+        return identity
 
     def set_adapters(self, adapters: Adapters = ()) -> None:
-        """Add these low-rank adapters to the model's weights, and no others; none by default.
+        """Add these low-rank adapters, and no others, to the weights; none by default.
 
         Weights that no adapter changes stay as they are, and nothing is loaded again.
 
-        >>> cascade.set_adapters({"runs/ink/adapter": 0.7, "runs/cats": 0.5})  # doctest: +SKIP
+        Examples:
+            >>> cascade.set_adapters({"runs/ink/adapter": 0.7, "runs/cats": 0.5})  # doctest: +SKIP
 
         Args:
             adapters: folders, "DIR:WEIGHT", or a mapping of folders to weights. The change of each
@@ -175,11 +174,11 @@ class CascadeBase:
         return self.variants[name].get(adapter)
 
     def read(self, prompt: str) -> Reading:
-        """A prompt in the English that the model has learned; the prompt itself without a world."""
+        """A prompt in the words that the model was trained on; itself without a world."""
         return self.prompts.read(prompt)
 
     def hint(self, prompt: str) -> str | None:
-        """What the model does not know of a prompt, with the nearest words that it knows."""
+        """The words of a prompt that the model does not know, and the nearest that it knows."""
         return self.prompts.hint(prompt)
 
     def check_background(self, background: str | None) -> None:
@@ -199,19 +198,19 @@ class CascadeBase:
     def plan(
         self, number: int | None, size: int | tuple[int, int] | str | None
     ) -> tuple[list[Stage], tuple[int, int] | None]:
-        """The stages to run for a number and a size, and the size of the first one's images,
-        None where it is what that stage was made for. See generate.
+        """The stages to run for a number and a size, and the size of the first one's images.
+
+        The size is None where it is the stage's own resolution. See generate.
 
         Raises:
             ConfigError: there are not as many stages, or no such size can be made.
         """
         chosen, size = self.chosen(number), checks.check_size(size)
-        sides = [stage.config.resolution for stage in self.stages.values()]
-        if size is None:
-            return chosen, None
-        if number is None and size[0] == size[1] and size[0] in sides:
-            return self.chosen(sides.index(size[0]) + 1), None
-        return chosen, sizes.first_size(size, chosen)
+        if size is not None and number is None:
+            number = sizes.stages_up_to(size, list(self.stages.values()))
+            if number is not None:
+                return self.chosen(number), None
+        return chosen, None if size is None else sizes.first_size(size, chosen)
 
     def start_of(self, image: ImageSource) -> tuple[list[Stage], Tensor]:
         """The stages that upscale an image, and the first one's input, uint8 [1, C, h, w].
@@ -258,7 +257,7 @@ class CascadeBase:
         background: str | None = None,
         edit: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """What an image says of itself: all it takes to repeat it."""
+        """The record of an image: everything that is needed to repeat it."""
         plain = plain_prompt(request.prompt, request.prompt_weights)
         read = self.read(plain).prompt
         read_as = request.prompt if read == plain else read
@@ -282,12 +281,3 @@ class CascadeBase:
             for request, image in zip(requests, shown, strict=True)
         ]
         return GenerationOutput(shown, images, records)
-
-    def save(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
-        """Write a model folder (see docs/formats.md).
-
-        Args:
-            dtype: of the stored weights; float16 halves them.
-        """
-        stages = [variants.own for variants in self.variants.values()]
-        write_folder(Path(folder), self.config, stages, dtype, self._adapters())

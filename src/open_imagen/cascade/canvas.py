@@ -1,5 +1,7 @@
-"""The canvas of an edit: an image, extended or not, the part of it that is worked on, and the way
-of a model's pixels back into it, which leaves every pixel outside the mask as it was."""
+"""The canvas of an edit: an image with its extension, and the part of it that is edited.
+
+The model's pixels are pasted back so that every pixel outside the mask keeps its value.
+"""
 
 import math
 from collections.abc import Sequence
@@ -40,11 +42,12 @@ class Canvas:
     original: Original
     """As large as the result; what an extension added holds repeated edge pixels."""
     mask: Mask | None
-    """None: everything is made anew from what is there (image to image)."""
+    """None: the whole image is regenerated (image to image)."""
     extended: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
         return self.original.image.size
 
 
@@ -90,8 +93,9 @@ def check_extension(
 
 
 def crop_box(canvas: Canvas, side: int, context: int | None = None) -> Box:
-    """The part of a canvas that is worked on: all of it without a mask, otherwise a square around
-    the mask, or what of one fits into the canvas.
+    """The part of a canvas that is edited.
+
+    All of it without a mask; otherwise a square around the mask, cut to the canvas.
 
     Args:
         side: of the last stage's images.
@@ -116,8 +120,11 @@ def crop_box(canvas: Canvas, side: int, context: int | None = None) -> Box:
 
 
 def base_size(width: int, height: int, resolution: int, unit: int) -> tuple[int, int]:
-    """The size of the first stage's images for a crop: of its shape, as many pixels as the stage
-    was trained on, in multiples of ``unit``."""
+    """The size of the first stage's images for a crop.
+
+    It has the crop's aspect ratio and about as many pixels as the stage was trained on; both sides
+    are multiples of ``unit``.
+    """
 
     def side(length: float) -> int:
         return max(unit, min(round(length / unit), 4 * resolution // unit) * unit)
@@ -134,7 +141,7 @@ class Crop:
     box: Box
 
     def _image(self, channels: int) -> Image.Image:
-        """The part as a model of so many channels sees it: RGB, or premultiplied RGBA ("RGBa")."""
+        """The crop for a model with this many channels: RGB, or premultiplied RGBA ("RGBa")."""
         part = Original(self.canvas.original.image.crop(self.box), self.canvas.original.profile)
         if channels == 4:
             return part.srgb.convert("RGBA").convert("RGBa")
@@ -150,6 +157,7 @@ class Crop:
 
     @property
     def mask(self) -> Mask | None:
+        """The mask within the crop; None without one."""
         left, top, right, bottom = self.box
         mask = self.canvas.mask
         return None if mask is None else mask[top:bottom, left:right]
@@ -165,8 +173,10 @@ class Crop:
         keep_alpha: bool,
         feather_width: int | None = None,
     ) -> Image.Image:
-        """The canvas with a model's pixels, uint8 [C, H, W], in the mask: scaled to the crop,
-        mixed in by the feather. Outside the mask every value is the original's own.
+        """The canvas with a model's pixels, uint8 [C, H, W], in the mask.
+
+        They are scaled to the crop and blended by the feather. Outside the mask every value is the
+        original's.
 
         Args:
             background: behind what a model with alpha leaves transparent, where alpha is not kept.
@@ -210,8 +220,10 @@ def _from_tensor(pixels: Tensor) -> Image.Image:
 
 
 def resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Means of pixels where an image shrinks by whole numbers, as training data is made; bicubic
-    otherwise."""
+    """Resize by means of pixels for whole-number reductions, bicubic otherwise.
+
+    Training data is made with means of pixels too.
+    """
     if image.size == size:
         return image
     whole = all(now % then == 0 and now >= then for now, then in zip(image.size, size, strict=True))
@@ -219,8 +231,10 @@ def resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def mix(old: Pixels, new: Pixels, weight: np.ndarray[Any, np.dtype[np.float32]]) -> Pixels:
-    """Old and new pixels [H, W, C] by the weight [H, W] of the new; RGBA weighed by alpha, so that
-    hidden colours do not show."""
+    """Blend old and new pixels [H, W, C] by the weight [H, W] of the new.
+
+    RGBA is weighted by alpha, so that hidden colours do not show.
+    """
     share = weight[..., None]
     before, after = old.astype(np.float32), new.astype(np.float32)
     if old.shape[2] == 3:

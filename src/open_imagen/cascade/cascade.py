@@ -1,10 +1,14 @@
 """A cascade: text -> 64 -> 256 -> 1024. generate() and upscale(), and all of EditingCascade."""
 
 from collections.abc import Sequence
+from pathlib import Path
+
+import torch
 
 from open_imagen.cascade import checks
 from open_imagen.cascade.base import Settings
 from open_imagen.cascade.editing import EditingCascade
+from open_imagen.cascade.folder import write_folder
 from open_imagen.cascade.output import GenerationOutput
 from open_imagen.cascade.progress import Progress, as_callback
 from open_imagen.cascade.prompts import plain_prompt
@@ -49,7 +53,7 @@ class Cascade(EditingCascade):
                 None. The resolution of a stage, without ``stages``, means: up to that stage.
             background: of a model with alpha, what is behind what it leaves transparent: white if
                 None, "transparent", or "#rrggbb".
-            prompt_weights: whether "(word:1.3)" weighs words (docs/editing.md).
+            prompt_weights: whether "(word:1.3)" weighs words (docs/guides/editing.md).
             variations: seeds whose noise is mixed in, each with its amount; see vary.
 
         Raises:
@@ -103,3 +107,12 @@ class Cascade(EditingCascade):
         with as_callback(progress) as callback:
             images = self.generator.run(chosen, requests, resolved, start, progress=callback)
         return self._output(requests, images, resolved, "upscale", background)
+
+    def save(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
+        """Write a model folder (see docs/reference/formats.md).
+
+        Args:
+            dtype: of the stored weights; float16 halves them.
+        """
+        stages = [variants.own for variants in self.variants.values()]
+        write_folder(Path(folder), self.config, stages, dtype, self._adapters())

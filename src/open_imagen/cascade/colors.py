@@ -1,4 +1,4 @@
-"""Colours of an enlarged picture, brought back to those of the small one."""
+"""Colour correction of an upscaled image, towards the colours of its low-resolution input."""
 
 import itertools
 import math
@@ -21,18 +21,18 @@ LEAST = 1e-5
 
 
 def correct_colors(image: Tensor, lowres: Tensor, sigma: float, like: float = LIKE) -> Tensor:
-    """An enlarged picture with the surfaces' colours of the one it was made of.
+    """Give the surfaces of an upscaled image the colours of its low-resolution input.
 
-    What the two differ by in the mean of each small pixel is averaged with a Gaussian over places
-    of like colour, and added to what is of that colour (a joint bilateral filter, Kopf et al.
-    2007). Small pixels count as far as the large picture is flat in them, so those across an edge
-    hardly do; then it is averaged again without those that differ by something else than most
-    around them: an edge that the large picture has put elsewhere is no wrong colour.
+    A joint bilateral filter (Kopf et al. 2007): the difference of the two in the mean of each
+    low-resolution pixel is averaged with a Gaussian over places of similar colour, and added there.
+    Low-resolution pixels are weighted by how flat the upscaled image is in them, so that edges
+    hardly count. A second pass leaves out pixels whose difference is an outlier among their
+    neighbours: an edge that the upscaled image has moved is no wrong colour.
 
     Args:
         image: [B, C, H, W] in [-1, 1].
         lowres: [B, C, h, w], with sides that divide those.
-        sigma: of the Gaussian, in pixels of the small picture.
+        sigma: of the Gaussian, in low-resolution pixels.
         like: see `LIKE`; infinite for a plain Gaussian, whatever the colours.
     """
     means = F.interpolate(image, size=lowres.shape[-2:], mode="area")
@@ -59,8 +59,10 @@ def correct_colors(image: Tensor, lowres: Tensor, sigma: float, like: float = LI
 
 
 def gaussians(sigma: float) -> list[tuple[float, int]]:
-    """Gaussians that make one of this sigma, one after the other, and how many pixels apart each is
-    summed: a wide one is as smooth as it is wide, once a narrow one has filled the gaps."""
+    """Split a wide Gaussian into smaller ones to convolve with in turn, each with its dilation.
+
+    Once a narrow Gaussian has filled the gaps, a dilated one is as smooth as a dense one.
+    """
     apart = round(sigma / FINE)
     if apart < 2:
         return [(sigma, 1)]
@@ -105,17 +107,18 @@ def gathered(
 
 
 def spread(image: Tensor, size: torch.Size) -> Tensor:
-    """How far a channel goes within each pixel of a smaller picture, at most, [B, 1, h, w]."""
+    """The largest range of a channel within each low-resolution pixel, [B, 1, h, w]."""
     highest, lowest = (F.adaptive_max_pool2d(x, size) for x in (image, -image))
     return (highest + lowest).amax(1, keepdim=True)
 
 
 def bell(place: float, middle: float, sigma: float) -> float:
+    """A Gaussian of this width, 1 in the middle."""
     return math.exp(-(((place - middle) / sigma) ** 2) / 2)
 
 
 def check_color_correction(sigma: float) -> None:
-    """Raises ConfigError unless it is a width that pictures have."""
+    """Raises ConfigError unless it is a sigma of a useful size."""
     if not 0 <= sigma <= WIDEST_BLUR:
         raise ConfigError(
             f"color_correction = {sigma} must be between 0 (off) and {WIDEST_BLUR:g} pixels of the "

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from open_imagen.cascade.augmentation import Augmentation
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.stage_config import StageConfig
 from open_imagen.cascade.weights import check_shapes
 from open_imagen.config import plain
 from open_imagen.diffusion.schedules import Schedule
@@ -178,8 +179,9 @@ def _text_encoder(units: Sequence[Path], half: bool) -> WeightFiles | None:
 
 
 def find_encoder(found: Published) -> WeightFiles:
-    """The text encoder of these stages, in their folder or elsewhere on this machine, checked: a
-    model without one would fail at its first picture.
+    """The text encoder of these stages, in their folder or elsewhere on this machine.
+
+    It is checked now: a model without one would fail at its first image.
 
     Raises:
         MissingDependency: there is none, or its tokenizer is missing or cannot be read here.
@@ -207,8 +209,7 @@ def find_encoder(found: Published) -> WeightFiles:
 
 
 def read_stage(folder: Path, weights: WeightFiles | None = None) -> Stage:
-    """One stage: its network from unet/, its schedule from scheduler/; it fetches its weights when
-    it wakes."""
+    """One stage: its network from unet/, its schedule from scheduler/; lazy weights."""
     unet = folder / "unet"
     _check_pipeline(folder / "model_index.json")
     files = [TensorFile(file) for file in (weights or find_weights(unet, WEIGHTS)).files]
@@ -290,7 +291,7 @@ def _scheduler(file: Path, fixed: Mapping[str, tuple[Any, ...]]) -> dict[str, An
 
 
 def _sampling(file: Path, network: UNetConfig) -> Sampling:
-    """Their pipelines' defaults, and what their scheduler's config says."""
+    """The defaults of DeepFloyd IF's pipelines, and those of the scheduler's config."""
     published = SCHEDULER | {
         "thresholding": True,
         "dynamic_thresholding_ratio": 0.95,

@@ -1,4 +1,4 @@
-"""From predictions of a stage's network to the estimate of the clean image that samplers walk with.
+"""From the predictions of a stage to the estimate of the clean image that samplers use.
 
 Here guidance and thresholding are applied, callbacks are called, and numbers are checked.
 """
@@ -51,9 +51,8 @@ class Predictor(Protocol):
 class Denoiser:
     """(z, logsnr) -> the guided, thresholded estimate of the clean image.
 
-    With guidance, all predictions are one call of the network on a batch as many times as long.
-    A learned variance is the conditional one's, and goes with the estimate where the sampler
-    wants it.
+    With guidance, the conditional and unconditional predictions are one call of the network on a
+    batch of double length (or triple). A learned variance is that of the conditional prediction.
     """
 
     def __init__(
@@ -66,16 +65,17 @@ class Denoiser:
         levels: Sequence[float] = (),
         weights: Tensor | None = None,
     ) -> None:
-        """
+        """Encode the text once for all steps.
+
         Args:
-            levels: those walked down, for guidance that counts steps.
-            weights: [B], in place of the guidance weight where images differ in it.
+            levels: log-SNRs of all steps, for guidance that counts steps.
+            weights: guidance weights [B], where images differ in them.
         """
         self.stage, self.text, self.levels, self.weights = stage, text, levels, weights
         self.guidance, self.threshold = settings.guide, settings.thresholding
         self.rule = GuidanceRule(self.guidance, stage.prediction)
         distilled, null = stage.distilled_guidance, text.null()
-        # What a distilled network is led away from is nothing: a negative prompt comes third.
+        # A distilled network is guided away from no text: a negative prompt needs a third branch.
         self.others = [null] if negative is None else [negative, null][: 1 if distilled == 1 else 2]
         self.own_is_guided = distilled == 1 or (negative is None and not self.guidance.rescale)
         """Whether the network's own prediction is all that is needed at its own weight."""
@@ -84,6 +84,7 @@ class Denoiser:
         self.has_variance = stage.learned_range and settings.sampler == "ddpm"
 
     def __call__(self, z: Tensor, logsnr: float) -> Estimate:
+        """The guided, thresholded estimate for z [B, C, H, W] at one log-SNR."""
         channels = self.stage.channels
         weight = self._weight(logsnr)
         if self._needs_own_alone(weight):
@@ -190,9 +191,9 @@ def check_estimate(changed: object, x: Tensor) -> Tensor:
 
 
 class FiniteCheck:
-    """Whether all estimates of a stage are finite.
+    """Checks that all estimates of a stage are finite.
 
-    A GPU is asked once, at the end, so that no step waits for it; a CPU at every step.
+    On a GPU once, at the end, so that no step waits for the result; on a CPU at every step.
     """
 
     def __init__(self, stage: str, levels: Sequence[float]) -> None:

@@ -29,9 +29,9 @@ from open_imagen.diffusion.editing import KNOWN
 from open_imagen.errors import ConfigError, UnknownName
 
 STRENGTH = 0.6
-"""Of image to image, unless another is given."""
+"""The default of image to image."""
 MASKED_STRENGTH = 1.0
-"""Of inpainting and outpainting: what was in the mask does not shine through."""
+"""The default of inpainting and outpainting: nothing of the old content remains in the mask."""
 RESAMPLE = 1
 MAX_RESAMPLE = 100
 Strength = float | Mapping[str, float] | None
@@ -42,21 +42,21 @@ class EditOptions:
     """How an image is edited, beside prompt, seed and sampling settings."""
 
     strength: Strength = None
-    """How much of it is made anew, 0 to 1: the share of a stage's steps that run. One for all
-    stages, or one for each by name; None: 0.6, and 1 with a mask or an extension."""
+    """The share of a stage's steps that run, 0 to 1: 0 changes nothing, 1 starts from noise. One
+    for all stages, or one for each by name; None: 0.6, and 1 with a mask or an extension."""
     extend: Sequence[int] | None = None
     """Pixels to add left, above, right and below (outpainting)."""
     resample: int = RESAMPLE
-    """Of a mask: how often each step is walked (RePaint), which fits new to old. It multiplies the
-    time."""
+    """With a mask: how often each step is repeated (RePaint), which harmonises the regenerated and
+    the known pixels. Sampling takes so many times as long."""
     known: str = "renoised"
-    """Of a mask: how the network sees the pixels that stay: renoised, or clean, as DeepFloyd IF's
-    own inpainting has it."""
+    """With a mask: how the network sees the known pixels: renoised, or clean, as in DeepFloyd IF's
+    own inpainting."""
     feather: int | None = None
-    """Of a mask: over how many pixels inside it the new fades in; None: 1/32 of the crop."""
+    """With a mask: the width of the blend inside it, in pixels; None: 1/32 of the crop."""
     context: int | None = None
-    """Of a mask: how many pixels around its box the model sees, and the prompt describes; None: the
-    whole image, unless it is larger than four of the model's."""
+    """With a mask: how many pixels around its box the model sees, and the prompt describes; None:
+    the whole image, unless it is larger than four of the model's."""
 
     def __post_init__(self) -> None:
         whole_number(self.resample, "resample")
@@ -102,6 +102,31 @@ class EditOptions:
 
 
 @dataclass(frozen=True)
+class EditRequest:
+    """An image to edit, what to regenerate of it, and how."""
+
+    image: ImageSource
+    mask: ImageSource | None
+    options: EditOptions
+    max_pixels: int = MAX_PIXELS
+    repeat: Mapping[str, Any] | None = None
+    """The record of an earlier edit that had the same image and mask."""
+
+    def plan(self, stages: Sequence[Stage]) -> "EditPlan":
+        """The inputs of these stages; see plan_edit.
+
+        Raises:
+            DataError: an image cannot be read, or has too many pixels.
+            ConfigError: the mask does not fit, an option is out of range, or the inputs are not
+                those of the record.
+        """
+        plan = plan_edit(self.image, self.mask, stages, self.options, self.max_pixels)
+        if self.repeat is not None:
+            check_inputs(self.repeat, plan)
+        return plan
+
+
+@dataclass(frozen=True)
 class EditPlan:
     """An edit that is ready to be sampled."""
 
@@ -112,10 +137,11 @@ class EditPlan:
     """By stage: what it begins with."""
     options: EditOptions
     record: dict[str, Any]
-    """What an image says of its edit."""
+    """The edit's entry in an image's record."""
 
     @property
     def changes_nothing(self) -> bool:
+        """Whether every strength is 0, so that the result is the image itself."""
         return not any(start.strength for start in self.starts.values())
 
     def result(self, made: Tensor, background: str | None = None) -> Image.Image:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from open_imagen.cascade import deepfloyd
 from open_imagen.cascade.sampling import Sampling, parse_sampling
-from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.stage_config import StageConfig
 from open_imagen.cascade.weights import check_shapes
 from open_imagen.config import parse, plain
 from open_imagen.errors import CheckpointError, ConfigError, UnknownName
@@ -38,11 +39,11 @@ class CascadeConfig:
     encoder: str
     """The text encoder's name in the table of encoders."""
     default_stages: int | None = None
-    """How many stages run where nobody says; all if None."""
+    """How many stages run by default; all if None."""
     world: str = ""
     """The name of the world whose prompts it knows, if it has one."""
     trained: Mapping[str, Any] = field(default_factory=dict)
-    """Per stage, what it has learned from."""
+    """Per stage, its training settings and data."""
 
     @classmethod
     def of(cls, header: Mapping[str, Any]) -> "CascadeConfig":
@@ -145,7 +146,7 @@ def _are_names(values: Any) -> bool:
 
 
 def read_stage(folder: Path, sampling: Sampling) -> Stage:
-    """A stage whose weights have been checked and are read when it wakes.
+    """A stage with lazy weights, whose files have been checked.
 
     Raises:
         CheckpointError: a file is missing or damaged, or the weights are of another network.
@@ -268,7 +269,7 @@ class Adapter(NamedTuple):
 
 
 def write_adapter(folder: Path, adapter: Adapter) -> None:
-    """Write an adapter of one stage: its tensors, and adapter.json that says how to use them."""
+    """Write an adapter of one stage: its tensors, and adapter.json with its settings."""
     save_tensors(folder / "adapter.safetensors", adapter.tensors)
     facts: dict[str, Any] = {"format": FORMAT, "stage": adapter.stage, "scale": adapter.scale}
     facts["model"] = adapter.model

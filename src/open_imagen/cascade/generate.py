@@ -1,4 +1,4 @@
-"""From requests to images: encode the prompts, then walk through the stages, batch by batch."""
+"""From requests to images: encode the prompts, then sample stage by stage in batches."""
 
 import contextlib
 import threading
@@ -31,7 +31,8 @@ class ImageGenerator:
     def __init__(
         self, variants: Mapping[str, StageVariants], prompts: PromptEncoder, runtime: RuntimeConfig
     ) -> None:
-        """
+        """Take over the stages.
+
         Args:
             variants: the stages by name, lowest resolution first, changed by none but this
                 generator.

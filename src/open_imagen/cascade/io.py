@@ -24,7 +24,9 @@ def load(
     adapters: Adapters = (),
     **runtime: Unpack[RuntimeOptions],
 ) -> Cascade:
-    """A cascade: a shipped model by name, a model folder, a folder of DeepFloyd IF, or
+    """Load a cascade.
+
+    The source is the name of a shipped model, a model folder, a folder of DeepFloyd IF, or
     "hf:org/name".
 
     Args:

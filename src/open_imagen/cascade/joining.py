@@ -23,7 +23,7 @@ from open_imagen.text.encoders import ENCODERS
 
 
 class JoinedStage(NamedTuple):
-    """A stage, and what its own model says of it."""
+    """A stage and its model's settings."""
 
     stage: Stage
     source: str
@@ -47,7 +47,8 @@ def join(
 ) -> Cascade:
     """One cascade from the stages of several models, whatever the order they are named in.
 
-    >>> cascade = join("mine", ["runs/mine/model", "scenes:sr256"])   # doctest: +SKIP
+    Examples:
+        >>> cascade = join("mine", ["runs/mine/model", "scenes:sr256"])   # doctest: +SKIP
 
     Args:
         models: folders, shipped models or "hf:org/name"; with ":STAGE" behind it, one stage of it.
@@ -155,9 +156,9 @@ def check_stages_fit(parts: Sequence[JoinedStage]) -> None:
         _check_pair(below, above)
     reading = [part for part in parts if part.stage.letters]
     if len({part.stage.letters for part in reading}) > 1:
-        told = ", ".join(f"{part} reads {part.stage.letters}" for part in reading)
+        lengths = ", ".join(f"{part} reads {part.stage.letters}" for part in reading)
         warnings.warn(
-            f"The stages read different numbers of letters of quoted text: {told}. Longer words "
+            f"The stages read different numbers of letters of quoted text: {lengths}. Longer words "
             "may be drawn differently by each.",
             OpenImagenWarning,
             stacklevel=3,
@@ -181,7 +182,7 @@ def _check_encoder(part: JoinedStage, first: JoinedStage) -> None:
 
 
 def _check_pair(below: JoinedStage, above: JoinedStage) -> None:
-    """Whether a stage can enlarge the images of the one below it."""
+    """Whether a stage can upscale the images of the one below it."""
     low, high = below.stage.config, above.stage.config
     if low.name == high.name:
         raise CheckpointError(

@@ -64,10 +64,12 @@ def has_transparency(image: Image.Image) -> bool:
 
 
 def from_alpha(image: Image.Image) -> Mask:
+    """The mask of an image with alpha: where it is more transparent than opaque."""
     return np.asarray(image.getchannel("A")) < HALF
 
 
 def from_gray(image: Image.Image) -> Mask:
+    """The mask of an image without alpha: where it is lighter than middle gray."""
     return np.asarray(as_rgb(image).convert("L")) >= HALF
 
 
@@ -117,8 +119,11 @@ def distance_inside(mask: Mask, limit: int) -> Weights:
 
 
 def feather(mask: Mask, width: int) -> Weights:
-    """The share of the new image at each pixel: 0 outside the mask, rising to 1 within ``width``
-    pixels inside it. A mask that is nowhere so deep gets a narrower rise, so that 1 is reached."""
+    """The weight of the new image at each pixel: 0 outside the mask, rising to 1 inside it.
+
+    It rises over ``width`` pixels. A mask that is nowhere so deep gets a steeper rise, so that 1 is
+    reached.
+    """
     if width < 1:
         return mask.astype(np.float32)
     distance = distance_inside(mask, 2 * (width + 1))

@@ -54,8 +54,11 @@ def make_record(
 
 
 def plain_sampling(settings: ResolvedSampling) -> dict[str, Any]:
-    """Settings for a record; infinities, which JSON lacks, are left to the defaults, and so is the
-    adapter of a stage that has none."""
+    """Settings for a record, in plain values.
+
+    Infinities, which JSON lacks, are left to the defaults, and so is the adapter of a stage without
+    one.
+    """
     values: dict[str, Any] = plain(settings)
     return {
         key: value

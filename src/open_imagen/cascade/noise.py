@@ -39,8 +39,8 @@ class TrainingNoise(NamedTuple):
     points: Tensor
     """By which field, [B, 2, POINTS, POINTS]; see `warped`. Empty for base stages."""
     augment_labels: Tensor = torch.empty(0)
-    """What the network is told of the transforms of each example (training/augment.py), [B, N];
-    empty without."""
+    """Labels of the transforms of each example (training/augment.py), [B, N]; empty if there are
+    none."""
 
     def select(self, rows: slice) -> "TrainingNoise":
         """The numbers of some of the images."""

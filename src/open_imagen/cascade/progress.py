@@ -61,6 +61,7 @@ class Bar:
         self._stage, self._started, self._open = "", 0.0, False
 
     def __call__(self, stage: str, step: int, steps: int, preview: Tensor) -> None:
+        """Show a step; see the callback above."""
         if stage != self._stage:
             self.close()
             self._stage, self._started = stage, time.monotonic()

@@ -17,7 +17,7 @@ from open_imagen.types import TextEncoder
 from open_imagen.world import Reading, World, is_world, open_world
 
 MAX_ENCODED = 512
-"""Prompts whose tokens are kept: at most 600 MB of the paper's encoder."""
+"""How many prompts keep their tokens in memory: at most 600 MB with the paper's encoder."""
 MAX_READINGS = 4096
 """How many prompts are remembered as the world has read them."""
 
@@ -31,7 +31,7 @@ class EncodedPrompt(NamedTuple):
     """[L, C]."""
     negative: str = ""
     negative_tokens: Tensor | None = None
-    """Of the negative prompt, or of the empty sentence; None where it was not asked for."""
+    """Of the negative prompt, or of the empty sentence; None without either."""
 
 
 class WeightedPrompt(NamedTuple):
@@ -50,7 +50,8 @@ class PromptEncoder:
     """A text encoder, and the world that reads prompts before it."""
 
     def __init__(self, text: TextEncoder, world: str = "") -> None:
-        """
+        """Take a text encoder and open the world.
+
         Args:
             world: the name of the world; "" for none.
         """

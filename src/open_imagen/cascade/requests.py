@@ -1,4 +1,4 @@
-"""What is asked of a cascade, and of one of its stages."""
+"""Requests to a cascade, and to one of its stages."""
 
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ class StageStart(NamedTuple):
 
     @property
     def together(self) -> tuple[Any, ...]:
-        """What images must have in common to be sampled in one batch."""
+        """The settings that images of one batch must share."""
         has_mask = self.mask is not None
         return tuple(self.image.shape), self.strength, has_mask, self.resample, self.known
 

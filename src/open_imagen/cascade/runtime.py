@@ -33,7 +33,7 @@ class RuntimeConfig:
     """Of the networks: fp32, or bf16, which takes half the memory, is faster where the hardware
     has it, and changes images a little."""
     fast: bool = False
-    """Compute as fast as the device can, the same to 1e-4 (docs/speed.md). A CPU needs a C++
+    """Compute as fast as the device can, the same to 1e-4 (docs/guides/speed.md). A CPU needs a C++
     compiler once."""
     offload: bool | None = None
     """Sequential offload: only the encoder or one stage is in memory at a time, and weights are

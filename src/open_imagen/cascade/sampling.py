@@ -32,7 +32,7 @@ class Sampling:
     """How a stage is sampled. What is None is taken from the model's defaults."""
 
     steps: int | None = None
-    """Noise levels walked through; more is slower and, up to a point, better."""
+    """Sampling steps; more are slower and, up to a point, better."""
     guidance: float | None = None
     """Classifier-free guidance weight w; 1 is off."""
     guidance_low: float | None = None
@@ -40,23 +40,24 @@ class Sampling:
     guidance_high: float | None = None
     """Guide only below this log-SNR."""
     guidance_steps: float | None = None
-    """After so many steps only every second one is guided (oscillating guidance)."""
+    """From this step on only every second one is guided (oscillating guidance)."""
     guidance_rescale: float | None = None
     """0 to 1: how far guided predictions are brought back to the spread of unguided ones."""
     guidance_kind: str | None = None
-    """cfg, apg (adaptive projected guidance) or cfg_zero (CFG-Zero*); see docs/sampling.md."""
+    """cfg, apg (adaptive projected guidance) or cfg_zero (CFG-Zero*): docs/guides/sampling.md."""
     apg_momentum: float | None = None
     """Of apg: the share of the earlier steps' differences that is added."""
     apg_norm: float | None = None
     """Of apg: upper bound of the difference's root mean square."""
     apg_parallel: float | None = None
-    """Of apg: the share kept of the part that is parallel to the prediction; 1 keeps all."""
+    """APG: the weight of the component parallel to the prediction; 1 keeps it whole."""
     zero_init_steps: int | None = None
-    """Of cfg_zero: so many first steps take a velocity of zero."""
+    """CFG-Zero: the number of first steps with zero velocity."""
     sampler: str | None = None
     """ddpm, ddim, dpmpp_2m, dpmpp_2m_sde, unipc, heun or heun_sde."""
     gamma: float | None = None
-    """Of ddpm: 0 the smaller, 1 the larger of the two variances; a learned one has precedence."""
+    """DDPM: interpolates between the smaller (0) and the larger (1) of the two posterior variances;
+    a learned variance takes precedence."""
     churn: float | None = None
     """Of heun_sde: fresh noise over the whole way."""
     sde_from_logsnr: float | None = None
@@ -77,8 +78,8 @@ class Sampling:
     noise_level: float | None = None
     """Noise conditioning augmentation of a super-resolution stage, 0 to 1."""
     color_correction: float | None = None
-    """Of a super-resolution stage: give surfaces back the colours that they have in the picture
-    that it enlarges. The sigma of a Gaussian in its pixels; 0 is off (see colors.py)."""
+    """Super-resolution: correct the colours of surfaces towards those of the low-resolution input.
+    The sigma of a Gaussian in its pixels; 0 is off (see colors.py)."""
 
     adapter: str | None = None
     """Of a stage with named adapters (cascade/variants.py): which is used; "none": its own weights.
@@ -107,15 +108,15 @@ class Sampling:
         return Sampling(**{**theirs, **own})
 
     def resolve(self) -> "ResolvedSampling":
-        """Every setting, the library's own default for what no one has set."""
+        """All settings, with the library's defaults for those that are not given."""
         return ResolvedSampling(**self.given())
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedSampling:
-    """The settings that a stage is sampled with, none open, and the library's own defaults.
+    """The settings that a stage is sampled with, all resolved, with the library's defaults.
 
-    `Sampling` says what each of them means.
+    `Sampling` describes each of them.
     """
 
     steps: int = 50
@@ -168,7 +169,7 @@ class ResolvedSampling:
 
     @property
     def together(self) -> "ResolvedSampling":
-        """What pictures must have in common to be sampled in one batch.
+        """The settings that images of one batch must share.
 
         Weights of guidance may differ, if they guide at all, and so may noise levels.
         """
@@ -201,7 +202,7 @@ class ResolvedSampling:
         return with_churn(self.churn) if self.sampler == "heun_sde" else SAMPLERS[self.sampler]
 
     def levels(self, schedule: Schedule) -> list[float]:
-        """The noise levels walked down, on this schedule."""
+        """The log-SNRs of the sampling steps on this schedule, increasing."""
         return schedule.levels(self.steps, self.spacing, self.logsnr_start, self.timesteps)
 
     @property

@@ -34,6 +34,12 @@ def choose_stages(
     return list(stages[: default if number is None else number])
 
 
+def stages_up_to(size: tuple[int, int], stages: Sequence[Stage]) -> int | None:
+    """How many stages end with square images of this size; None if no stage does."""
+    sides = [stage.config.resolution for stage in stages]
+    return sides.index(size[0]) + 1 if size[0] == size[1] and size[0] in sides else None
+
+
 def first_size(size: tuple[int, int], chosen: Sequence[Stage]) -> tuple[int, int]:
     """Width and height of the first stage's images for final ones of this size.
 
@@ -54,8 +60,10 @@ def first_size(size: tuple[int, int], chosen: Sequence[Stage]) -> tuple[int, int
 
 
 def size_unit(stages: Sequence[Stage]) -> int:
-    """What the sides of the first stage's images must be multiples of, 8 at least, so that every
-    network can process those of its stage."""
+    """The sides of the first stage's images must be multiples of this, at least 8.
+
+    Then every network can process the images of its stage.
+    """
     first, unit = stages[0].config.resolution, 8
     for stage in stages:
         scale, divisor = stage.config.resolution // first, stage.network_config.divisor
@@ -100,8 +108,10 @@ def upscaling_stages(
 
 
 def lowres_input(image: Image.Image, stage: Stage) -> Tensor:
-    """An image as the low-resolution input of a stage, uint8 [1, C, h, w]: all of it, at its own
-    size; transparent places white where the stage has no alpha."""
+    """An image as the low-resolution input of a stage, uint8 [1, C, h, w], at its own size.
+
+    Transparent places are white where the stage has no alpha.
+    """
     if stage.channels == 4:
         pixels = premultiplied(image)
     elif image.mode == "RGBA":

@@ -20,7 +20,8 @@ class StageVariants:
     """One stage of a cascade by the names of its adapters; "none" is the stage itself."""
 
     def __init__(self, stage: Stage, adapters: Sequence[Adapter] = ()) -> None:
-        """
+        """Make a variant of the stage for each adapter.
+
         Args:
             adapters: named ones of this stage; the first is the default.
 
@@ -36,7 +37,7 @@ class StageVariants:
 
     @property
     def default(self) -> Stage:
-        """The stage where nobody says which."""
+        """The variant that is used by default."""
         return next(iter(self.stages.values()))
 
     @property

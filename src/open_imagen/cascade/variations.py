@@ -38,6 +38,7 @@ class MixedNoise:
         )
 
     def normal(self, shape: Sequence[int]) -> Tensor:
+        """Standard normal noise of this shape, mixed from both sources."""
         a, b = (standard_normal(shape, source) for source in (self.first, self.second))
         return self.weights[0] * a + self.weights[1] * b
 

@@ -4,7 +4,10 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from PIL import Image
+
 from open_imagen.cascade.checks import check_seeds, check_variations
+from open_imagen.cascade.output import GenerationOutput
 from open_imagen.cascade.requests import ImageRequest
 from open_imagen.cascade.sampling import Sampling, parse_sampling
 from open_imagen.cascade.variations import Variation
@@ -50,6 +53,42 @@ def record_size(record: Mapping[str, Any]) -> tuple[int, int]:
     if len(sides) != 2 or not all(side.isdecimal() for side in sides):
         raise ConfigError(f"The record has size = {record['size']!r}, which is no WxH.")
     return int(sides[0]), int(sides[1])
+
+
+def full_size(record: Mapping[str, Any]) -> tuple[int, int]:
+    """Width and height in which an image was made, before it was cropped around its centre.
+
+    Raises:
+        ConfigError: it is no size, or smaller than what was cropped from it.
+    """
+    size = record_size(record)
+    if "cropped_from" not in record:
+        return size
+    full = record_size({"size": record["cropped_from"]})
+    if size[0] > full[0] or size[1] > full[1]:
+        raise ConfigError(
+            f"The record has size = {record['size']!r}, cropped from {record['cropped_from']!r}, "
+            "which is smaller."
+        )
+    return full
+
+
+def cropped(output: GenerationOutput, size: tuple[int, int]) -> GenerationOutput:
+    """The images around their centre, as the image that they are variations of."""
+    images, records = [], []
+    for image, record in zip(output.images, output.records, strict=True):
+        images.append(crop_centre(image, size))
+        cut = {"size": f"{size[0]}x{size[1]}", "cropped_from": record["size"]}
+        records.append(record if image.size == size else {**record, **cut})
+    return GenerationOutput(images, output.stages, records)
+
+
+def crop_centre(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
+    """The middle of an image; the image itself without a size."""
+    if size is None or size == image.size:
+        return image
+    left, top = (image.width - size[0]) // 2, (image.height - size[1]) // 2
+    return image.crop((left, top, left + size[0], top + size[1]))
 
 
 def recorded_request(record: Mapping[str, Any], variation: Variation) -> ImageRequest:

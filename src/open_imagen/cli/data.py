@@ -92,6 +92,24 @@ def check(
         _check_folder(folder, tally, caption or "text", as_json)
 
 
+@app.command()
+def index(
+    data: str = typer.Argument(
+        ..., metavar="DATA", help="Tar files, as in data.path; or a recipe that names them."
+    ),
+    out: Path = typer.Option(..., "--out", help="The folder of the index; for data.index."),
+    workers: int = typer.Option(0, "--workers", help="Processes; 0: one for each core."),
+    part: str = typer.Option(
+        "1/1", "--part", metavar="K/N", help="Only the K-th of N parts, for several machines."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Index tar shards on disk, so that training starts in seconds. Run it again to go on."""
+    from open_imagen.cli.data_index import make_index
+
+    make_index(data, out, workers, part, as_json)
+
+
 class Tally:
     """What there is of usable examples, and of others by the reason why they are not."""
 
@@ -105,6 +123,7 @@ class Tally:
         self.captions: set[str] = set()
 
     def add(self, name: str, image: "Image", caption: str) -> None:
+        """Count an example."""
         if self.finds_duplicates:
             from open_imagen.data.duplicates import fingerprint
 
@@ -117,6 +136,7 @@ class Tally:
         self.captions.add(caption)
 
     def report(self) -> dict[str, Any]:
+        """The counts in plain values."""
         return {
             "usable": self.usable,
             "skipped": {reason: n for reason, n in self.skipped.most_common() if n},

@@ -319,6 +319,7 @@ def _scorer(
 
 def _measure(names: list[str], images: Path, scorer: "Scorer", out: Path, as_json: bool) -> None:
     """Measure, print, and keep the record."""
+    import open_imagen.worlds.suites as _judges_of_worlds  # noqa: F401, registers them
     from open_imagen.evaluation.image_set import open_images
     from open_imagen.evaluation.metrics.records import digest
     from open_imagen.evaluation.metrics.scores import parse_measure

@@ -79,18 +79,13 @@ def things(
     from open_imagen.cascade.io import load
     from open_imagen.worlds.things.atlas import Atlas
     from open_imagen.worlds.things.catalog import Catalog
-    from open_imagen.worlds.things.evaluate import (
-        CascadeSystem,
-        System,
-        ThingsEvaluation,
-        evaluate_system,
-        suite_prompts,
-    )
+    from open_imagen.worlds.things.evaluate import ThingsEvaluation, evaluate_system, suite_prompts
     from open_imagen.worlds.things.palette import Palette
     from open_imagen.worlds.things.paraphrases import PARAPHRASED, paraphrase_prompts
     from open_imagen.worlds.things.prompt_reader import read_drawbench
     from open_imagen.worlds.things.scenes import COLORS
     from open_imagen.worlds.things.suite import CATEGORIES, Suite
+    from open_imagen.worlds.things.systems import CascadeSystem, System
 
     check(given)
     if paraphrases and drawbench is not None:

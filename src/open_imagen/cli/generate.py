@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from open_imagen.cli.alternatives import alternatives
 from open_imagen.cli.options import (
     PerStage,
     check,
@@ -91,7 +92,9 @@ Json = typer.Option(False, "--json", help="Print one JSON object on standard out
 
 
 def generate(
-    prompts: list[str] = typer.Argument(None, metavar="PROMPT...", help="What to show."),
+    prompts: list[str] = typer.Argument(
+        None, metavar="PROMPT...", help='What to show; "a {red|blue} cat" is two.'
+    ),
     prompt_file: Path = typer.Option(
         None, "--prompts", metavar="FILE", help="Prompts from a file, one a line, or JSONL."
     ),
@@ -147,7 +150,8 @@ def generate(
             as_json, others,
         )  # fmt: skip
         return
-    sentences = list(prompts or []) + (read_prompts(prompt_file) if prompt_file else [])
+    texts = list(prompts or []) + (read_prompts(prompt_file) if prompt_file else [])
+    sentences = [sentence for text in texts for sentence in alternatives(text)]
     record: dict[str, Any] = {}
     if repeat is not None:
         record = record_to_repeat(repeat, sentences)
@@ -205,6 +209,11 @@ def show(
 
 
 def record_to_repeat(file: Path, sentences: list[str]) -> dict[str, Any]:
+    """The record of a file that is to be generated again.
+
+    Raises:
+        ConfigError: a prompt is given too.
+    """
     from open_imagen.cascade.records import read_record
 
     if sentences:

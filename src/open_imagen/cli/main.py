@@ -51,7 +51,7 @@ def _show_version(asked: bool) -> None:
 
 
 @app.callback()
-def options(
+def options(  # noqa: D103
     debug: bool = typer.Option(False, "--debug", help="Show tracebacks of errors."),
     version: bool = typer.Option(
         False,

@@ -56,7 +56,7 @@ def read_protocol(name: str, resize: str | None, size: int | None) -> "Protocol"
 
 
 def read_weights(texts: list[str], features: list[str]) -> dict[str, Path]:
-    """ "NAME=PATH", or "PATH" alone, which is for whatever looks."""
+    """Read "NAME=PATH", or "PATH" alone, which is for whatever looks."""
     found = {}
     for text in texts:
         name, equals, path = text.partition("=")

@@ -13,7 +13,7 @@ def models(
     name: str = typer.Argument(None, metavar="[NAME]", help="A shipped model, folder or preset."),
     as_json: bool = Json,
     markdown: bool = typer.Option(
-        False, "--markdown", help="Print all presets as the page docs/models.md."
+        False, "--markdown", help="Print all presets as the page docs/reference/networks.md."
     ),
 ) -> None:
     """List models and network presets, or describe one."""
@@ -100,18 +100,18 @@ def _describe_preset(name: str, as_json: bool) -> None:
 
 
 def page() -> str:
-    """docs/models.md: every preset that is not for tests only."""
+    """docs/reference/networks.md: every preset that is not for tests only."""
     from open_imagen.models.profile import TOKENS, profile
     from open_imagen.models.registry import PRESETS
 
     lines = [
         "# Networks",
         "",
-        "Written by `imagen models --markdown > docs/models.md`; a test compares them. All is",
-        'counted on the real networks, on torch\'s "meta" device: operations (an addition and a',
-        f"multiplication are two) of one forward pass for one image with {TOKENS} tokens of text,",
-        "and what training keeps of one image for the backward pass in bfloat16 if nothing is",
-        "recomputed. `imagen models NAME` prints a network block by block.",
+        "Written by `imagen models --markdown > docs/reference/networks.md`; a test compares",
+        'them. All is counted on the real networks, on torch\'s "meta" device: operations (an',
+        f"addition and a multiplication are two) of one forward pass for one image with {TOKENS}",
+        "tokens of text, and what training keeps of one image for the backward pass in bfloat16",
+        "if nothing is recomputed. `imagen models NAME` prints a network block by block.",
         "",
         "| preset | network | side | parameters | GFLOP | activations | what it is |",
         "|---|---|---:|---:|---:|---:|---|",

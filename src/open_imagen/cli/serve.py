@@ -31,6 +31,9 @@ def serve(
     aliases: list[str] = typer.Option(
         [], "--alias", metavar="A=MODEL", help="Another name of a model; may repeat."
     ),
+    adapters: list[str] = typer.Option(
+        [], "--adapter", metavar="NAME=DIR", help="An adapter that requests may name; may repeat."
+    ),
     host: str = typer.Option("127.0.0.1", "--host", help="Address to listen on."),
     port: int = typer.Option(8000, "--port", help="Port to listen on; 0 for a free one."),
     allow_hosts: list[str] = typer.Option(
@@ -89,6 +92,7 @@ def serve(
         raise MissingDependency(
             f"Serving needs a web server ({error}).", install_hint("serve")
         ) from error
+    from open_imagen.server.adapters import AdapterPool
     from open_imagen.server.auth import read_keys
     from open_imagen.server.gallery import Gallery
     from open_imagen.server.guard import LOOPBACK, allowed_hosts
@@ -109,6 +113,7 @@ def serve(
         )
     root_path = check_root_path(root_path)
     known_as = parse_aliases(aliases)
+    pool = AdapterPool(parse_adapters(adapters))
     keys = read_keys(key_file) if key_file is not None else None
     chosen = load_filter(content_filter) if content_filter else None
     if keys is None and host not in LOOPBACK:
@@ -125,6 +130,7 @@ def serve(
         service = Service(
             cascades=cascades,
             aliases=known_as,
+            adapters=pool,
             gallery=opened,
             worker=Worker(cascades, batch_size, queue_size, counters),
             counters=counters,
@@ -197,6 +203,24 @@ def parse_aliases(texts: list[str]) -> dict[str, str]:
             )
         aliases[alias] = model
     return aliases
+
+
+def parse_adapters(texts: list[str]) -> dict[str, Path]:
+    """Adapters from NAME=DIR.
+
+    Raises:
+        ConfigError: one is not of this form, or is given twice.
+    """
+    adapters: dict[str, Path] = {}
+    for text in texts:
+        name, _, folder = text.partition("=")
+        if not re.fullmatch(r"[\w.-]{1,80}", name) or not folder or name in adapters:
+            raise ConfigError(
+                f"--adapter {text} is not NAME=DIR, or the name is given twice.",
+                "Write, for example, --adapter ink=runs/ink/adapter.",
+            )
+        adapters[name] = Path(folder)
+    return adapters
 
 
 def check_root_path(path: str) -> str:

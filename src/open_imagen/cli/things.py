@@ -63,7 +63,7 @@ def make_atlas(out: Path, art: Path | None, sizes: str, workers: int, as_json: b
 
 
 def read_sizes(text: str) -> list[int]:
-    """ "64,256" -> [64, 256].
+    """Read a list of sizes: "64,256" -> [64, 256].
 
     Raises:
         ConfigError: these are no numbers.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from rich.console import Console
 
+    from open_imagen.evaluation.metrics.scores import Measure
     from open_imagen.training.loop import Callback, Trainer
     from open_imagen.training.recipe import Recipe
     from open_imagen.types import Source, TextEncoder
@@ -66,6 +67,7 @@ def _check(config: "Recipe", device: "torch.device") -> int:
     captions = 0
     _check_encoder(config)
     _alignment(config)
+    _check_callbacks(config)
     for section, settings in (("data", config.data), ("validation", config.validation)):
         if settings:
             source = open_source(settings, str(device))
@@ -85,11 +87,22 @@ def _describe_captions(config: "Recipe", source: "Source") -> int:
     """Say how many captions are encoded before the first step; the bytes of the result."""
     from open_imagen.text.encoders import ENCODERS, token_counter
     from open_imagen.text.files import find_local
-    from open_imagen.training.text import EMBED_FIRST, LARGE, estimate_bytes, format_bytes
+    from open_imagen.training.text import (
+        EMBED_FIRST,
+        LARGE,
+        MANY,
+        estimate_bytes,
+        format_bytes,
+        is_by_batch,
+    )
 
     spec = ENCODERS[config.encoder]
     folder = find_local(config.encoder, spec)
-    if config.embeddings or getattr(source, "endless_captions", False) or folder is None:
+    if config.embeddings or folder is None:
+        return 0
+    if is_by_batch(source):
+        if len(source) > MANY:
+            print(f"{len(source):,} examples: captions are encoded by batch.", file=sys.stderr)
         return 0
     captions = sorted(set(source.captions()))
     count = token_counter(config.encoder, folder)
@@ -129,6 +142,13 @@ def _check_encoder(config: "Recipe") -> None:
             f"{spec.repository}.",
             file=sys.stderr,
         )
+
+
+def _check_callbacks(config: "Recipe") -> None:
+    from open_imagen.training.callbacks import CallbackContext, build_callbacks
+
+    build_callbacks(CallbackContext(config))
+    _distance_measure(config)
 
 
 def _alignment(config: "Recipe") -> "AlignmentScore | None":
@@ -234,9 +254,9 @@ def _check_captions(
     """Check again whether the run fits, with the embeddings of its captions."""
     from open_imagen.distributed import world
     from open_imagen.planning.fit import check_fits, resident_bytes
-    from open_imagen.training.text import estimate_bytes
+    from open_imagen.training.text import estimate_bytes, is_by_batch
 
-    if getattr(source, "endless_captions", False):
+    if is_by_batch(source):
         return
     captions = sorted(set(source.captions()))
     size = estimate_bytes(captions, encoder.num_tokens, encoder.max_length, encoder.width)
@@ -260,17 +280,41 @@ def _embed_captions(trainer: "Trainer", console: "Console") -> None:
 def _callbacks(
     config: "Recipe", device: "torch.device", alignment: "AlignmentScore | None"
 ) -> "list[Callback]":
-    """The callbacks that a recipe asks for, but those that show progress."""
-    from open_imagen.training.callbacks import Alignment, Log, Samples, TensorBoard, Validation
+    """The callbacks that a recipe lists, with what they need of other packages."""
+    from open_imagen.training.callbacks import CallbackContext, build_callbacks
     from open_imagen.training.data_check import check_data
     from open_imagen.worlds.sources import open_source
 
-    callbacks: list[Callback] = []
-    if config.train.validate_every and config.validation:
+    held_out = None
+    if config.validation and (config.train.validate_every or config.train.distance_every):
         held_out = open_source(config.validation, str(device))
         check_data(config.stage, held_out, "validation")
         _check_embeddings(config, held_out)
-        callbacks.append(Validation(config.folder, held_out))
-    if alignment is not None:
-        callbacks.append(Alignment(config.folder, alignment))
-    return [*callbacks, Log(config.folder), Samples(config.folder), TensorBoard(config.folder)]
+    measure = _distance_measure(config)
+    distance = None
+    if measure is not None:
+        from open_imagen.evaluation.metrics.images import image_distance
+
+        distance = image_distance(measure, device)
+    return build_callbacks(CallbackContext(config, held_out, alignment, distance))
+
+
+def _distance_measure(config: "Recipe") -> "Measure | None":
+    """The distance to held-out images that the recipe asks for."""
+    if not config.train.distance_every:
+        return None
+    if not config.validation:
+        raise ConfigError(
+            f"train.distance_every = {config.train.distance_every} needs held-out images.",
+            "Describe them in a section [validation], or leave train.distance_every out.",
+        )
+    from open_imagen.evaluation.metrics.distances import METRICS
+    from open_imagen.evaluation.metrics.scores import parse_measure
+
+    measure = parse_measure(config.train.distance)
+    if measure.metric not in METRICS:
+        raise ConfigError(
+            f"train.distance = {config.train.distance!r} is no distance between images.",
+            f"Choose from: {', '.join(sorted(METRICS))}.",
+        )
+    return measure

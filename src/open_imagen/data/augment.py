@@ -1,6 +1,6 @@
 """Random changes of a picture before it becomes a square: where it is cut out, flip, zoom, colour.
 
-They are drawn from the example's position alone. The network is not told of them.
+They are drawn from the example's position alone. The network is not conditioned on them.
 """
 
 import random
@@ -13,19 +13,19 @@ from PIL import Image, ImageEnhance
 from open_imagen.errors import ConfigError
 
 SIDES = re.compile(r"\b(left|right|leftmost|rightmost|clockwise)\b", re.IGNORECASE)
-"""Words of captions that would be wrong of a mirrored picture."""
+"""Words that would be wrong in the caption of a mirrored image."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """How pictures are changed at random."""
+    """Random augmentation of images."""
 
     random_crop: bool = False
     """Cut out anywhere along the long side rather than at the centre."""
     flip: float = 0.0
     """Share of examples that are mirrored; never those whose caption says left or right."""
     zoom: float = 1.0
-    """Cut out a part that is up to so many times smaller, but not smaller than `size` pixels."""
+    """Random crops that are smaller by up to this factor, but at least `size` pixels."""
     color: float = 0.0
     """Change brightness, contrast and saturation by up to this share."""
 
@@ -35,7 +35,8 @@ class AugmentConfig:
         return self.random_crop or self.flip > 0 or self.zoom > 1 or self.color > 0
 
     def check_augment(self) -> None:
-        """
+        """Check the settings of augmentation.
+
         Raises:
             ConfigError: a setting is wrong.
         """
@@ -50,7 +51,7 @@ class Drawn(NamedTuple):
     """How one example is changed."""
 
     box: tuple[float, float, float, float]
-    """The part that is cut out: left, top, right, bottom, in pixels of the picture."""
+    """The crop: left, top, right, bottom, in pixels of the image."""
     flip: bool
     color: tuple[float, float, float]
     """Factors of brightness, contrast and saturation."""
@@ -88,7 +89,7 @@ def draw(
 
 
 def apply(image: Image.Image, drawn: Drawn, target: tuple[int, int]) -> Image.Image:
-    """The part of a picture, scaled to the target and changed."""
+    """The crop of an image, scaled to the target and augmented."""
     image = image.resize(target, Image.Resampling.LANCZOS, box=drawn.box)
     if drawn.flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

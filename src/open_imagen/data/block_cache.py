@@ -21,9 +21,9 @@ from open_imagen.locks import FileLock, InUse
 from open_imagen.storage import atomic, cache_directory, write_text
 
 BLOCK = 1 << 23
-"""Bytes that are asked for together."""
+"""Size of a block in bytes."""
 IN_MEMORY = 8
-"""Blocks of a process that are kept in memory where they cannot be on disk."""
+"""Blocks that a process keeps in memory where they cannot be on disk."""
 WRITES_PER_LOOK = 16
 """Blocks written between two looks at how much the cache holds."""
 POLL = 0.05
@@ -34,7 +34,8 @@ class BlockCache:
     """The folder of all blocks, with a limit on their bytes."""
 
     def __init__(self, limit: int) -> None:
-        """
+        """Open the cache.
+
         Args:
             limit: bytes that blocks on disk may take, of all runs together; 0 for none on disk.
         """
@@ -45,11 +46,11 @@ class BlockCache:
 
     @property
     def capacity(self) -> int:
-        """Bytes that are kept."""
+        """Capacity in bytes."""
         return max(self.limit, IN_MEMORY * BLOCK)
 
     def folder(self, url: str) -> Path | None:
-        """Where what is known of a URL is kept."""
+        """The cache folder of a URL."""
         if not self.limit:
             return None
         return cache_directory() / "shards" / hashlib.sha256(url.encode()).hexdigest()[:32]
@@ -151,6 +152,7 @@ class RemoteReader:
 
     @property
     def size(self) -> int:
+        """Size of the file in bytes."""
         return self._state.size
 
     @property
@@ -255,8 +257,10 @@ class RemoteReader:
         return data
 
     def saved(self, name: str, make: Any) -> Any:
-        """What ``make()`` returned, as JSON, when it was first called for this file; made by one
-        process and read by the others."""
+        """The value of ``make()``, saved as JSON for this file and read back later.
+
+        One process makes it, the others read it.
+        """
         folder = self.cache.folder(self.url)
         if folder is None:
             return make()

@@ -19,7 +19,7 @@ LEAST_FILLED = 0.7
 
 @dataclass(frozen=True, kw_only=True)
 class BucketConfig:
-    """Whether and how images of several shapes are learned."""
+    """Aspect-ratio buckets: training on images of several shapes."""
 
     buckets: bool = False
     """Learn images of several shapes, of about size x size pixels, each batch of one shape."""
@@ -28,11 +28,12 @@ class BucketConfig:
     max_aspect: float = 2.0
     """Longest side over shortest; images that are longer are cropped to it."""
     upscale: bool = True
-    """Whether images that are smaller are enlarged. Without, buckets have smaller shapes for them,
-    and images that are smaller still are left out."""
+    """Whether smaller images are upscaled. If not, smaller buckets are added for them, and images
+    that are smaller still are left out."""
 
     def refuse_buckets(self) -> None:
-        """
+        """Refuse buckets, for a source that does not know the sizes of its images.
+
         Raises:
             ConfigError: buckets are on, for a source that does not know the size of its images.
         """
@@ -43,7 +44,8 @@ class BucketConfig:
             )
 
     def check_buckets(self, size: int, crop: int, lowres: int) -> None:
-        """
+        """Check the settings of buckets, and that the other settings go with them.
+
         Raises:
             ConfigError: a setting is wrong, or does not go with another one.
         """
@@ -128,7 +130,8 @@ class BucketOrder:
     """
 
     def __init__(self, shapes: Sequence[Shape], group: int, seed: int) -> None:
-        """
+        """Sort the images by shape.
+
         Args:
             shapes: the shape of each image, by its number.
             group: examples that come together.

@@ -21,10 +21,10 @@ INVISIBLE = "\ufeff\u200b\u2060"
 
 
 def decode_text(data: bytes) -> str:
-    """Text in UTF-8, or in the UTF-16 or UTF-32 that its byte-order mark names.
+    """Decode text in UTF-8, or in the UTF-16 or UTF-32 that its byte-order mark names.
 
-    >>> decode_text("caf\\u00e9".encode("utf-16"))
-    'caf\u00e9'
+    >>> decode_text("café".encode("utf-16"))
+    'café'
 
     Raises:
         UnicodeDecodeError: it is not text in the encoding that it says it has.

@@ -28,7 +28,8 @@ class CaptionConfig:
     """What stands between tags."""
 
     def check_captions(self) -> None:
-        """
+        """Check the settings of captions.
+
         Raises:
             ConfigError: a setting is wrong.
         """

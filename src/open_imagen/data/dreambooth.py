@@ -1,4 +1,4 @@
-"""Pictures of one thing beside pictures of its kind, so that learning the one spares the other."""
+"""DreamBooth: images of one subject beside images of its class (prior preservation)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +13,12 @@ class DreamBoothConfig:
     """Prior preservation (Ruiz et al. 2023, section 4.2)."""
 
     instance: dict[str, Any]
-    """Pictures of the thing, as any source; each says the rare name that it shall have."""
+    """Images of the subject, from any source; captions contain its rare name."""
     prior: dict[str, Any]
     """Pictures of its kind, made by the model itself before, with the kind alone as caption."""
     kind: str = "dreambooth"
     prior_weight: float = 1.0
-    """How much a picture of the kind counts (the paper's lambda)."""
+    """Loss weight of images of the class (the paper's lambda)."""
 
     def __post_init__(self) -> None:
         if not self.prior_weight > 0:
@@ -33,9 +33,11 @@ class DreamBooth(Several):
         self.config = config
 
     def parts(self) -> list[tuple[str, Any]]:
+        """The sources by name."""
         return list(zip(("instance", "prior"), self.sources, strict=True))
 
     def turn(self, index: int) -> tuple[int, int, float]:
+        """Of an example: which source it is from, its number there, and its loss weight."""
         return index % 2, index // 2, (1.0, self.config.prior_weight)[index % 2]
 
     def describe(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ COMPARED = 64
 
 
 class Fingerprint(NamedTuple):
-    """What is kept of an image to compare it with others."""
+    """What is stored of an image to compare it with others."""
 
     bits: int
     thumbnail: bytes

@@ -59,8 +59,10 @@ class Directory:
     files: dict[str, Path] = field(default_factory=dict)
 
     def find(self, name: str) -> Path | None:
-        """The file of this name, or one that differs in case or in Unicode's form alone: macOS
-        writes decomposed names, Windows takes no notice of case."""
+        """The file of this name, or one that differs only in case or in Unicode's form.
+
+        macOS writes decomposed names, and Windows ignores case.
+        """
         exact = self.files.get(name)
         return exact if exact and exact.name == name else self.files.get(folded(name))
 

@@ -30,7 +30,7 @@ class FolderConfig(TolerantConfig):
     """The folder; subfolders are searched too."""
     kind: str = "folder"
     caption: str = ""
-    """For pictures that have none of their own; without it they are skipped as bad."""
+    """Caption of images without one of their own; without it they are skipped."""
     caption_columns: tuple[str, ...] = ("text",)
     """Of the metadata; each may hold a caption or a list of them."""
     caption_lines: bool = False
@@ -119,8 +119,10 @@ class Folder(Tolerant):
         )
 
     def _read_sizes(self) -> None:
-        """Leave out what settings do, and find the bucket of the others; the header of every
-        picture is read."""
+        """Read the size of every image, apply the filters, and find the bucket of the others.
+
+        Only the header of each image is read.
+        """
         config = self.config
         if self.where:
             known = {"width", "height"}.union(*(entry.columns for entry in self.entries))

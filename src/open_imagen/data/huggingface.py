@@ -58,6 +58,7 @@ class HuggingFaceConfig(TolerantConfig):
 
     @property
     def caption_columns(self) -> tuple[str, ...]:
+        """The columns that hold captions."""
         return (self.caption,) if isinstance(self.caption, str) else self.caption
 
     @property
@@ -72,7 +73,8 @@ class HuggingFace(Tolerant):
     config: HuggingFaceConfig
 
     def __init__(self, config: HuggingFaceConfig, device: str = "cpu") -> None:
-        """
+        """Open the data set.
+
         Raises:
             MissingDependency: the package datasets is not installed.
             DataError: there is no such data set, or it lacks one of the columns.

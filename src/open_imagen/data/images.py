@@ -34,8 +34,10 @@ class SkippedExample(DataError):
 
 
 def decode(data: bytes, near: int = 0, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """A picture as RGB: turned as its EXIF says, its colour profile applied, transparency over
-    white, its first frame.
+    """Decode an image as sRGB, [H, W, 3], upright.
+
+    Its EXIF orientation and colour profile are applied, transparency is shown over white, and of
+    several frames the first is taken.
 
     Args:
         near: the side that is wanted; a JPEG of at least twice that is decoded smaller, which is
@@ -93,8 +95,11 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """The picture in sRGB where it has another colour profile, as phones (Display P3) and
-    photographers (Adobe RGB) write; as it is where the profile is damaged or of another mode."""
+    """Convert an image with another colour profile to sRGB.
+
+    Phones (Display P3) and photographers (Adobe RGB) write such profiles. An image whose profile is
+    damaged, or of another mode, stays as it is.
+    """
     profile = image.info.get("icc_profile")
     if not isinstance(profile, bytes) or image.mode not in ("RGB", "RGBA", "CMYK", "L", "P"):
         return image
@@ -163,8 +168,9 @@ def to_square(
     crop: int = 0,
     rng: random.Random | None = None,
 ) -> Square:
-    """Scale a picture until it covers ``size`` and cut the centre out; from it, perhaps, a random
-    square.
+    """Scale an image until it covers ``size`` and cut out the centre.
+
+    Of that, a random square if ``crop`` is given.
 
     Args:
         factor: how many times smaller the low-resolution input is; 0 for none. It is averaged from

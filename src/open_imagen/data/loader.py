@@ -1,4 +1,4 @@
-"""Batches from a source at an exact position, made ahead by workers."""
+"""Batches from a source at an exact position, prefetched by workers."""
 
 import multiprocessing
 import queue
@@ -33,7 +33,8 @@ class Loader:
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        """
+        """Set up the loader; `after` starts the workers.
+
         Args:
             batch_size: examples of a step, over all processes.
             rank: this process's number of ``ranks``; it gets its equal part of every step.
@@ -110,7 +111,8 @@ class Planners:
     """Processes that plan the batches of a source some steps ahead."""
 
     def __init__(self, source: PlannedSource, processes: int, part: int, stride: int) -> None:
-        """
+        """Start the processes.
+
         Args:
             part: examples of a batch.
             stride: how far apart batches begin.

@@ -108,6 +108,7 @@ class MixtureSource(Several):
         self.turns = Interleaved(self.weights, config.seed)
 
     def turn(self, index: int) -> tuple[int, int, float]:
+        """Of an example: which source it is from, its number there, and its loss weight."""
         return *self.turns[index], 1.0
 
     def describe(self) -> dict[str, Any]:

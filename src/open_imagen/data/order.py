@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -57,9 +58,10 @@ class Order:
     """
 
     def __init__(self, sizes: Sequence[int], seed: int, window: int = 0) -> None:
-        self.sizes, self.seed, self.window = list(sizes), seed, window
-        self.total = sum(sizes)
-        self._epoch: tuple[int, list[list[int]], list[int], list[list[int]]] | None = None
+        # Arrays: there may be a hundred thousand shards.
+        self.sizes, self.seed, self.window = array("q", sizes), seed, window
+        self.total = sum(self.sizes)
+        self._epoch: tuple[int, list[Sequence[int]], list[int], list[Sequence[int]]] | None = None
 
     def __getitem__(self, index: int) -> tuple[int, int]:
         epoch, place = divmod(index, self.total)
@@ -72,18 +74,20 @@ class Order:
         first = inner[group][member - 1] if member else 0
         return groups[group][member], number - first
 
-    def _of(self, epoch: int) -> tuple[list[list[int]], list[int], list[list[int]]]:
+    def _of(self, epoch: int) -> tuple[list[Sequence[int]], list[int], list[Sequence[int]]]:
         """The groups of shards of an epoch, where each ends, and where each shard ends in it."""
         if self._epoch is None or self._epoch[0] != epoch:
             count = len(self.sizes)
             if self.window:
                 shuffled = Permutation(count, f"shards {self.seed} {epoch}")
-                shards = [shuffled[k] for k in range(count)]
+                shards: Sequence[int] = array("q", (shuffled[k] for k in range(count)))
                 step = self.window
             else:
-                shards, step = list(range(count)), count
+                shards, step = range(count), count
             groups = [shards[k : k + step] for k in range(0, count, step)]
-            inner = [list(accumulate(self.sizes[shard] for shard in group)) for group in groups]
+            inner: list[Sequence[int]] = [
+                array("q", accumulate(self.sizes[shard] for shard in group)) for group in groups
+            ]
             ends = list(accumulate(one[-1] for one in inner))
             self._epoch = (epoch, groups, ends, inner)
         return self._epoch[1:]

@@ -1,5 +1,8 @@
-"""Images that people bring to be edited or enlarged: from files, bytes, arrays or Pillow, upright,
-8 bits a channel, with their transparency and their colour profile."""
+"""Images that users bring to be edited or upscaled.
+
+From files, bytes, arrays or Pillow; upright, 8 bits a channel, with their transparency and colour
+profile.
+"""
 
 import os
 import warnings
@@ -190,8 +193,10 @@ def _is_srgb(profile: bytes) -> bool:
 
 
 def _convert(image: Image.Image, source: bytes | None, target: bytes | None) -> Image.Image:
-    """RGB or RGBA from one profile's colours to another's; None is sRGB. Unchanged where that
-    cannot be."""
+    """Convert RGB or RGBA from one profile's colours to another's; None is sRGB.
+
+    The image stays as it is where that is not possible.
+    """
     try:
         before, after = (
             ImageCms.ImageCmsProfile(BytesIO(one)) if one else ImageCms.createProfile("sRGB")

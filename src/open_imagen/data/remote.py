@@ -61,7 +61,8 @@ class FileState:
 class Transport(Protocol):
     """One way to read a URL; a call is one try."""
 
-    def state(self) -> FileState: ...
+    def state(self) -> FileState:
+        """Size and version of the file now."""
 
     def expect(self, state: FileState) -> None:
         """What the file was when it was read before; a change of it is then an error."""
@@ -89,7 +90,8 @@ def shown(url: str) -> str:
 
 
 def transport_of(url: str, timeout: float) -> Transport:
-    """
+    """The transport for a URL, by its scheme.
+
     Raises:
         DataError: no library here reads such a URL.
     """
@@ -101,7 +103,8 @@ class Remote:
     """A file at a URL. Every failure that may pass is tried again, with growing pauses."""
 
     def __init__(self, url: str, tries: int = 10, timeout: float = 30.0) -> None:
-        """
+        """Describe a remote file; nothing is read yet.
+
         Args:
             tries: tries in a row without any progress before the file is given up.
             timeout: seconds without a byte before a try counts as failed.
@@ -199,6 +202,7 @@ class Http:
         self.has_ranges = True
 
     def state(self) -> FileState:
+        """Size and version of the file now."""
         with self._open(0, 1) as answer:
             found = self._state_of(answer)
             self.has_ranges = answer.status == 206
@@ -206,9 +210,16 @@ class Http:
         return found
 
     def expect(self, state: FileState) -> None:
+        """Take this state as the known one; see Transport."""
         self.known = state
 
     def stream(self, start: int, end: int) -> Iterator[bytes]:
+        """The bytes from ``start`` to ``end``, piece by piece.
+
+        Raises:
+            NoRanges: the server does not serve ranges.
+            FileChanged: the file is another one than before.
+        """
         if not self.has_ranges:
             raise NoRanges
         with self._open(start, end) as answer:
@@ -225,12 +236,14 @@ class Http:
                 yield piece
 
     def whole(self) -> Iterator[bytes]:
+        """All bytes, piece by piece."""
         with self._open(0, None) as answer:
             while piece := self._piece(answer, PIECE):
                 yield piece
 
     def check_unchanged(self, found: FileState) -> None:
-        """
+        """Check that the file is the same as before.
+
         Raises:
             FileChanged: the file is another one than before.
         """
@@ -268,15 +281,15 @@ class Http:
             raise PassingError(str(reason)) from error
 
     def _refused(self, error: urllib.error.HTTPError) -> Any:
-        told = f"{error.code} {error.reason}"
+        status = f"{error.code} {error.reason}"
         if error.code in (404, 410):
-            raise SkippedExample("missing file", f"{self.name}: {told}")
+            raise SkippedExample("missing file", f"{self.name}: {status}")
         if error.code in PASSING or error.code >= 500:
-            raise PassingError(told, _retry_after(error.headers.get("Retry-After")))
+            raise PassingError(status, _retry_after(error.headers.get("Retry-After")))
         if error.code == 416:
-            raise DataError(f"{self.name} is empty, or shorter than before ({told}).")
+            raise DataError(f"{self.name} is empty, or shorter than before ({status}).")
         raise DataError(
-            f"{self.name} is refused by its server: {told}.",
+            f"{self.name} is refused by its server: {status}.",
             "Check the URL, and whether it needs a login or has expired.",
         )
 
@@ -321,19 +334,23 @@ class Fsspec:
             raise DataError(f"{self.name} cannot be read: {error}.") from error
 
     def state(self) -> FileState:
+        """Size and version of the file now."""
         info = self._once(lambda: self.files.info(self.path))
         tags = (info.get(name) for name in ("ETag", "etag", "generation", "sha", "mtime"))
         version = next((str(tag) for tag in tags if tag), "")
         return FileState(int(info.get("size") or 0), version)
 
     def expect(self, state: FileState) -> None:
+        """Do nothing: `state` is compared by the caller."""
         pass  # the stores have no cheap way to ask
 
     def stream(self, start: int, end: int) -> Iterator[bytes]:
+        """The bytes from ``start`` to ``end``, in one piece."""
         # One request; fsspec gives no piece of it before its end.
         yield self._once(lambda: self.files.cat_file(self.path, start=start, end=end))
 
     def whole(self) -> Iterator[bytes]:
+        """All bytes, in one piece."""
         yield self._once(lambda: self.files.cat_file(self.path))
 
     def _once(self, call: Any) -> Any:

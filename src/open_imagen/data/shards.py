@@ -6,10 +6,12 @@ example takes its place, found from k as well.
 """
 
 import json
+import logging
 import random
+from array import array
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from open_imagen.config import plain
@@ -18,6 +20,7 @@ from open_imagen.data.caption_text import decode_text, joined_captions
 from open_imagen.data.images import SkippedExample
 from open_imagen.data.order import Order
 from open_imagen.data.registry import SOURCES
+from open_imagen.data.shard_catalog import Catalog, Indexed, Scanned, present
 from open_imagen.data.shard_names import expand
 from open_imagen.data.tar import (
     PICTURES,
@@ -33,7 +36,11 @@ from open_imagen.data.tar import (
 from open_imagen.data.tolerant import Sample, Tolerant, TolerantConfig
 from open_imagen.errors import ConfigError, DataError
 
+log = logging.getLogger("open_imagen.training")
+
 GIB = 1 << 30
+MANY = 1_000
+"""Shards from which an index is suggested."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +53,13 @@ class ShardsConfig(TolerantConfig):
     kind: str = "shards"
     caption: str | tuple[str, ...] = "txt"
     """Member that holds the caption; "json:KEY" for a key of the JSON member; or several."""
+    index: str = ""
+    """Folder of an index that imagen data index has written of these shards: the start takes
+    seconds and little memory, however many there are."""
     window: int = 0
-    """Shuffle so many shards at a time, for slow disks and networks; 0 shuffles them all."""
+    """Number of shards that are shuffled together, for slow disks and networks; 0 for all."""
     cache_gib: float = 20.0
-    """Of shards at URLs, so much is kept on disk, for all runs together; 0 for nothing."""
+    """GiB of disk cache for shards at URLs, shared by all runs; 0 for none."""
     tries: int = 10
     """How often a URL is tried in a row without progress before the run stops."""
     timeout: float = 30.0
@@ -70,13 +80,15 @@ class ShardsConfig(TolerantConfig):
 
     @property
     def caption_members(self) -> tuple[str, ...]:
+        """The suffixes of the members that hold captions."""
         return (self.caption,) if isinstance(self.caption, str) else self.caption
 
 
 def open_reader(
     name: str, cache_gib: float = 20.0, tries: int = 10, timeout: float = 30.0
 ) -> Reader:
-    """
+    """Open a shard, local or at a URL.
+
     Raises:
         DataError: there is no such file, or no library here reads the URL.
     """
@@ -110,30 +122,63 @@ class Shards(Tolerant):
     config: ShardsConfig
 
     def __init__(self, config: ShardsConfig, device: str = "cpu") -> None:
-        """
+        """Find the shards and index their examples.
+
         Raises:
-            DataError: there are no such files, or no captioned picture in them.
+            DataError: there are no such files, no captioned picture in them, or the index is not
+                of them.
         """
         path = config.path if isinstance(config.path, str) else ", ".join(config.path)
         super().__init__(path, config)
-        options = (config.cache_gib, config.tries, config.timeout)
-        self.readers = [open_reader(name, *options) for name in expand(config.path)]
-        with ThreadPoolExecutor(8) as pool:
-            self.shards: list[Shard] = list(pool.map(index_of, self.readers))
-        self.skipped["truncated tar"] = sum(not shard.whole for shard in self.shards)
+        names = expand(config.path)
+        self.num_shards = len(names)
+        self.catalog: Catalog
+        if config.index:
+            self.catalog = self._open_index(names)
+        else:
+            self.catalog = self._scan(names)
+        self.skipped["truncated tar"] = self.catalog.num_truncated
         self.skipped = +self.skipped
-        kept = [(k, shard) for k, shard in enumerate(self.shards) if shard.examples]
-        if not kept:
+        counts = self.catalog.counts
+        self._places = array("q", (k for k, count in enumerate(counts) if count))
+        if not self._places:
             raise DataError(f"There is no example in {path}.")
-        self._places = [k for k, _ in kept]
-        self.order = Order([len(shard.examples) for _, shard in kept], config.seed, config.window)
-        self._read_directly()
+        self.order = Order(
+            array("q", (counts[k] for k in self._places)), config.seed, config.window
+        )
+        captions = [suffix.partition(":")[0] for suffix in config.caption_members]
+        self._suffixes = [*captions, "", *(["json"] if self.where is not None else [])]
+        self._caption_suffixes = captions
 
-    def _read_directly(self) -> None:
+    def _scan(self, names: list[str]) -> Catalog:
+        if len(names) > MANY:
+            log.info(
+                "Reading the headers of %s shards. imagen data index does it once for all runs.",
+                f"{len(names):,}",
+            )
+        readers = [self._open(name) for name in names]
+        catalog = Scanned(readers, index_of)
+        remote = [reader for reader in readers if isinstance(reader, RemoteReader)]
+        self._read_directly(remote, sum(reader.size for reader in remote))
+        return catalog
+
+    def _open_index(self, names: list[str]) -> Catalog:
+        def open_shard(name: str) -> Reader:
+            reader = self._open(name)
+            if isinstance(reader, RemoteReader):
+                self._read_directly([reader], catalog.total_bytes)
+            return reader
+
+        catalog = Indexed(Path(self.config.index).expanduser(), names, open_shard)
+        return catalog
+
+    def _open(self, name: str) -> Reader:
+        config = self.config
+        return open_reader(name, config.cache_gib, config.tries, config.timeout)
+
+    def _read_directly(self, readers: list[RemoteReader], size: int) -> None:
         """Read no whole blocks where an epoch jumps about in more than the cache holds."""
-        remote = [reader for reader in self.readers if isinstance(reader, RemoteReader)]
-        size = sum(reader.size for reader in remote)
-        for reader in remote:
+        for reader in readers:
             reader.direct = not self.config.window and size > reader.cache.capacity
 
     def __len__(self) -> int:
@@ -145,26 +190,29 @@ class Shards(Tolerant):
         place = index if not attempt else rng.randrange(self.order.total)
         shard, number = self.order[place]
         where = self._places[shard]
-        example = self.shards[where].examples[number]
+        members = self.catalog.read(where, number, self._suffixes)
         columns = self.where is not None
-        return read_example(self.readers[where], example, self.config.caption_members, columns)
+        key = f"{self.path} {where}:{number}"
+        return sample_of(key, members, self.config.caption_members, columns)
 
     def captions(self) -> Iterator[str]:
         """Every caption that can be read, shard by shard."""
         return self.chooser.possible(self._usable_captions())
 
     def _usable_captions(self) -> Iterator[tuple[str, ...]]:
-        for reader, shard in zip(self.readers, self.shards, strict=True):
-            for example in shard.examples:
+        which = self.config.caption_members
+        for shard, count in enumerate(self.catalog.counts):
+            for number in range(count):
                 try:
-                    yield read_captions(reader, example, self.config.caption_members)
+                    members = self.catalog.read(shard, number, self._caption_suffixes)
+                    yield _captions(members, f"{self.path} {shard}:{number}", which)
                 except SkippedExample:
                     continue
 
     def describe(self) -> dict[str, Any]:
         """What it is, for model cards and logs."""
         settings: dict[str, Any] = plain(self.config)
-        return {**settings, "examples": len(self), "shards": len(self.shards)}
+        return {**settings, "examples": len(self), "shards": self.num_shards}
 
 
 SOURCES.register("shards")((ShardsConfig, Shards))
@@ -182,29 +230,28 @@ def read_example(
     Raises:
         SkippedExample: there is no picture, or no caption that can be used.
     """
-    picture = next((suffix for suffix in PICTURES if suffix in example.members), None)
-    wanted = [suffix.partition(":")[0] for suffix in which]
-    wanted += [*filter(None, [picture, "json" if columns else None])]
-    there = [suffix for suffix in dict.fromkeys(wanted) if suffix in example.members]
-    if not there:
-        raise SkippedExample("no caption", example.key)
+    wanted = [*(suffix.partition(":")[0] for suffix in which), "", *(["json"] if columns else [])]
+    there = present(wanted, example.members)
     places = [example.members[suffix] for suffix in there]
-    members = dict(zip(there, read_members(reader, places), strict=True))
-    captions = _captions(members, example.key, which)
-    if picture is None:
-        raise SkippedExample("no picture", example.key)
-    return Sample(members[picture], captions, _columns(members) if columns else {})
+    members = dict(zip(there, read_members(reader, places), strict=True)) if there else {}
+    return sample_of(example.key, members, which, columns)
 
 
-def read_captions(reader: Reader, example: Example, which: tuple[str, ...]) -> tuple[str, ...]:
-    """The captions of an example; "" for one that cannot be used.
+def sample_of(
+    key: str, members: Mapping[str, bytes], which: tuple[str, ...], columns: bool = False
+) -> Sample:
+    """An example of its members.
 
     Raises:
-        SkippedExample: there is none, it is empty, no text, or not in UTF-8.
+        SkippedExample: there is no picture, or no caption that can be used.
     """
-    there = {suffix.partition(":")[0] for suffix in which} & example.members.keys()
-    members = {suffix: reader.read(*example.members[suffix]) for suffix in there}
-    return _captions(members, example.key, which)
+    if not members:
+        raise SkippedExample("no caption", key)
+    captions = _captions(members, key, which)
+    picture = next((suffix for suffix in PICTURES if suffix in members), None)
+    if picture is None:
+        raise SkippedExample("no picture", key)
+    return Sample(members[picture], captions, _columns(members) if columns else {})
 
 
 def _captions(members: Mapping[str, bytes], key: str, which: tuple[str, ...]) -> tuple[str, ...]:

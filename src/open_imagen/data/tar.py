@@ -19,12 +19,15 @@ COMPRESSED = {
 PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "jfif", "jp2")
 
 
-@dataclass
+@dataclass(slots=True)
 class Example:
     """Where the members of one example lie: suffix -> (offset, size)."""
 
     key: str
     members: dict[str, tuple[int, int]] = field(default_factory=dict)
+    span: tuple[int, int] | None = field(default=None, compare=False)
+    """Offset and size of the part of the tar file that holds its members, headers included, and
+    nothing else; None where there is no such part, or it is not known."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Reader(Protocol):
     """As messages name it."""
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Size of the file in bytes."""
 
     def read(self, offset: int, size: int) -> bytes:
         """``size`` bytes from ``offset`` on, fewer at the end of the file.
@@ -59,7 +63,8 @@ class LocalReader:
     """Ranges of bytes of a file on this machine."""
 
     def __init__(self, name: str) -> None:
-        """
+        """Find the size of a file.
+
         Raises:
             DataError: there is no such file.
         """
@@ -70,6 +75,7 @@ class LocalReader:
             raise DataError(f"The shard {name} cannot be read: {error.strerror}.") from error
 
     def read(self, offset: int, size: int) -> bytes:
+        """Read ``size`` bytes from ``offset`` on; see Reader."""
         try:
             with open(self.name, "rb", buffering=0) as file:
                 file.seek(offset)
@@ -104,23 +110,71 @@ def scan(reader: Reader) -> Shard:
                 f"Unpack it with: {unpack}",
             )
     examples: dict[str, Example] = {}
-    whole = True
+    whole, last = True, None
     try:
-        for name, offset, size, link in _members(reader):
+        for name, first, offset, size, link in _members(reader):
             key, _, suffix = _split(name)
             if link:  # the content of an earlier member under another name
                 other, _, kind = _split(link)
                 place = examples[other].members.get(kind) if other in examples else None
                 if place:
-                    examples.setdefault(key, Example(key)).members[suffix] = place
+                    linked = examples.setdefault(key, Example(key))
+                    linked.members[suffix], linked.span = place, None
+                last = None
                 continue
             if offset + size > reader.size:
                 whole = False
                 break
-            examples.setdefault(key, Example(key)).members[suffix] = (offset, size)
+            example = examples.get(key)
+            if example is None:
+                example = examples[key] = Example(key, span=(first, 0))
+            elif last is not example:
+                example.span = None
+            if example.span is not None:
+                begin = example.span[0]
+                example.span = (begin, offset + _padded(size) - begin)
+            example.members[suffix] = (offset, size)
+            last = example
     except _Truncated:
         whole = False
     return Shard(reader.name, list(examples.values()), whole)
+
+
+def read_span(name: str, data: bytes) -> dict[str, bytes]:
+    """The members in the part of a tar file that holds one example: suffix -> content.
+
+    Raises:
+        SkippedExample: it holds something else: the file has changed.
+    """
+    found: dict[str, bytes] = {}
+    keys = set()
+    try:
+        for member, _, offset, size, link in _members(_Bytes(name, data)):
+            key, _, suffix = _split(member)
+            keys.add(key)
+            if link or offset + size > len(data):
+                raise _Truncated
+            found[suffix] = data[offset : offset + size]
+    except _Truncated:
+        keys = set()
+    if len(keys) != 1:
+        raise SkippedExample("changed shard", name)
+    return found
+
+
+class _Bytes:
+    """Bytes in memory as a Reader."""
+
+    def __init__(self, name: str, data: bytes) -> None:
+        self.name, self.data, self.size = name, data, len(data)
+
+    def read(self, offset: int, size: int) -> bytes:
+        return self.data[offset : offset + size]
+
+
+def _padded(size: int) -> int:
+    """A size in whole blocks."""
+    return (size + BLOCK - 1) // BLOCK * BLOCK
 
 
 def to_plain(shard: Shard) -> list[list[object]]:
@@ -151,10 +205,15 @@ class _Truncated(Exception):
     """A header is cut off or is no header."""
 
 
-def _members(reader: Reader, piece: int = 1 << 16) -> Iterator[tuple[str, int, int, str]]:
-    """(name, offset, size, "") of every regular file, and (name, 0, 0, the other's name) of every
-    hard link; GNU and pax long names included."""
+def _members(reader: Reader, piece: int = 1 << 16) -> Iterator[tuple[str, int, int, int, str]]:
+    """The members of a tar file: (name, offset, size, "") of every regular file.
+
+    Of a hard link (name, 0, 0, the name that it links to). GNU and pax long names are understood.
+
+    A member starts with its first header, its content is at the offset.
+    """
     place, longer, longer_link = 0, "", ""
+    start_of_member = 0
     buffer, start = b"", 0
     while place + BLOCK <= reader.size:
         if not start <= place <= start + len(buffer) - BLOCK:
@@ -176,12 +235,13 @@ def _members(reader: Reader, piece: int = 1 << 16) -> Iterator[tuple[str, int, i
             prefix = _text(header[345:500]) if header[257:262] == b"ustar" else ""
             name = longer or (f"{prefix}/" if prefix else "") + _text(header[:100])
             if kind in (b"0", b"\0", b"7"):
-                yield name, offset, size, ""
+                yield name, start_of_member, offset, size, ""
             elif kind == b"1":
-                yield name, 0, 0, longer_link or _text(header[157:257])
+                yield name, start_of_member, 0, 0, longer_link or _text(header[157:257])
                 size = 0
             longer = longer_link = ""
-        place = offset + (size + BLOCK - 1) // BLOCK * BLOCK
+            start_of_member = offset + _padded(size)
+        place = offset + _padded(size)
     if place != reader.size:
         raise _Truncated
 

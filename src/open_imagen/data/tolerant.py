@@ -1,4 +1,4 @@
-"""What sources of found pictures share: they leave out what cannot be used, and count it."""
+"""What sources of collected images share: they skip unusable examples and count them."""
 
 import math
 import random
@@ -34,19 +34,19 @@ MAX_ATTEMPTS = 10_000
 ENOUGH = 200
 """Examples after which the share of skipped ones is checked."""
 ENLARGED_SHARE = 0.05
-"""Share of images smaller than training needs beyond which the user is told."""
+"""Share of upscaled images above which the user is warned."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TolerantConfig(CaptionConfig, AugmentConfig, BucketConfig):
-    """The settings that all sources of found pictures have."""
+    """The settings of all sources of collected images."""
 
     size: int = 64
-    """Side of the pictures: the short side is scaled to it, then the centre is cut out."""
+    """Image size: the short side is scaled to it, then the centre is cropped."""
     crop: int = 0
-    """Learn from random square crops of this side; 0 for whole pictures."""
+    """Side of random square crops to train on; 0 for whole images."""
     lowres: int = 0
-    """Side of the low-resolution input of the whole picture; 0 for base models."""
+    """Side of the low-resolution input for the whole image; 0 for base models."""
     seed: int = 0
     """Of the order, which differs in every epoch."""
     workers: int = 2
@@ -56,8 +56,7 @@ class TolerantConfig(CaptionConfig, AugmentConfig, BucketConfig):
     max_pixels: int = MAX_PIXELS
     """Larger pictures are refused as decompression bombs."""
     min_size: int = 0
-    """Leave pictures out whose short side is smaller; 0 for none. `size` leaves out all that would
-    be enlarged."""
+    """Minimum short side; smaller images are left out. 0 for none, `size` to never upscale."""
     where: str = ""
     """A condition on width, height and columns; examples that do not meet it are left out."""
 
@@ -239,7 +238,8 @@ class Tolerant:
         return to_square(image, target, config.factor, config.crop, rng), caption
 
     def check_filters(self, size: tuple[int, int], columns: Mapping[str, Any]) -> None:
-        """
+        """Check an image against the filters of the settings.
+
         Raises:
             Filtered: settings leave a picture of this size and with these columns out.
         """

@@ -56,7 +56,8 @@ class Where:
     """
 
     def __init__(self, text: str, setting: str = "data.where") -> None:
-        """
+        """Parse a condition.
+
         Raises:
             ConfigError: it is no condition; the message shows where it goes wrong.
         """
@@ -67,10 +68,12 @@ class Where:
         """The columns that it reads."""
 
     def __call__(self, row: Row) -> bool:
+        """Whether the condition holds for a row."""
         return bool(self._test(row))
 
     def check_columns(self, known: Set[str], of: str) -> None:
-        """
+        """Check that the columns that the condition reads exist.
+
         Raises:
             DataError: it reads a column that is not there.
         """

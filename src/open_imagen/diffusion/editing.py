@@ -74,9 +74,10 @@ def with_known_pixels(
 
 
 def with_resampling(sampler: Sampler, times: int) -> Sampler:
-    """The sampler with every step but the last walked ``times`` times: down, back up by the
-    forward process, and down again, which brings what is made and what is known together (RePaint,
-    algorithm 1, with jumps of one step).
+    """A sampler that repeats every step but the last ``times`` times (RePaint, algorithm 1).
+
+    Each step goes down, back up by the forward process, and down again, which harmonises generated
+    and known pixels. Jumps are one step long.
 
     Each step is a walk of its own, so that samplers of many steps become those of a single one.
     """

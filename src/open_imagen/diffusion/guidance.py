@@ -34,7 +34,8 @@ class Guidance:
     cfg_zero: CFG-Zero* (Fan et al. 2025)."""
     apg_momentum: float = 0.0
     """Of apg: beta, the share of the earlier steps' differences that is added. The paper takes
-    -0.75 to -0.5; with the 16 steps that were measured here that does harm (docs/sampling.md)."""
+    -0.75 to -0.5; with the 16 steps that were measured here that does harm
+    (docs/guides/sampling.md)."""
     apg_norm: float = math.inf
     """Of apg: upper bound of the difference's root mean square over an image. The paper's r, a
     Euclidean norm, is this times the square root of the number of values."""
@@ -80,7 +81,7 @@ class Guidance:
 
 
 def guide(conditional: Tensor, unconditional: Tensor, weight: float | Tensor) -> Tensor:
-    """w c + (1 - w) u (section 2.2, eq. 2).
+    """Classifier-free guidance: w c + (1 - w) u (section 2.2, eq. 2).
 
     The same in eps, x and v, since these are affine in each other at one noise level.
     """
@@ -116,8 +117,10 @@ def rescaled(guided: Tensor, conditional: Tensor, amount: float) -> Tensor:
 
 
 def undistilled(prediction: Tensor, unconditional: Tensor, guided: float) -> Tensor:
-    """The plain prediction c of a network whose own, c', has the guidance weight ``guided``:
-    c' = u + guided (c - u)."""
+    """The plain prediction c of a network whose own, c', is guidance-distilled.
+
+    With the guidance weight ``guided``: c' = u + guided (c - u).
+    """
     return prediction if guided == 1 else guide(prediction, unconditional, 1 / guided)
 
 
@@ -142,7 +145,7 @@ class ProjectedGuidance:
     def __call__(
         self, conditional: Tensor, unconditional: Tensor, weight: float | Tensor
     ) -> Tensor:
-        """c + (w - 1) (d_orthogonal + eta d_parallel)."""
+        """Guided estimate: c + (w - 1) (d_orthogonal + eta d_parallel)."""
         difference = conditional - unconditional
         if self.average is not None:
             difference = difference + self.momentum * self.average
@@ -173,7 +176,8 @@ class GuidanceRule:
     """
 
     def __init__(self, guidance: Guidance, prediction: str) -> None:
-        """
+        """Prepare guidance for one prediction type.
+
         Args:
             prediction: what the network predicts: eps, x or v.
         """

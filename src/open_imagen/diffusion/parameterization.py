@@ -25,7 +25,7 @@ def spread(level: Tensor, like: Tensor) -> Tensor:
 
 
 def diffuse(x: Tensor, eps: Tensor, logsnr: Tensor) -> Tensor:
-    """z = alpha x + sigma eps: the image x [B, ...] with noise of level logsnr [B] or []."""
+    """The noised image z = alpha x + sigma eps, for x [B, ...] and logsnr [B] or []."""
     alpha, sigma = alpha_sigma(spread(logsnr, x))
     return alpha * x + sigma * eps
 

@@ -37,7 +37,7 @@ CHURN = 40.0
 
 
 def scales(logsnr: float) -> tuple[float, float]:
-    """alpha and sigma at a log-SNR, -inf and +inf included.
+    """The factors alpha and sigma at a log-SNR, -inf and +inf included.
 
     >>> scales(math.inf), scales(-math.inf)
     ((1.0, 0.0), (0.0, 1.0))
@@ -121,8 +121,10 @@ def dpmpp_2m(denoise: Denoise, z: Tensor, logsnrs: Sequence[float], noise: Noise
 
 
 def sde_step(x: Tensor, z: Tensor, now: float, then: float, noise: Noise) -> Tensor:
-    """From z to a lower noise level, the estimate x held still, by the reverse SDE: `ddim_step`
-    that also trades old noise for fresh, as much as log(alpha / sigma) rises."""
+    """From z to a lower noise level by the reverse SDE, the estimate x held still.
+
+    Like `ddim_step`, but old noise is also replaced by fresh noise as log(alpha / sigma) rises.
+    """
     (_, sigma), (alpha_then, sigma_then), step = scales(now), scales(then), (then - now) / 2
     z = sigma_then / sigma * math.exp(-step) * z - alpha_then * math.expm1(-2 * step) * x
     if then < math.inf:  # the clean image gets no fresh noise
@@ -169,8 +171,10 @@ def corrected(
     last: float,
     before: float,
 ) -> Tensor:
-    """UniC: the step from z at ``last`` to ``now``, with the estimate x at its end and those at
-    its beginning and before."""
+    """UniC, the corrector of UniPC: the step from z at ``last`` to ``now``, repeated.
+
+    It uses the estimate x at its end and those at its beginning and before.
+    """
     slope = (x - x_last) / 2
     if x_before is not None and before > -math.inf:
         # The weights of both differences are exact where x is quadratic in log(alpha / sigma).

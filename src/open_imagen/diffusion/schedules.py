@@ -137,8 +137,10 @@ class Schedule:
         return levels
 
     def _levels_at(self, fractions: Tensor, latest: float) -> list[float]:
-        """Levels at these fractions of the time up to ``latest``; or, where the bounds make some of
-        them equal, of the part of it in which the log-SNR falls."""
+        """Levels at these fractions of the time up to ``latest``.
+
+        Where the bounds make some of them equal: of the part in which the log-SNR falls.
+        """
         levels: list[float] = self.logsnr(latest * fractions).tolist()
         if not _are_apart(levels):
             early, late = self._falling_times()
@@ -209,8 +211,10 @@ def _fractions(steps: int, spacing: str) -> Tensor:
 
 
 def _whole_steps(steps: int, spacing: str, total: int) -> Tensor:
-    """Numbers of steps from late to early, as everyone's discrete samplers space them; of ``total``
-    at most that many."""
+    """Timesteps from late to early, spaced as in common discrete samplers.
+
+    At most ``total`` of them.
+    """
     steps = min(steps, total)
     if spacing == "leading":
         return torch.arange(steps, dtype=torch.float64).flip(0) * (total // steps)

@@ -194,7 +194,8 @@ def _read_record(file: Path) -> Mapping[str, Any]:
 def _check_definitions(
     measure: str, definitions: Mapping[str, Mapping[str, Mapping[str, Any]]]
 ) -> None:
-    """
+    """Check that the systems were measured by a common definition.
+
     Raises:
         DataError: systems were measured in unlike ways, and in no way all of them.
     """

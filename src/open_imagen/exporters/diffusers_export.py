@@ -25,10 +25,10 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 DIFFUSERS = "0.35.0"
 """The version whose folder layout this is."""
 LEFT_OUT = {
-    "Stage": (
-        *("__init__", "with_lazy_weights", "replica", "__reduce__", "weights", "_is_read_again"),
-        *("set_adapters", "_keep_originals", "load_weights", "_set_weights", "offload"),
-        *("loss", "condition_drawn"),
+    "Stage": ("__init__", "replica", "__reduce__", "loss", "condition_with_noise"),
+    "StageWeights": (
+        *("__init__", "with_lazy_weights", "weights", "_is_read_again", "set_adapters"),
+        *("_keep_originals", "load_weights", "_set_weights", "offload"),
     ),
     "Objective": ("weight", "loss"),
 }

@@ -11,7 +11,8 @@ from torch import Tensor
 from open_imagen.cascade.alpha import over, parse_background, to_image
 from open_imagen.cascade.augmentation import Augmentation
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.stage_config import StageConfig
 from open_imagen.diffusion.losses import Objective
 from open_imagen.diffusion.schedules import Schedule
 from open_imagen.errors import ConfigError
@@ -31,10 +32,12 @@ class Calls(torch.nn.Module):
         self.__dict__["model"] = model
 
     def encode_text(self, text: TextEmbedding) -> Any:
+        """The cached text of the wrapped network."""
         model: Any = self.model
         return model(text, encode=True)
 
     def forward(self, *inputs: Any) -> Any:
+        """Call the wrapped network."""
         model: Any = self.model
         return model(*inputs)
 
@@ -96,7 +99,8 @@ class OpenImagenPipeline(DiffusionPipeline):
         encoder: dict[str, Any] | None = None,
         default_stages: int | None = None,
     ) -> None:
-        """
+        """Register the components.
+
         Args:
             unet, unet_2 ...: the networks of the stages, lowest resolution first.
             stages: what else is known of each stage, by its name.
@@ -174,69 +178,61 @@ class OpenImagenPipeline(DiffusionPipeline):
         """Make images of captions.
 
         Args:
-            negative_prompt: what guidance leads away from; without it, what the model learned.
-            seed: of the first image; the next have the next. A list has one for each. 0 if neither
-                a seed nor a generator is given.
+            negative_prompt: guidance leads away from it; from the unconditional text if None.
+            seed: of the first image, image k has seed + k; or a list, one for each. 0 if neither a
+                seed nor a generator is given.
             generator: in place of a seed; its own seed is taken while it is new.
             num_stages: how many stages run; the model's default if None.
             num_inference_steps, guidance_scale: for all stages, or a list with one for each; the
                 model's own if None.
             settings: any of the model's sampling settings by stage name, as in model_index.json.
-            image: uint8 [B, C, h, w], to be enlarged by the super-resolution stages alone.
+            image: uint8 [B, C, h, w], upscaled by the super-resolution stages alone.
             prompt_embeds, prompt_mask: tokens [B, L, C] and mask [B, L] of the prompts, in place of
                 the text encoder's.
             background: of a model with alpha: white if None, "transparent", or "#rrggbb".
             output_type: "pil", "np" (float, [B, H, W, C] in [0, 1]) or "pt" (uint8, [B, C, H, W]).
-            callback_on_step_end: told (pipeline, step, timestep, {"latents": estimate}).
+            callback_on_step_end: called with (pipeline, step, steps left, {"latents": estimate}).
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         prompts = [one for one in prompts for _ in range(num_images_per_prompt)]
         behind = parse_background(background)
-        stages = self.cascade_stages()
-        base = not stages[0].config.lowres
-        if base and image is None:
-            stages = stages[: num_stages or self.config.default_stages or len(stages)]
-        elif image is None:
-            raise ConfigError("This pipeline enlarges images: give it one, uint8 [B, C, h, w].")
-        else:
-            side = image.shape[-1]
-            stages = [stage for stage in stages if stage.config.lowres >= side]
-            if not stages or stages[0].config.lowres != side:
-                raise ConfigError(f"No stage enlarges images of {side} pixels.")
+        stages = self._stages_for(image, num_stages)
         seeds = seeds_of(seed, generator, len(prompts))
         if prompt_embeds is None:
             text = self.encode_prompt(prompts)
         else:
-            text = TextEmbedding(prompt_embeds, self._mask_of(prompt_embeds, prompt_mask))
-            text = text.select(
-                [k for k in range(len(text.mask)) for _ in range(num_images_per_prompt)]
-            )
+            text = given_text(prompt_embeds, prompt_mask, num_images_per_prompt)
         chosen = [
             sampling_of(stage, k, num_inference_steps, guidance_scale, settings)
             for k, stage in enumerate(stages)
         ]
-        if negative_prompt and all(
-            one.over(s.config.sampling).resolve().guidance == 1
-            for one, s in zip(chosen, stages, strict=True)
-        ):
-            raise ConfigError(
-                f"negative_prompt = {negative_prompt!r} would change nothing: guidance is off.",
-                "Leave it out, or set a guidance_scale above 1.",
-            )
-        below = image
+        check_negative(negative_prompt, stages, chosen)
+        made = image
         for stage, how in zip(stages, chosen, strict=True):
-            below = self._draw(
-                stage, how, prompts, text, negative_prompt, seeds, below, callback_on_step_end
+            made = self._draw(
+                stage, how, prompts, text, negative_prompt, seeds, made, callback_on_step_end
             )
         self.maybe_free_model_hooks()
-        assert below is not None
-        images = below if output_type == "pt" else as_output(below, behind, output_type)
+        assert made is not None
+        images = made if output_type == "pt" else as_output(made, behind, output_type)
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
-    def _mask_of(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        if mask is None:
-            return torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        return mask.bool()
+    def _stages_for(self, image: Tensor | None, number: int | None) -> list[PipelineStage]:
+        """The stages that run: the first ones, or those that upscale an image.
+
+        Raises:
+            ConfigError: an image is missing, or no stage upscales one of its size.
+        """
+        stages = self.cascade_stages()
+        if image is None:
+            if stages[0].config.lowres:
+                raise ConfigError("This pipeline upscales images: give it one, uint8 [B, C, h, w].")
+            return stages[: number or self.config.default_stages or len(stages)]
+        side = image.shape[-1]
+        stages = [stage for stage in stages if stage.config.lowres >= side]
+        if not stages or stages[0].config.lowres != side:
+            raise ConfigError(f"No stage upscales images of {side} pixels.")
+        return stages
 
     def _draw(
         self,
@@ -247,7 +243,7 @@ class OpenImagenPipeline(DiffusionPipeline):
         negative: str | None,
         seeds: Sequence[int],
         below: Tensor | None,
-        told: Callable[..., Any] | None,
+        callback: Callable[..., Any] | None,
     ) -> Tensor:
         """The images of one stage, uint8 [B, C, H, W] on the CPU."""
         device = stage.device
@@ -272,11 +268,37 @@ class OpenImagenPipeline(DiffusionPipeline):
 
             def watch(step: int, of: int, estimate: Tensor) -> None:
                 bar.update(step - bar.n)
-                if told is not None:
-                    told(self, step - 1, of - step, {"latents": estimate})
+                if callback is not None:
+                    callback(self, step - 1, of - step, {"latents": estimate})
 
             made = stage.sample(own, generators, settings, lowres, against, watch)
         return made.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def given_text(tokens: Tensor, mask: Tensor | None, repeats: int) -> TextEmbedding:
+    """Embeddings of prompts [B, L, C] and their mask [B, L], each repeated for its images."""
+    if mask is None:
+        mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+    rows = [k for k in range(len(tokens)) for _ in range(repeats)]
+    return TextEmbedding(tokens, mask.bool()).select(rows)
+
+
+def check_negative(
+    negative: str | None, stages: Sequence[PipelineStage], chosen: Sequence[Sampling]
+) -> None:
+    """Check that a negative prompt has an effect.
+
+    Raises:
+        ConfigError: no stage uses guidance.
+    """
+    if negative and all(
+        settings.over(stage.config.sampling).resolve().guidance == 1
+        for stage, settings in zip(stages, chosen, strict=True)
+    ):
+        raise ConfigError(
+            f"negative_prompt = {negative!r} would change nothing: guidance is off.",
+            "Leave it out, or set a guidance_scale above 1.",
+        )
 
 
 def sampling_of(

@@ -19,10 +19,10 @@ FENCE = "---\n"
 
 
 def split_card(text: str) -> tuple[dict[str, Any], str]:
-    """The metadata and the text of a card.
+    r"""The metadata and the text of a card.
 
-    >>> split_card("---\\nlicense: mit\\n---\\n# Mine\\n")
-    ({'license': 'mit'}, '# Mine\\n')
+    >>> split_card("---\nlicense: mit\n---\n# Mine\n")
+    ({'license': 'mit'}, '# Mine\n')
 
     Raises:
         CheckpointError: the metadata are not YAML.

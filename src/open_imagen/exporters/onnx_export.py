@@ -36,6 +36,7 @@ class Traced(nn.Module):
         self.inputs = input_names(stage)
 
     def forward(self, *tensors: Tensor) -> Tensor:
+        """The prediction for inputs in the order of ``inputs``."""
         given = dict(zip(self.inputs, tensors, strict=True))
         text = TextEmbedding(given["tokens"], given["mask"], given.get("letters"))
         lowres = None

@@ -65,7 +65,7 @@ ONNX = """# {name} as ONNX
 Exported by open_imagen {version}, a file for each stage: {files}. What the loop needs to know
 (noise levels, what the network predicts, the text encoder) is in the `open_imagen` entry of each
 file's metadata, and in the .json beside it. The loop in numpy is in open_imagen's
-docs/exporting.md.
+docs/guides/exporting.md.
 """
 
 

@@ -1,4 +1,4 @@
-"""Attention over pixels and text, and what it is made of."""
+"""Attention over pixels and text."""
 
 import math
 from typing import Any
@@ -44,6 +44,7 @@ class TokenGroupNorm(nn.GroupNorm):
         super().__init__(math.gcd(32, channels), channels)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Normalise tokens [B, L, C]."""
         return super().forward(tokens.transpose(1, 2)).transpose(1, 2)
 
 
@@ -86,6 +87,7 @@ class TextAttention(nn.Module):
         return seen
 
     def forward(self, x: Tensor, text: TextEmbedding | CachedText) -> Tensor:
+        """Attend from the pixels of x [B, C, H, W] to pixels, text tokens, or both."""
         pixels = self.norm(x).flatten(2).transpose(1, 2)  # [B, HW, C]
         query = self.query(pixels)
         seen, masks = [], []
@@ -110,10 +112,10 @@ class TextAttention(nn.Module):
 
 
 def number_attentions(network: nn.Module) -> list[TextAttention]:
-    """The attentions of a network that look at the text, each told its number.
+    """Number the text attentions of a network, in the order of its modules.
 
-    Not found by their class: diffusers runs the module of an exported network anew for each network
-    that it loads, and classes of the runs before are then other classes.
+    They are not found by their class: diffusers imports the module of an exported network again for
+    each network that it loads, which makes another class each time.
     """
     modules: list[Any] = [m for m in network.modules() if getattr(m, "reads_text", False)]
     found: list[TextAttention] = modules

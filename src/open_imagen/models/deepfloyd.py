@@ -112,7 +112,7 @@ kinds of blocks (downsample_padding, upcast_attention, use_linear_projection).""
 def differences(
     theirs: Mapping[str, Any], defaults: Mapping[str, Any], fixed: Mapping[str, tuple[Any, ...]]
 ) -> list[str]:
-    """ "key = value" of every setting that has none of its fixed values, a missing one its default.
+    """Settings that differ from the fixed values, as "key = value"; a missing one is the default.
 
     A key without a default here is of a newer diffusers than is known; None and False mean there
     that something new is off, anything else counts as a difference.
@@ -298,7 +298,7 @@ def derived_config(tensors: Mapping[str, Tensor], source: str) -> UNetConfig:
 
 
 def origins(config: UNetConfig, names: Iterable[str], source: str) -> dict[str, list[str]]:
-    """Our weights, and the names of theirs that each is made of, first rows first.
+    """Our weights, each with the names of the published weights that are stacked into it.
 
     Raises:
         CheckpointError: weights are missing, or some are left over; the message lists them.
@@ -312,9 +312,11 @@ def origins(config: UNetConfig, names: Iterable[str], source: str) -> dict[str, 
     missing = [name for name in wanted if name not in left]
     unknown = sorted(left.difference(wanted))
     if missing or unknown:
-        told = [f"{_some(missing)} missing"] if missing else []
-        told += [f"{_some(unknown)} unknown"] if unknown else []
-        raise CheckpointError(f"The weights {source} do not fit their config: {'; '.join(told)}.")
+        problems = [f"{_some(missing)} missing"] if missing else []
+        problems += [f"{_some(unknown)} unknown"] if unknown else []
+        raise CheckpointError(
+            f"The weights {source} do not fit their config: {'; '.join(problems)}."
+        )
     return ours
 
 
@@ -331,7 +333,7 @@ def _some(names: list[str]) -> str:
 
 
 def layer_names(config: UNetConfig) -> Iterator[tuple[str, list[str]]]:
-    """(a layer of ours, the layers of theirs that it is made of), all of them."""
+    """All pairs of (one of our layers, the published layers that are stacked into it)."""
     yield from (
         ("level.mlp.0", ["time_embedding.linear_1"]),
         ("level.mlp.2", ["time_embedding.linear_2"]),

@@ -61,8 +61,9 @@ class EfficientUNetConfig:
     patch: int = 1
     """Fold patches of this side into channels before the stem, to save computation."""
     norm: str = "groups"
-    """Over what norms are taken: groups, of channels over the whole map, or pixel, the channels of
-    each. With pixel, and no attention over pixels, what is learned on crops holds for the whole."""
+    """What norms average over: groups of channels over the whole map, or the channels of each
+    pixel. With pixel, and without attention over pixels, a network trained on crops works on whole
+    images."""
     letters: int = 0
     """Letters of quoted text that the network reads, one token each (text/letters.py); 0 for none,
     as in the paper."""
@@ -71,8 +72,8 @@ class EfficientUNetConfig:
     lowres: bool = True
     """Whether the low-resolution image is an input; always, but for ablations."""
     augment_labels: int = 0
-    """Width of the vector that tells how a training image was transformed (training/augment.py);
-    sampling gives none. 0 for networks that are not told."""
+    """Width of the labels of augmentation (training/augment.py), zero in sampling; 0 for networks
+    without them."""
     dropout: float = 0.0
     """Dropout in the residual blocks."""
 
@@ -127,7 +128,7 @@ class EfficientUNet(nn.Module):
         number_attentions(self)
 
     def encode_text(self, text: TextEmbedding) -> CachedText:
-        """All that hangs on the text alone: sampling reads it once, not at every step."""
+        """The parts that depend on the text alone, computed once for all steps."""
         text = self.letters(text)
         seen = tuple(one.encode_text(text) for one in number_attentions(self))
         return CachedText(self.pooled_text(text), text.mask, seen)
@@ -140,6 +141,7 @@ class EfficientUNet(nn.Module):
         lowres: LowRes | None = None,
         augment_labels: Tensor | None = None,
     ) -> Tensor:
+        """The prediction for z [B, C, H, W]; see `open_imagen.types.Network`."""
         # Conditions. Every block wants the embedding through the activation: once is enough.
         if isinstance(text, CachedText):
             pooled = text.pooled
@@ -196,6 +198,7 @@ class Blocks(nn.Module):
         )
 
     def forward(self, h: Tensor, embedding: Tensor, text: TextEmbedding | CachedText) -> Tensor:
+        """[B, C, H, W] -> the same shape."""
         for block in self.blocks:
             h = block(h, embedding)
         return h if self.attention is None else self.attention(h, text)
@@ -210,6 +213,7 @@ class DBlock(nn.Module):
         self.level = Blocks(config, level)
 
     def forward(self, h: Tensor, embedding: Tensor, text: TextEmbedding | CachedText) -> Tensor:
+        """Halve the resolution, then apply the blocks."""
         out: Tensor = self.level(self.resample(h), embedding, text)
         return out
 
@@ -223,6 +227,7 @@ class UBlock(nn.Module):
         self.resample = conv3x3(config.channels[level], above)
 
     def forward(self, h: Tensor, embedding: Tensor, text: TextEmbedding | CachedText) -> Tensor:
+        """Apply the blocks, then double the resolution."""
         out: Tensor = self.resample(resampled(self.level(h, embedding, text), "up"))
         return out
 

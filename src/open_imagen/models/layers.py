@@ -81,8 +81,10 @@ def zeroed(layer: M) -> M:
 
 @torch.no_grad()
 def identity(conv: Conv) -> Conv:
-    """The same 1x1 convolution, whose result is at first its input: torch's own random weights
-    would weaken by a thousand what goes through a dozen of them."""
+    """The 1x1 convolution, initialised as the identity.
+
+    Torch's random weights would scale down what passes through a dozen of them by a thousand.
+    """
     width = conv.weight.shape[0]
     conv.weight.copy_(torch.eye(width).view(width, width, 1, 1))
     if conv.bias is not None:
@@ -91,6 +93,7 @@ def identity(conv: Conv) -> Conv:
 
 
 def conv3x3(inside: int, outside: int, stride: int = 1) -> Conv:
+    """A 3x3 convolution with padding 1."""
     return Conv(inside, outside, 3, stride)
 
 
@@ -108,6 +111,7 @@ class LevelEmbedding(nn.Module):
         self.mlp = nn.ModuleDict({"0": nn.Linear(width, out), "2": nn.Linear(out, out)})
 
     def forward(self, level: Tensor) -> Tensor:
+        """Log-SNR or timesteps [B] -> embeddings [B, width]."""
         half = self.width // 2
         exponents = torch.arange(half, device=level.device, dtype=torch.float32) / half
         angles = self.scale * level.float()[:, None] * torch.exp(-math.log(10_000) * exponents)
@@ -118,15 +122,17 @@ class LevelEmbedding(nn.Module):
 
 
 def augment_embedding(labels: int, out: int) -> nn.Linear | None:
-    """The transforms of a training image, [B, labels] -> [B, out]; without any it adds nothing,
-    and at first it never does. None for networks that are not told."""
+    """The embedding of the transforms of a training image, [B, labels] -> [B, out].
+
+    It is zero at initialisation and for zero labels. None for networks without labels.
+    """
     return zeroed(nn.Linear(labels, out, bias=False)) if labels else None
 
 
 class Positions(nn.Module):
-    """Where a pixel lies: sines and cosines of its place, times learned weights, [1, D, H, W].
+    """Position embeddings [1, D, H, W]: learned mixtures of sines and cosines of the coordinates.
 
-    Sides run from 0 to 1 whatever their length. Starts as nothing.
+    Coordinates run from 0 to 1 whatever the size. Zero at initialisation.
     """
 
     def __init__(self, bands: int, out: int) -> None:
@@ -135,6 +141,7 @@ class Positions(nn.Module):
         self.out = zeroed(nn.Conv2d(4 * bands, out, 1))
 
     def forward(self, height: int, width: int) -> Tensor:
+        """Embeddings of the pixel positions, [1, C, height, width]."""
         device, real = self.out.weight.device, torch.float32
         waves = math.pi * torch.arange(1, self.bands + 1, device=device, dtype=real)
 
@@ -199,6 +206,7 @@ class ResBlock(nn.Module):
             self.shortcut = identity(Conv(inside, outside, 1))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """[B, C, H, W] with the embedding [B, E] -> [B, C', H', W']."""
         h = self.norm_in(x)
         if self.resample:
             h, x = resampled(h, self.resample), resampled(x, self.resample)
@@ -211,7 +219,7 @@ class ResBlock(nn.Module):
 
 
 def cropped(x: Tensor, like: Tensor) -> Tensor:
-    """x without the row or column that doubling a side added to an odd one."""
+    """Drop the row or column that doubling the size added to an odd side."""
     return x[..., : like.shape[2], : like.shape[3]] if x.shape[2:] != like.shape[2:] else x
 
 

@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 from open_imagen.errors import CheckpointError, ConfigError
 
 NO_ADAPTER = "none"
-"""Stands for a network's own weights where an adapter's name is asked for."""
+"""The adapter name that stands for the network's own weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +25,15 @@ class LoraConfig:
     """What an adapter may change."""
 
     rank: int = 0
-    """Of the change of each weight; 0 for no adapter: all weights are learned."""
+    """The rank of the change of each weight; 0: all weights are trained, without an adapter."""
     alpha: float = 0.0
     """The change is scaled by alpha / rank; 0 takes alpha = rank."""
     targets: tuple[str, ...] = ("attention",)
     """Layers whose name has one of these among its parts: "attention" for all of attention,
     "query" or "text_keys_values" for some of it, "block" for residual blocks, "all" for all."""
     modules_to_save: tuple[str, ...] = ()
-    """Patterns of weights that are learned and saved whole, beside the low-rank changes:
-    ["*norm*", "level.*"]."""
+    """Patterns of weights that are trained and saved whole, beside the low-rank changes: ["*norm*",
+    "level.*"]."""
     name: str = ""
     """Keep the adapter apart in RUN/model under this name, beside the weights that it changes: the
     model then uses it by default, and can be sampled without it. Empty: merge it."""
@@ -56,6 +56,7 @@ class LoraConfig:
 
     @property
     def scale(self) -> float:
+        """The factor of the change: alpha / rank, where alpha = 0 stands for the rank."""
         return (self.alpha or self.rank) / self.rank
 
 
@@ -72,11 +73,12 @@ class LowRank(nn.Module):
         self.scale = config.scale
 
     def forward(self, weight: Tensor) -> Tensor:
+        """The weight with the low-rank change."""
         return weight + change(self.A, self.B, self.scale)
 
 
 def change(a: Tensor, b: Tensor, scale: float) -> Tensor:
-    """scale * B A, in the shape of the weight that it is added to."""
+    """The low-rank change scale * B A, in the shape of the weight that it is added to."""
     flat = scale * (b.flatten(1) @ a.flatten(1))
     return flat.reshape(b.shape[0], *a.shape[1:])
 
@@ -129,8 +131,10 @@ _WEIGHT = ".parametrizations.weight."
 
 
 def adapter_of(trainable: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The trainable parameters of an adapted network, or their averages, under the names that they
-    have in an adapter's file."""
+    """The trainable parameters of an adapted network, or their averages.
+
+    Their names are those in an adapter's file.
+    """
     return {
         name.replace(f"{_WEIGHT}0.", ".lora_") + (".weight" if f"{_WEIGHT}0." in name else ""): one
         for name, one in trainable.items()
@@ -185,7 +189,8 @@ class LowRankChange:
         scale: float,
         weight: float = 1.0,
     ) -> None:
-        """
+        """Check the matrices A and B of an adapter against the network.
+
         Args:
             shapes: of the network's weights.
             scale: alpha / rank.
@@ -212,8 +217,8 @@ class LowRankChange:
             else:
                 self.pairs[f"{layer}.weight"] = (a, b)
         if wrong or not (self.pairs or self.whole):
-            told = ", ".join(wrong[:5]) or "it has no lora_A and lora_B"
-            raise CheckpointError(f"The adapter is not one of this network: {told}.")
+            problem = ", ".join(wrong[:5]) or "it has no lora_A and lora_B"
+            raise CheckpointError(f"The adapter is not one of this network: {problem}.")
 
     @property
     def names(self) -> set[str]:

@@ -60,7 +60,7 @@ def count(name: str, config: Any, side: int, tokens: int = TOKENS) -> NetworkPro
         network = construct(name, config)
         inputs = _inputs(config, side, tokens)
         labels = getattr(config, "augment_labels", 0)
-        told = {"augment_labels": torch.empty(1, labels)} if labels else {}
+        labelled = {"augment_labels": torch.empty(1, labels)} if labels else {}
     outputs: dict[str, tuple[int, ...]] = {}
     parts = dict(_parts(network))
     for part, module in parts.items():
@@ -85,7 +85,7 @@ def count(name: str, config: Any, side: int, tokens: int = TOKENS) -> NetworkPro
 
     counter = FlopCounterMode(display=False)
     with counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        network(*inputs, **told)
+        network(*inputs, **labelled)
     flops = counter.get_flop_counts()
     rows = [
         Row(part, outputs[part], size_of(module), _flops(flops, network, part))

@@ -43,8 +43,10 @@ def resolve(settings: dict[str, Any]) -> tuple[str, Any]:
 
 
 def written(name: str, config: Any) -> dict[str, Any]:
-    """A resolved network in plain values. It is what is saved: a preset may change, a saved model
-    must not."""
+    """A resolved network in plain values.
+
+    This is what is saved: a preset may change, a saved model must not.
+    """
     return {"network": name, **plain(config)}
 
 

@@ -33,6 +33,7 @@ class PooledText(nn.Module):
         self.norm_out = nn.LayerNorm(out)
 
     def forward(self, text: TextEmbedding) -> Tensor:
+        """Tokens [B, L, C] -> one vector for each caption, [B, C']."""
         tokens, mask = self.norm_in(text.tokens), text.mask
         pooled = TextEmbedding(tokens, mask).mean()
         if self.how != "mean":
@@ -48,9 +49,9 @@ class PooledText(nn.Module):
 
 
 class TextLayer(nn.Module):
-    """One layer of a transformer over the text: attention among its tokens, then an MLP.
+    """One transformer layer over the text: self-attention, then an MLP.
 
-    Starts as nothing. [B, L, C] and mask -> the same; what is masked stays unseen.
+    [B, L, C] and mask -> the same; masked tokens are ignored. The identity at initialisation.
     """
 
     def __init__(self, width: int, head_width: int = 64) -> None:
@@ -64,6 +65,7 @@ class TextLayer(nn.Module):
         self.mlp["out"] = zeroed(nn.Linear(4 * width, width))
 
     def forward(self, text: TextEmbedding) -> TextEmbedding:
+        """One transformer layer over the tokens."""
         tokens, mask = text.tokens, text.mask
         joined = split_heads(self.query_keys_values(self.norm(tokens)), 3 * self.heads)
         query, keys, values = joined.chunk(3, dim=1)
@@ -87,6 +89,7 @@ class LetterTokens(nn.Module):
         self.position = nn.Embedding(length, width)
 
     def forward(self, text: TextEmbedding) -> TextEmbedding:
+        """Append a token for each letter of quoted text."""
         tokens, mask, letters = text
         if letters is None:
             letters = mask.new_zeros((len(mask), self.length), dtype=torch.int64)
@@ -115,6 +118,7 @@ class TextDenoiser(nn.ModuleList):
         self.threshold = threshold
 
     def forward(self, text: TextEmbedding) -> TextEmbedding:
+        """Tokens in which those of out-of-vocabulary words are denoised."""
         if not len(self):
             return text
         found = text

@@ -31,7 +31,7 @@ from open_imagen.models.text_layers import PooledText, TextDenoiser, TextLayer, 
 from open_imagen.types import CachedText, LowRes, TextEmbedding
 
 LEVELS = {"logsnr": 50.0, "step": 1.0}
-"""How a noise level is told, and what brings it to the range of step numbers, 0 to 1000."""
+"""How the network is conditioned on the noise level, and the factor to the range 0 to 1000."""
 CHOICES = {
     "activation": tuple(ACTIVATIONS),
     "level": tuple(LEVELS),
@@ -62,8 +62,8 @@ class UNetConfig:
     text_projection: int = 0
     """Project the text to this width before attention; 0 leaves it as it is."""
     text_layers: int = 0
-    """Transformer layers over the frozen text, learned with the network, before all else that
-    reads it; 0 for none, as in the paper."""
+    """Trainable transformer layers over the frozen text, before all other uses of it; 0 for none,
+    as in the paper."""
     text_denoiser: int = 0
     """Layers before those, which denoise embeddings of out-of-vocabulary words; they are trained
     without images (training/objectives/text_denoising.py). 0 for none, as in the paper."""
@@ -78,7 +78,8 @@ class UNetConfig:
     embedding_multiplier: int = 4
     """Width of the time embedding, in units of `channels`."""
     level: str = "logsnr"
-    """How noise levels are told: logsnr, or the step of a discrete schedule (DeepFloyd IF)."""
+    """The condition on the noise level: logsnr, or the timestep of a discrete schedule (DeepFloyd
+    IF)."""
     activation: str = "silu"
     """silu, or gelu (DeepFloyd IF)."""
     residual_divisor: float = 1.0
@@ -86,8 +87,8 @@ class UNetConfig:
     patch: int = 1
     """Fold patches of this side into channels before the first level, to save computation."""
     positions: int = 0
-    """Waves per axis that tell every pixel of the first level where it lies; 0 for none, as in the
-    paper, where the network knows it from the borders alone."""
+    """Frequencies per axis of position embeddings at the first level; 0 for none, as in the paper,
+    where the network infers positions from the borders."""
     letters: int = 0
     """Letters of quoted text that the network reads, one token each (text/letters.py); 0 for none,
     as in the paper."""
@@ -98,8 +99,8 @@ class UNetConfig:
     lowres: bool = False
     """Whether it is a super-resolution network, with the low-resolution image as input."""
     augment_labels: int = 0
-    """Width of the vector that tells how a training image was transformed (training/augment.py);
-    sampling gives none. 0 for networks that are not told."""
+    """Width of the labels of augmentation (training/augment.py), zero in sampling; 0 for networks
+    without them."""
     dropout: float = 0.0
     """Dropout in the residual blocks."""
 
@@ -127,6 +128,7 @@ class UNetConfig:
 
     @property
     def widths(self) -> list[int]:
+        """Channels at each resolution."""
         return [self.channels * multiplier for multiplier in self.multipliers]
 
     @property
@@ -179,7 +181,7 @@ class UNet(nn.Module):
         return TextEmbedding(self.project_text(text.tokens), text.mask), pooled
 
     def encode_text(self, text: TextEmbedding) -> CachedText:
-        """All that hangs on the text alone: sampling reads it once, not at every step."""
+        """The parts that depend on the text alone, computed once for all steps."""
         text, pooled = self._conditions(text)
         seen = tuple(one.encode_text(text) for one in number_attentions(self))
         return CachedText(pooled, text.mask, seen)
@@ -192,6 +194,7 @@ class UNet(nn.Module):
         lowres: LowRes | None = None,
         augment_labels: Tensor | None = None,
     ) -> Tensor:
+        """The prediction for z [B, C, H, W]; see `open_imagen.types.Network`."""
         # Conditions. Every block wants the embedding through the activation: once is enough.
         if isinstance(text, CachedText):
             pooled = text.pooled
@@ -236,6 +239,7 @@ class Step(nn.Module):
         self.after: ResBlock | None = None
 
     def forward(self, x: Tensor, embedding: Tensor, text: TextEmbedding | CachedText) -> Tensor:
+        """Residual block, then attention over pixels and text, where the level has them."""
         x = self.block(x, embedding)
         if self.attention is not None:
             x = self.attention(x, text)

@@ -35,7 +35,7 @@ def check_fits(recipe: Recipe, device: torch.device, processes: int = 1, caption
     free, needed = free_memory(device), weights + kept + captions
     if needed <= free:
         return
-    told = (
+    message = (
         f"This run needs about {needed / GIB:.1f} GiB, and {free / GIB:.1f} are free on "
         f"{device}: weights, gradients, optimiser and average take {weights / GIB:.1f}, a step of "
         f"{local} images {kept / GIB:.1f}"
@@ -53,13 +53,14 @@ def check_fits(recipe: Recipe, device: torch.device, processes: int = 1, caption
     ways.append("choose a smaller network")
     hint = f"Either {'; or '.join(ways)}."
     if needed > CERTAIN * free:
-        raise ConfigError(told, hint)
-    warnings.warn(f"{told} {hint}", OpenImagenWarning, stacklevel=2)
+        raise ConfigError(message, hint)
+    warnings.warn(f"{message} {hint}", OpenImagenWarning, stacklevel=2)
 
 
 def resident_bytes(recipe: Recipe, size: int, device: torch.device) -> int:
     """Bytes of the captions' embeddings, ``size`` in all, that a process of a run keeps in the
-    memory of its device: those on disk are mapped."""
+    memory of its device: those on disk are mapped.
+    """
     if recipe.embeddings:
         return 0
     on_device = device.type == "cuda" and size < free_memory(device) / GPU_MEMORY_DIVISOR

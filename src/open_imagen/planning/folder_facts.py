@@ -42,6 +42,7 @@ class FolderFacts:
 
     @property
     def median_side(self) -> int:
+        """The median of the shorter sides in pixels."""
         return int(statistics.median(self.short_sides))
 
     def share_of_at_least(self, side: int) -> float:

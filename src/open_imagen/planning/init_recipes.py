@@ -41,6 +41,7 @@ class NewRecipe:
 
     @property
     def file(self) -> str:
+        """The name of its file."""
         return f"{self.name}.toml"
 
 
@@ -87,8 +88,10 @@ def _make(how: Context, name: str, side: int, lowres: int) -> NewRecipe:
 
 
 def choose(how: Context, name: str, side: int, lowres: int) -> Choice:
-    """The largest network that sees enough images in time and fits into memory; else the smallest
-    for as many as there is time for."""
+    """The largest network that sees enough images in time and fits into memory.
+
+    If none does: the smallest network, with as many images as there is time for.
+    """
     wanted = min(max(EPOCHS * how.facts.images, FEWEST), MOST)
     presets: tuple[str, ...] = LARGER if lowres else BASES
     if how.facts.images < MANY:

@@ -180,8 +180,10 @@ def _local_batch(run: _Run, number: int) -> int:
 
 
 def memory_of(run: _Run, local: int, shared: int = 1) -> tuple[float, float]:
-    """Bytes on each accelerator, for ``local`` images at once and weights shared out to so many:
-    of weights and what belongs to them, and of activations."""
+    """Bytes on each accelerator: of weights with their optimizer state, and of activations.
+
+    For ``local`` images at once and weights sharded over so many accelerators.
+    """
     found = run.survey
     state = 4 * (3 * found.parameters + run.optimiser_state) / shared
     copied = max(block.parameters for block in found.rows) if shared > 1 else found.parameters
@@ -224,8 +226,11 @@ def _state(name: str, config: Any, optimiser: OptimConfig) -> int:
 
 
 def _kept(found: NetworkProfile, recomputed: bool) -> int:
-    """Numbers that one image leaves for the backward pass: all, or the blocks' outputs and the
-    largest block's inside (taken as its share of the operations)."""
+    """Numbers that one image leaves for the backward pass.
+
+    All activations; or with checkpointing the blocks' outputs and the activations inside the
+    largest block (estimated by its share of the operations).
+    """
     if not recomputed:
         return found.activations
     outputs = 0

@@ -58,6 +58,7 @@ class Choice:
 
     @property
     def hours(self) -> float:
+        """Training time in hours."""
         return self.images / self.rate / 3600
 
 
@@ -129,8 +130,8 @@ def _network(how: Context, name: str, side: int, lowres: int, choice: Choice) ->
         _why(f"text_width = {how.width}", f"of {how.encoder}'s tokens"),
     ]
     if how.letters:
-        told = f"{how.facts.quoted:,} captions quote text that is to be written"
-        lines.append(_why(f"letters = {how.letters}", told))
+        reason = f"{how.facts.quoted:,} captions quote text that is to be written"
+        lines.append(_why(f"letters = {how.letters}", reason))
     return "\n".join([*lines, ""])
 
 

@@ -16,7 +16,8 @@ class Admission:
     """Places in the queue, and how long they are probably taken."""
 
     def __init__(self, queue_size: int) -> None:
-        """
+        """Start empty.
+
         Args:
             queue_size: images waiting or being drawn at most.
         """

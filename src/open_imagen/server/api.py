@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+from open_imagen.server.edit_routes import edit_router
 from open_imagen.server.errors import show_errors
 from open_imagen.server.gallery_routes import gallery_router
 from open_imagen.server.guard import MIB, Guard, GuardConfig
@@ -32,7 +33,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     )
 }
 SHOWN_HEADERS = ["x-imagen-model", "x-imagen-read-as", "x-imagen-hint", "x-imagen-prompt-cut",
-                 "x-imagen-not-saved", "x-imagen-without-effect", "retry-after"]  # fmt: skip
+                 "x-imagen-not-saved", "x-imagen-without-effect", "x-imagen-made-by",
+                 "retry-after"]  # fmt: skip
 
 
 def make_app(service: Service) -> FastAPI:
@@ -52,6 +54,7 @@ def make_app(service: Service) -> FastAPI:
         page_router(service.root_path),
         monitoring_router(service),
         image_router(service),
+        edit_router(service),
         gallery_router(service),
     ):
         app.include_router(router)
@@ -60,7 +63,7 @@ def make_app(service: Service) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(service.origins),
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["Authorization", "Content-Type"],
             expose_headers=SHOWN_HEADERS,
         )
@@ -78,5 +81,8 @@ def guard_config(service: Service) -> GuardConfig:
         body_limits={
             "/v1/images/generations": min(MIB, service.body_limit),
             "/v1/images/upscale": service.body_limit,
+            "/v1/images/edits": service.body_limit,
+            "/v1/images/variations": service.body_limit,
+            "/v1/images/records": service.body_limit,
         },
     )

@@ -63,7 +63,8 @@ class BatchRun:
     def __init__(
         self, tasks: Sequence[Task], work: Callable[["BatchRun"], None], threads: Threads
     ) -> None:
-        """
+        """Prepare a batch; its thread starts when it proceeds.
+
         Args:
             work: draws the batch and handles what comes of it; it never raises.
         """

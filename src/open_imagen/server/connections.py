@@ -70,16 +70,19 @@ class TimedProtocol(H11Protocol):
         return self.cycle is None or self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the timer for the headers."""
         super().connection_made(transport)
         self._expect_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the timers."""
         for timer in (self._header_timer, self._write_timer):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Handle bytes, and restart or stop the timer for the headers."""
         super().data_received(data)
         if self.waits:
             self._expect_headers()
@@ -100,10 +103,12 @@ class TimedProtocol(H11Protocol):
             self.transport.close()
 
     def pause_writing(self) -> None:
+        """Start the timer for a client that does not read."""
         super().pause_writing()
         self._write_timer = self.loop.call_later(self._limits.write_seconds, self.give_way)
 
     def resume_writing(self) -> None:
+        """Stop that timer."""
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
@@ -118,7 +123,8 @@ class Acceptor:
     """Accepts connections up to a number; beyond it, the oldest without a request gives way."""
 
     def __init__(self, listener: socket.socket, limits: ConnectionLimits, arguments: Any) -> None:
-        """
+        """Listen on a socket.
+
         Args:
             arguments: returns those of uvicorn's protocols.
         """

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.server.jobs import DeadlineExceeded, WorkerStopping
-from open_imagen.server.schema import MAX_IMAGES, GenerationBody
+from open_imagen.server.schema import MAX_IMAGES, UNSUPPORTED_FIELDS, GenerationBody
 
 log = logging.getLogger("open_imagen.server")
 
@@ -28,6 +28,7 @@ class RequestError(Exception):
         self.retry_after = retry_after
 
     def body(self) -> dict[str, Any]:
+        """The error object of OpenAI's API."""
         return {
             "error": {
                 "message": str(self),
@@ -38,6 +39,7 @@ class RequestError(Exception):
         }
 
     def reply(self) -> JSONResponse:
+        """The HTTP response."""
         headers = {}
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
@@ -84,10 +86,16 @@ def _invalid(error: RequestValidationError) -> RequestError:
     if first["type"] == "json_invalid":
         return RequestError(400, "The request is not valid JSON.")
     if first["type"] == "extra_forbidden":
-        unknown = UnknownName("field", place[-1][:80], [*GenerationBody.model_fields])
+        if place[-1] in UNSUPPORTED_FIELDS:
+            message = f"{place[-1]} cannot be served. {UNSUPPORTED_FIELDS[place[-1]]}"
+            return RequestError(400, message, place[-1], "unsupported_parameter")
+        model = getattr(error, "model", GenerationBody)
+        unknown = UnknownName("field", place[-1][:80], [*model.model_fields])
         return RequestError(400, f"{unknown} {unknown.hint}", place[-1][:80], "unknown_parameter")
     if place == ["n"]:
         message = f"n must be a whole number from 1 to {MAX_IMAGES}."
+    elif place == ["output_format"]:
+        message = "output_format must be png, jpeg or webp."
     elif place == ["size"]:
         message = 'size must be "auto" or WIDTHxHEIGHT, as in "256x256".'
     else:

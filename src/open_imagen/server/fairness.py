@@ -7,8 +7,9 @@ work, so that nobody saves up time (start-time fair queueing, Goyal et al. 1996)
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
+from open_imagen.server.batch_run import BatchRun
 from open_imagen.server.jobs import Task
 
 MAX_CLIENTS = 10_000
@@ -69,3 +70,27 @@ def pick_batch(
             if fitting[account] and len(batch) < limit:
                 batch.append(fitting[account].pop(0))
     return batch
+
+
+def pick_suspended(
+    suspended: Sequence[BatchRun], waiting: Sequence[Task], share: FairShare
+) -> BatchRun | None:
+    """The suspended batch whose client's turn it is; None if a new batch comes first.
+
+    Abandoned ones come before all others, so that they end and free their memory.
+    """
+    abandoned = next((run for run in suspended if run.abandoned), None)
+    if abandoned is not None or not suspended:
+        return abandoned
+    run = min(suspended, key=lambda run: share.earliest(run.tasks))
+    new_is_first = bool(waiting) and share.earliest(waiting) < share.earliest(run.tasks)
+    return None if new_is_first else run
+
+
+def is_ahead(
+    running: Sequence[Task], waiting: Iterable[Task], share: FairShare, quantum: float
+) -> bool:
+    """Whether a batch has used ``quantum`` seconds more than another client that waits."""
+    accounts = {task.job.account for task in running}
+    others = [t for t in waiting if t.job.account not in accounts and not t.job.ended]
+    return bool(others) and share.earliest(others) + quantum < share.earliest(running)

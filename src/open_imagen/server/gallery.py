@@ -5,6 +5,7 @@ The files are the truth; the index is made from them and can be lost at any time
     pictures/           the images; files of others may lie here, too
     gallery.entries/    <id>.json of each image that the gallery wrote: owner, time, record
     gallery.db          the index
+    gallery.stars       names of the images that somebody starred
     gallery.lock        names the process that holds the gallery
 
 An entry is written before its image, and the image before its row in the index: an image that a
@@ -13,8 +14,8 @@ client was told of is found again after the process was killed at any moment.
 Only these files are ever removed:
 
 - an image that the gallery wrote and that nobody has changed since, together with its entry: by
-  ``delete``, or when there are more than ``keep``. The entry holds the SHA-256 of the image; it is
-  compared when a file is new to the index or has another size or time.
+  ``delete``, or when there are more than ``keep`` and it has no star. The entry holds the SHA-256
+  of the image; it is compared when a file is new to the index or has another size or time.
 - on opening, a regular file whose name matches ``UNFINISHED``. Only ``gallery_files.write`` uses
   such names, and no live process can be writing one, because the gallery is locked.
 
@@ -48,6 +49,7 @@ from open_imagen.server.gallery_files import (
 )
 from open_imagen.server.gallery_index import Index, memory_index, open_index, replace_index
 from open_imagen.server.gallery_scan import scan
+from open_imagen.server.stars import Stars
 
 log = logging.getLogger("open_imagen.server")
 Result = TypeVar("Result")
@@ -57,7 +59,8 @@ class Gallery:
     """A folder of images with an index, held by one process."""
 
     def __init__(self, folder: Path, keep: int = 10_000) -> None:
-        """
+        """Open or create the gallery.
+
         Args:
             keep: how many images that the gallery wrote are kept; the oldest go first.
 
@@ -85,6 +88,7 @@ class Gallery:
             "Stop that process, or choose another folder with --gallery.",
         )
         try:
+            self.stars = Stars(folder)
             self._index = self._open()
             images, self._written = self._index.counts()
         except BaseException:
@@ -196,8 +200,10 @@ class Gallery:
         """Remove the oldest images that the gallery wrote, if there are more than it keeps."""
         try:
             with self._mutex:
-                number = self._written - self.keep
-                oldest = self._ask(lambda i: i.oldest_written(number)) if number > 0 else []
+                number = max(0, self._written - self.keep)
+                asked = number + len(self.stars) if number else 0  # those with a star stay
+                oldest = self._ask(lambda i: i.oldest_written(asked)) if asked else []
+                oldest = [image for image in oldest if image not in self.stars][:number]
             for image in oldest:
                 if not self.delete(image):  # somebody has changed it; it is theirs now
                     self._disown(image)
@@ -227,7 +233,18 @@ class Gallery:
             if self._ask(lambda index: index.get(image.id)) is not None:
                 self._ask(lambda index: index.forget(image.file))
                 self._written -= 1
+            with contextlib.suppress(OutputError):  # a star without an image is not shown
+                self.stars.set(image, False)
         return True
+
+    def star(self, image: GalleryImage, starred: bool) -> None:
+        """Star an image, or take its star away.
+
+        Raises:
+            OutputError: that cannot be written.
+        """
+        with self._mutex:
+            self.stars.set(image, starred)
 
     def _is_unchanged(self, image: GalleryImage) -> bool:
         """Whether an image's file is still the one that the gallery wrote, or is gone."""
@@ -261,17 +278,33 @@ class Gallery:
         except OSError:
             return None
 
-    def latest(self, owner: str, number: int, before: float | None = None) -> list[GalleryImage]:
-        """An owner's images, the newest first."""
+    def latest(
+        self,
+        owner: str,
+        number: int,
+        before: float | None = None,
+        words: str = "",
+        starred: bool = False,
+    ) -> list[GalleryImage]:
+        """An owner's images, the newest first.
+
+        Args:
+            before: only those that are older than this time.
+            words: only those whose prompt has each of these words in it.
+            starred: only those with a star.
+        """
         found: list[GalleryImage] = []
         last = math.inf if before is None else before
+        files = self.stars.files if starred else None
         while len(found) < number:
-            page = self._page(owner, last, number - len(found))
+            page = self._page(owner, last, number - len(found), words, files)
             if not page:
                 break
             found += [image for image in page if self._is_there(image)]
             last = page[-1].created
         return found
 
-    def _page(self, owner: str, before: float, number: int) -> list[GalleryImage]:
-        return self._ask(lambda index: index.newest(owner, before, number))
+    def _page(
+        self, owner: str, before: float, number: int, words: str, files: list[str] | None
+    ) -> list[GalleryImage]:
+        return self._ask(lambda index: index.newest(owner, before, number, words, files))

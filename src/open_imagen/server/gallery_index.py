@@ -6,7 +6,7 @@ import logging
 import math
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ COMMIT;
 COLUMNS_OF_VERSION_1 = {"id", "owner", "created", "kind", "width", "height", "record"}
 """Columns of the only table of a version 1 index."""
 Row = tuple[Any, ...]
+MAX_WORDS = 16
+"""Of a search."""
 
 
 class Index:
@@ -48,6 +50,7 @@ class Index:
         self.connection = connection
 
     def close(self) -> None:
+        """Close the database."""
         self.connection.close()
 
     @contextlib.contextmanager
@@ -118,10 +121,31 @@ class Index:
         row = self.connection.execute("SELECT * FROM images WHERE id = ?", (name,)).fetchone()
         return image_of(row) if row else None
 
-    def newest(self, owner: str, before: float, number: int) -> list[GalleryImage]:
-        """An owner's images that are older than a time, the newest first."""
-        query = "SELECT * FROM images WHERE owner = ? AND created < ? ORDER BY created DESC LIMIT ?"
-        return [image_of(row) for row in self.connection.execute(query, (owner, before, number))]
+    def newest(
+        self,
+        owner: str,
+        before: float,
+        number: int,
+        words: str = "",
+        files: Sequence[str] | None = None,
+    ) -> list[GalleryImage]:
+        """An owner's images that are older than a time, the newest first.
+
+        Args:
+            words: only those whose prompt has each of these words in it.
+            files: only these.
+        """
+        values: list[str | float] = [owner, before]
+        conditions = ["owner = ?", "created < ?"]
+        for word in words.split()[:MAX_WORDS]:
+            conditions.append("instr(casefold(json_extract(record, '$.prompt')), ?)")
+            values.append(word.casefold())
+        if files is not None:
+            conditions.append("file IN (SELECT value FROM json_each(?))")
+            values.append(json.dumps(list(files)))
+        query = f"SELECT * FROM images WHERE {' AND '.join(conditions)}"
+        query += " ORDER BY created DESC LIMIT ?"
+        return [image_of(row) for row in self.connection.execute(query, (*values, number))]
 
     def oldest_written(self, number: int) -> list[GalleryImage]:
         """The oldest images that the gallery wrote."""
@@ -186,7 +210,9 @@ def _connect(file: Path | str) -> sqlite3.Connection:
     if isinstance(file, Path) and not file.exists():
         with contextlib.suppress(OSError):  # SQLite says what is wrong
             file.touch(mode=0o600)
-    return sqlite3.connect(file, check_same_thread=False, isolation_level=None)
+    connection = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
+    connection.create_function("casefold", 1, str.casefold, deterministic=True)
+    return connection
 
 
 def _lock(connection: sqlite3.Connection) -> None:

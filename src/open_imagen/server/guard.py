@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from open_imagen.server.auth import ANYONE, Client, Keys
 from open_imagen.server.errors import RequestError
+from open_imagen.server.forms import is_form
 from open_imagen.server.middleware import App, Message, Receive, Scope, Send
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -77,7 +78,8 @@ class Guard:
         config: GuardConfig,
         reply: Callable[[RequestError], Response] = RequestError.reply,
     ) -> None:
-        """
+        """Wrap an app.
+
         Args:
             reply: the app's form of an error.
         """
@@ -85,6 +87,7 @@ class Guard:
         self._memory = _Memory(config.body_memory)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request (ASGI)."""
         if scope["type"] != "http":  # there are no web sockets
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
@@ -99,7 +102,7 @@ class Guard:
                 scope.setdefault("state", {})["client"] = self._client(scope, path, headers)
                 limit = self.config.body_limits.get(path, self.config.body_limit)
                 await memory.take(self._check_size(headers, limit), self.config.idle_seconds)
-                body = await self._read(receive, limit)
+                body = await self._read(receive, limit, _is_form(scope))
             except RequestError as error:
                 await self._refuse(error, headers, scope, receive, send)
                 return
@@ -181,8 +184,11 @@ class Guard:
             raise _too_large(limit)
         return int(length)
 
-    async def _read(self, receive: Receive, limit: int) -> bytes | None:
+    async def _read(self, receive: Receive, limit: int, form: bool) -> bytes | None:
         """The whole body; None if the client has gone.
+
+        Args:
+            form: it is no JSON, whatever bytes it has.
 
         Raises:
             RequestError: it is too large, too slow, or holds too many values.
@@ -204,7 +210,7 @@ class Guard:
                 raise _too_large(limit)
             if not message.get("more_body", False):
                 break
-        if sum(map(body.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
+        if not form and sum(map(body.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
             raise RequestError(
                 400, f"The request has more than {MAX_JSON_VALUES:,} values.", code="invalid_value"
             )
@@ -286,6 +292,12 @@ class _Reservation:
             async with self._memory.changed:
                 self._memory.free += self._size
                 self._memory.changed.notify_all()
+
+
+def _is_form(scope: Scope) -> bool:
+    """Whether a body is a form with files, by each of its content types: apps take any of them."""
+    kinds = [value for name, value in scope["headers"] if name == b"content-type"]
+    return bool(kinds) and all(is_form(kind.decode("latin-1")) for kind in kinds)
 
 
 def _too_large(limit: int) -> RequestError:

@@ -1,25 +1,22 @@
 """Routes of the models and of making images."""
 
 import asyncio
-import json
-from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
-from fastapi.routing import APIRoute
 
 from open_imagen.cascade.cascade import Cascade
+from open_imagen.cascade.metadata import plain_sampling
 from open_imagen.server.auth import Client
 from open_imagen.server.errors import RequestError
-from open_imagen.server.requests import generation_request, upscale_request
+from open_imagen.server.requests import generation_request
 from open_imagen.server.responses import respond
 from open_imagen.server.schema import (
     GenerationBody,
     ImagesReply,
     ModelReply,
     ModelsReply,
-    UpscaleBody,
 )
 from open_imagen.server.service import Service
 
@@ -36,8 +33,6 @@ STREAMED: dict[int | str, dict[str, Any]] = {
         "content": {"text/event-stream": {"schema": EVENT}},
     }
 }
-SMALL_BODY = 256 * 1024
-"""Bytes that are parsed on the event loop."""
 
 
 def client_of(request: Request) -> Client:
@@ -51,34 +46,14 @@ def client_of(request: Request) -> Client:
 Authenticated = Annotated[Client, Depends(client_of)]
 
 
-class _LargeRequest(Request):
-    """A request whose body is parsed in a thread, so that others are answered meanwhile."""
-
-    async def json(self) -> Any:
-        body = await self.body()
-        if len(body) <= SMALL_BODY:
-            return json.loads(body)
-        return await asyncio.to_thread(json.loads, body)
-
-
-class _LargeRoute(APIRoute):
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-
-        async def handle(request: Request) -> Response:
-            return await handler(_LargeRequest(request.scope, request.receive))
-
-        return handle
-
-
 def image_router(service: Service) -> APIRouter:
     """Routes of the models and of making images."""
-    router = APIRouter(prefix="/v1", route_class=_LargeRoute)
+    router = APIRouter(prefix="/v1")
 
     @router.get("/models", tags=["models"])
     def models(client: Authenticated) -> ModelsReply:
         """The models that are loaded, and their other names."""
-        replies = [_model(name, cascade) for name, cascade in service.cascades.items()]
+        replies = [_model(service, name, cascade) for name, cascade in service.cascades.items()]
         replies += [_alias(service, alias) for alias in service.aliases]
         return ModelsReply(data=replies)
 
@@ -92,19 +67,14 @@ def image_router(service: Service) -> APIRouter:
         body: GenerationBody, request: Request, client: Authenticated
     ) -> Response:
         """Images of a sentence; with "stream": true as server-sent events."""
-        return await respond(service, request, body, client, generation_request(service, body))
-
-    @router.post("/images/upscale", tags=["images"], responses=STREAMED)
-    async def upscale(body: UpscaleBody, request: Request, client: Authenticated) -> Response:
-        """An image, upscaled by the super-resolution stages."""
-        generation = await asyncio.to_thread(upscale_request, service, body, client.owner)
+        generation = await asyncio.to_thread(generation_request, service, body)
         return await respond(service, request, body, client, generation)
 
     return router
 
 
 def _named(service: Service, name: str) -> ModelReply:
-    return _model(*service.cascade(name))
+    return _model(service, *service.cascade(name))
 
 
 def _alias(service: Service, alias: str) -> ModelReply:
@@ -112,15 +82,28 @@ def _alias(service: Service, alias: str) -> ModelReply:
     return model.model_copy(update={"id": alias, "alias_of": model.id})
 
 
-def _model(name: str, cascade: Cascade) -> ModelReply:
+def _model(service: Service, name: str, cascade: Cascade) -> ModelReply:
+    resolved = cascade.complete_settings([*cascade.stages.values()], None)
     stages = [
         {
             "name": stage.config.name,
             "resolution": stage.config.resolution,
             "defaults": stage.config.sampling.given(),
+            "resolved": plain_sampling(resolved[stage.config.name]),
             "adapters": list(cascade.variants[stage.config.name].adapters),
         }
         for stage in cascade.stages.values()
     ]
-    return ModelReply(id=name, created=0, owned_by="open_imagen", hash=cascade.model_hash,
-                      stages=stages, default_stages=len(cascade.chosen(None)))  # fmt: skip
+    adapters = [
+        {"name": one, "stage": weighted.adapter.stage}
+        for one, weighted in service.adapters.fitting(cascade).items()
+    ]
+    return ModelReply(
+        id=name,
+        created=0,
+        owned_by="open_imagen",
+        hash=cascade.model_hash,
+        stages=stages,
+        adapters=adapters,
+        default_stages=len(cascade.chosen(None)),
+    )

@@ -1,6 +1,7 @@
-"""How many images a client may ask for in an hour."""
+"""How many images a client may ask for in an hour, and how many pixels are held in memory."""
 
 import math
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,7 +18,8 @@ class ImagesPerHour:
     def __init__(
         self, default: float | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """
+        """Start with unused limits.
+
         Args:
             default: images an hour of clients without a limit of their own; None: any number.
         """
@@ -46,3 +48,24 @@ class ImagesPerHour:
     def _now(self, client: Client, limit: float) -> float:
         spent, when = self._spent.get(client.account, (0.0, 0.0))
         return max(0.0, spent - (self._clock() - when) * limit / 3600)
+
+
+class PixelBudget:
+    """Pixels of uploads that are held in memory at a time, of all requests together."""
+
+    def __init__(self, size: int) -> None:
+        self.size = self.free = size
+        self._lock = threading.Lock()
+
+    def take(self, pixels: int) -> bool:
+        """Whether there was room for so many; they are then taken."""
+        with self._lock:
+            if pixels > self.free:
+                return False
+            self.free -= pixels
+            return True
+
+    def give(self, pixels: int) -> None:
+        """They are held no longer."""
+        with self._lock:
+            self.free += pixels

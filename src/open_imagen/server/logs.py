@@ -12,6 +12,7 @@ class JsonLines(logging.Formatter):
     plain = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName", "color_message"}
 
     def format(self, record: logging.LogRecord) -> str:
+        """A record as one line of JSON."""
         extra = {k: v for k, v in vars(record).items() if k not in self.plain and v is not None}
         line = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
@@ -37,7 +38,8 @@ class LimitRepeats(logging.Filter):
         seconds: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """
+        """Start with no counts.
+
         Args:
             limit: lines with the same message within ``seconds``.
         """

@@ -49,6 +49,7 @@ class Counters(Observer):
         )
 
     def on_batch(self, stage: str, size: int, seconds: float) -> None:
+        """Count a batch and its time."""
         self.sizes.labels(stage).observe(size)
         self.drawing.labels(stage).observe(seconds)
 
@@ -64,6 +65,7 @@ class RootPath:
         self.app, self.root_path = app, root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request (ASGI)."""
         scope["root_path"] = self.root_path
         await self.app(scope, receive, send)
 
@@ -75,6 +77,7 @@ class RequestLog:
         self.app, self.counters = app, counters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request (ASGI)."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

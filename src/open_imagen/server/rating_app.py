@@ -21,7 +21,9 @@ from open_imagen.evaluation.image_set import read_image
 from open_imagen.server.errors import RequestError
 from open_imagen.server.guard import Guard, GuardConfig
 from open_imagen.server.middleware import RootPath
-from open_imagen.server.pages import PAGE_HEADERS, page
+from open_imagen.server.pages import page, page_headers
+
+IMAGE_HEADERS = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
 
 
 class Ballot(BaseModel):
@@ -50,7 +52,6 @@ def make_app(
     image = _images(store)
     app.add_middleware(Guard, config=GuardConfig(allowed_hosts=allowed_hosts), reply=_error_reply)
     app.add_middleware(RootPath, root_path=root_path)
-
     app.add_exception_handler(RequestValidationError, _invalid)
 
     def known(token: str) -> Rater:
@@ -61,7 +62,7 @@ def make_app(
 
     @app.get("/")
     def show() -> HTMLResponse:
-        return HTMLResponse(html, headers={**PAGE_HEADERS, "Cache-Control": "no-store"})
+        return HTMLResponse(html, headers={**page_headers(html), "Cache-Control": "no-store"})
 
     @app.post("/api/raters")
     def join() -> dict[str, Any]:
@@ -75,10 +76,10 @@ def make_app(
     @app.post("/api/votes")
     def vote(ballot: Ballot, x_rater: Annotated[str, Header(max_length=64)]) -> dict[str, Any]:
         rater = known(x_rater)
-        asked = names.get(ballot.trial)
-        if asked is None:
+        voted = names.get(ballot.trial)
+        if voted is None:
             raise HTTPException(404, "There is no such trial in this study.")
-        store.cast(rater, asked, _choices(store, rater, asked, ballot.answers), ballot.ms)
+        store.cast(rater, voted, _choices(store, rater, voted, ballot.answers), ballot.ms)
         return _next(store, rater)
 
     @app.post("/api/undo")
@@ -91,8 +92,7 @@ def make_app(
     def show_image(name: str) -> Response:
         if name not in study.images:
             raise HTTPException(404, "There is no such image.")
-        headers = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
-        return Response(image(name), media_type="image/png", headers=headers)
+        return Response(image(name), media_type="image/png", headers=IMAGE_HEADERS)
 
     return app
 

@@ -1,26 +1,25 @@
 """From a request's fields to images that can be drawn; all that is wrong is said here."""
 
-import base64
-import binascii
 import secrets
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 
-from PIL import Image
 from torch import Tensor
 
 from open_imagen.cascade.cascade import Cascade
+from open_imagen.cascade.edit import EditPlan
 from open_imagen.cascade.requests import ImageRequest
 from open_imagen.cascade.sampling import ResolvedSampling, parse_sampling
 from open_imagen.cascade.stage import Stage
-from open_imagen.data.original import read_original
-from open_imagen.errors import ConfigError, DataError
+from open_imagen.errors import ConfigError
+from open_imagen.server.adapters import AdaptersBusy
 from open_imagen.server.errors import RequestError
-from open_imagen.server.gallery_files import ID
 from open_imagen.server.schema import GenerationBody, RequestBody, UpscaleBody
 from open_imagen.server.service import Service
-from open_imagen.server.sizes import next_size
+from open_imagen.server.sizes import MAX_SIDE, next_size
+from open_imagen.server.uploads import reserve, upload
 
-MAX_UPLOAD_PIXELS = 16 * 1024 * 1024
 UPSCALED = 8
 """An upscaled image may have so many times the pixels of a new one."""
 
@@ -42,6 +41,52 @@ class GenerationRequest:
     """The image to upscale, uint8 [1, C, h, w]."""
     background: str | None = None
     """"transparent", or None for an opaque one."""
+    plans: Sequence[EditPlan] = ()
+    """Of edits: what each image begins with."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Further headers of the reply."""
+    events: str = "image_generation"
+    """What the events of a stream are called."""
+    release: Callable[[], None] = lambda: None
+    """Called when nobody needs the request any more; perhaps twice."""
+
+    @property
+    def prompt(self) -> str:
+        """The prompt of its images."""
+        return self.images[0].prompt
+
+
+Make = Callable[[ExitStack], GenerationRequest]
+
+
+def holding(make: Make) -> GenerationRequest:
+    """A request that holds what ``make`` puts on the stack until it is released."""
+    with ExitStack() as held:
+        return replace(make(held), release=held.pop_all().close)
+
+
+def chosen_model(
+    service: Service, body: RequestBody, held: ExitStack, name: str | None = None
+) -> tuple[str, Cascade]:
+    """The model of a request, with the adapters that it asks for.
+
+    Args:
+        name: of the model, where the request does not say.
+
+    Raises:
+        RequestError: there is no such model or adapter, or no room for it.
+    """
+    name, cascade = service.cascade(body.model or name)
+    try:
+        return name, service.adapters.take(cascade, body.adapters, held)
+    except ConfigError as error:
+        raise RequestError(
+            400, f"{error} {error.hint}".strip(), "adapters", "invalid_value"
+        ) from error
+    except AdaptersBusy as error:
+        raise RequestError(
+            503, str(error), "adapters", kind="server_error", retry_after=10
+        ) from error
 
 
 def generation_request(service: Service, body: GenerationBody) -> GenerationRequest:
@@ -50,25 +95,28 @@ def generation_request(service: Service, body: GenerationBody) -> GenerationRequ
     Raises:
         RequestError: something of it is wrong.
     """
-    name, cascade = service.cascade(body.model)
+    return holding(lambda held: _generation(service, body, held))
+
+
+def _generation(service: Service, body: GenerationBody, held: ExitStack) -> GenerationRequest:
+    name, cascade = chosen_model(service, body, held)
     try:
-        size = _size(service, body.size)
+        size = parse_size(service, body.size)
         stages, first_size, crop = _plan(service, cascade, body.stages, size)
         if stages[0].config.lowres:
             raise ConfigError("This model upscales images; it makes none from text alone.")
     except ConfigError as error:
         param = "stages" if "stages" in str(error) else "size"
         raise RequestError(400, f"{error} {error.hint}".strip(), param, "invalid_value") from error
-    seed, negative = _seed(body), body.negative_prompt or ""
     return GenerationRequest(
         name,
         cascade,
-        [ImageRequest(body.prompt, seed + k, negative) for k in range(body.n or 1)],
+        image_requests(body, body.prompt, body.n or 1),
         stages,
-        _settings(cascade, body, stages),
+        sampling_settings(cascade, body, stages),
         first_size,
         crop,
-        background=_background(cascade, body),
+        background=check_background(cascade, body),
     )
 
 
@@ -78,21 +126,28 @@ def upscale_request(service: Service, body: UpscaleBody, owner: str) -> Generati
     Raises:
         RequestError: it cannot be read, or no stage upscales it.
     """
-    name, cascade = service.cascade(body.model)
-    image = _sent_or_saved(service, body.image, owner)
+    return holding(lambda held: _upscaling(service, body, owner, held))
+
+
+def _upscaling(
+    service: Service, body: UpscaleBody, owner: str, held: ExitStack
+) -> GenerationRequest:
+    sent = upload(service, "image", body.image, owner)
+    reserve(service, [sent], held)
+    name, cascade = chosen_model(service, body, held)
     try:
-        stages, lowres = cascade.start_of(image)
+        stages, lowres = cascade.start_of(sent.original().srgb)
         _check_upscaled(service, stages, lowres)
     except ConfigError as error:
         raise RequestError(400, str(error), "image", "invalid_value") from error
     return GenerationRequest(
         name,
         cascade,
-        [ImageRequest(body.prompt, _seed(body), body.negative_prompt or "")],
+        image_requests(body, body.prompt, 1),
         stages,
-        _settings(cascade, body, stages),
+        sampling_settings(cascade, body, stages),
         lowres=lowres,
-        background=_background(cascade, body),
+        background=check_background(cascade, body),
     )
 
 
@@ -108,7 +163,16 @@ def _check_upscaled(service: Service, stages: list[Stage], lowres: Tensor) -> No
         )
 
 
-def _size(service: Service, text: str | None) -> tuple[int, int] | None:
+def image_requests(body: RequestBody, prompt: str, number: int) -> list[ImageRequest]:
+    """So many images of a prompt, with seeds that follow each other."""
+    seed = body.seed if body.seed is not None and body.seed >= 0 else secrets.randbelow(2**32)
+    weights = bool(body.prompt_weights)
+    return [
+        ImageRequest(prompt, seed + k, body.against, prompt_weights=weights) for k in range(number)
+    ]
+
+
+def parse_size(service: Service, text: str | None) -> tuple[int, int] | None:
     """The size that is asked for; None: the model's own.
 
     Raises:
@@ -123,6 +187,8 @@ def _size(service: Service, text: str | None) -> tuple[int, int] | None:
             f"size = {text} has more than {service.max_pixels:,} pixels, this server's limit "
             "(--max-pixels)."
         )
+    if max(width, height) > MAX_SIDE:
+        raise ConfigError(f"size = {text}: a side may have {MAX_SIDE:,} pixels at most.")
     return width, height
 
 
@@ -144,7 +210,7 @@ def _plan(
         return *cascade.plan(number, larger), size
 
 
-def _background(cascade: Cascade, body: RequestBody) -> str | None:
+def check_background(cascade: Cascade, body: RequestBody) -> str | None:
     """The background that a request asks for; of the API's values only "transparent" needs alpha.
 
     Raises:
@@ -161,14 +227,19 @@ def _background(cascade: Cascade, body: RequestBody) -> str | None:
     raise RequestError(400, message, "background", "invalid_value")
 
 
-def _settings(
+def sampling_settings(
     cascade: Cascade, body: RequestBody, stages: list[Stage]
 ) -> dict[str, ResolvedSampling]:
+    """The settings of each stage.
+
+    Raises:
+        RequestError: one is unknown or out of range.
+    """
     names = [stage.config.name for stage in stages]
     try:
         plain = body.by_stage(names)
         given = {name: parse_sampling(values, name) for name, values in plain.items()}
-        return cascade.complete_settings(stages, given, body.negative_prompt)
+        return cascade.complete_settings(stages, given, body.against)
     except KeyError as error:
         raise RequestError(
             400, f"There is no stage {error} in this request; there are: {', '.join(names)}.",
@@ -177,28 +248,3 @@ def _settings(
     except (ConfigError, TypeError, ValueError) as error:
         hint = getattr(error, "hint", "")
         raise RequestError(400, f"{error} {hint}".strip(), "settings", "invalid_value") from error
-
-
-def _sent_or_saved(service: Service, text: str, owner: str) -> Image.Image:
-    if ID.fullmatch(text):
-        image = service.gallery.get(text)
-        data = service.gallery.data(image) if image is not None and image.owner == owner else None
-        if data is None:
-            raise RequestError(404, "There is no such image in the gallery.", "image", "not_found")
-    else:
-        try:
-            data = base64.b64decode(text.partition("base64,")[2] or text, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise RequestError(
-                400, "image is neither the id of an image nor base64.", "image", "invalid_value"
-            ) from error
-    try:
-        return read_original(data, "image", MAX_UPLOAD_PIXELS).srgb
-    except DataError as error:
-        raise RequestError(
-            400, f"image cannot be read: {error}.", "image", "invalid_value"
-        ) from error
-
-
-def _seed(body: RequestBody) -> int:
-    return body.seed if body.seed is not None and body.seed >= 0 else secrets.randbelow(2**32)

@@ -14,11 +14,12 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from PIL import Image
 
-from open_imagen.cascade.alpha import parse_background, to_image
+from open_imagen.cascade.edit import EditPlan
 from open_imagen.cascade.records import encoded
 from open_imagen.errors import OutputError
 from open_imagen.server.auth import Client
 from open_imagen.server.errors import RequestError, job_error
+from open_imagen.server.finishing import flattened, preview_plan, shown
 from open_imagen.server.gallery_files import GalleryImage
 from open_imagen.server.headers import prompt_headers
 from open_imagen.server.jobs import (
@@ -48,21 +49,14 @@ async def respond(
     generation: GenerationRequest,
 ) -> Response:
     """Submit a job and answer with its images, at once or as a stream."""
-    if service.draining.is_set():
-        raise RequestError(503, "The server is stopping.", kind="server_error", retry_after=5)
-    if service.filter is not None:
-        await _check_filter(service, body.prompt, None)
-    if service.log_prompts:
-        log.info("prompt", extra={"prompt": body.prompt, "client": client.name})
-    headers = {
-        "x-imagen-model": generation.cascade.model_hash,
-        **await prompt_headers(generation.cascade, body),
-    }
-    if body.ignored:
-        headers["x-imagen-without-effect"] = ", ".join(body.ignored)
-    events: asyncio.Queue[Event] = asyncio.Queue()
-    job = _submit(service, body, client, generation, events)
-    answer = _Answer(service, request, body, client, job, events)
+    try:
+        headers = await _check(service, body, client, generation)
+        events: asyncio.Queue[Event] = asyncio.Queue()
+        job = _submit(service, body, client, generation, events)
+    except BaseException:
+        generation.release()
+        raise
+    answer = _Answer(service, request, body, client, generation, job, events)
     if body.stream:
         return _Stream(answer, headers)
     content = await answer.whole()
@@ -70,6 +64,34 @@ async def respond(
     if not_saved:
         headers["x-imagen-not-saved"] = str(not_saved)
     return await asyncio.to_thread(JSONResponse, content, headers=headers)
+
+
+async def _check(
+    service: Service, body: RequestBody, client: Client, generation: GenerationRequest
+) -> dict[str, str]:
+    """The headers of a reply to a request that is let in.
+
+    Raises:
+        RequestError: the server stops, or its filter does not let the request pass.
+    """
+    if service.draining.is_set():
+        raise RequestError(503, "The server is stopping.", kind="server_error", retry_after=5)
+    prompt = generation.prompt
+    if service.filter is not None:
+        await _check_filter(service, prompt, None)
+        originals = {id(one): one for one in generation.plans}.values()
+        for plan in originals:
+            await _check_filter(service, prompt, plan.crop.canvas.original.image)
+    if service.log_prompts:
+        log.info("prompt", extra={"prompt": prompt, "client": client.name})
+    headers = {
+        "x-imagen-model": generation.cascade.model_hash,
+        **await prompt_headers(generation.cascade, generation.images[0]),
+        **generation.headers,
+    }
+    if body.ignored:
+        headers["x-imagen-without-effect"] = ", ".join(body.ignored)
+    return headers
 
 
 def _submit(
@@ -108,6 +130,8 @@ def _submit(
         lowres=generation.lowres,
         background=generation.background,
         crop=generation.crop,
+        cascade=generation.cascade,
+        plans=generation.plans,
         max_queued=client.max_queued or service.max_queued,
     )
     try:
@@ -160,11 +184,14 @@ class _Answer:
         request: Request,
         body: RequestBody,
         client: Client,
+        generation: GenerationRequest,
         job: Job,
         events: asyncio.Queue[Event],
     ) -> None:
         self.service, self.request, self.body, self.client = service, request, body, client
-        self.job, self.events = job, events
+        self.generation, self.job, self.events = generation, job, events
+        self._small: dict[int, EditPlan] = {}
+        """By the edit that they are of: the same, for partial images."""
         self.kind = body.output_format or "png"
         self.created = int(time.time())
         service.pending.add(self)
@@ -173,6 +200,7 @@ class _Answer:
         """Forget the job; nobody waits for it any more."""
         self.service.worker.cancel(self.job)
         self.service.pending.discard(self)
+        self.generation.release()
 
     async def whole(self) -> dict[str, Any]:
         """All images in one reply."""
@@ -240,15 +268,14 @@ class _Answer:
 
         The finished image decides about the request: a filter may misjudge a noisy one.
         """
-        pixels = event.estimate()
-        image = to_image(pixels, parse_background(self.job.background))
+        image = await asyncio.to_thread(self._preview, event)
         if self.service.filter is not None:
             try:
-                await _check_filter(self.service, self.body.prompt, image)
+                await _check_filter(self.service, self.generation.prompt, image)
             except RequestError:
                 return None
         return {
-            **self._common("image_generation.partial_image", image.size),
+            **self._common("partial_image", image),
             "b64_json": await asyncio.to_thread(_base64_image, image, self.kind),
             "partial_image_index": number,
             "image_index": event.image_index,
@@ -256,23 +283,32 @@ class _Answer:
             "progress": round(event.fraction, 4),
         }
 
+    def _preview(self, event: Progress) -> Image.Image:
+        plan, pixels = self.job.plan(event.image_index), event.estimate()
+        if plan is None:
+            return shown(self.job, pixels, None)
+        if id(plan) not in self._small:
+            self._small[id(plan)] = preview_plan(plan)
+        return shown(self.job, pixels, self._small[id(plan)])
+
     async def _completed(self, event: Finished) -> dict[str, Any]:
         reply = await self._save(event, always_bytes=True)
         return {
-            **self._common("image_generation.completed", event.image.size),
+            **self._common("completed", event.image),
             **reply.model_dump(exclude_none=True),
             "image_index": event.image_index,
             "usage": self._usage().model_dump(),
         }
 
-    def _common(self, kind: str, size: tuple[int, int]) -> dict[str, Any]:
+    def _common(self, kind: str, image: Image.Image) -> dict[str, Any]:
         """What partial and completed events have in common."""
+        transparent = image.mode == "RGBA" and self.kind != "jpeg"
         return {
-            "type": kind,
+            "type": f"{self.generation.events}.{kind}",
             "created_at": self.created,
-            "size": f"{size[0]}x{size[1]}",
+            "size": f"{image.width}x{image.height}",
             "quality": self.body.quality or "auto",
-            "background": self.job.background or "opaque",
+            "background": "transparent" if transparent else "opaque",
             "output_format": self.kind,
         }
 
@@ -286,10 +322,10 @@ class _Answer:
         """
         service = self.service
         if service.filter is not None:
-            await _check_filter(service, self.body.prompt, event.image)
+            await _check_filter(service, self.generation.prompt, event.image)
         quality = self.body.output_compression
         data = await asyncio.to_thread(
-            encoded, event.image, event.record, self.kind, 95 if quality is None else quality
+            _encoded, event.image, event.record, self.kind, 95 if quality is None else quality
         )
         saved: GalleryImage | None = None
         try:
@@ -313,8 +349,8 @@ class _Answer:
         )
 
     def _usage(self) -> Usage:
-        cascade = self.service.cascades[self.job.model]
-        tokens = cascade.text.length(cascade.read(self.body.prompt).prompt)
+        cascade = self.generation.cascade
+        tokens = cascade.text.length(cascade.read(self.generation.prompt).prompt)
         details = {"text_tokens": tokens, "image_tokens": 0}
         return Usage(
             input_tokens=tokens, input_tokens_details=details, output_tokens=0, total_tokens=tokens
@@ -339,9 +375,13 @@ class _Stream(StreamingResponse):
             self._answer.close()
 
 
+def _encoded(image: Image.Image, record: dict[str, Any], kind: str, quality: int) -> bytes:
+    return encoded(flattened(image) if kind == "jpeg" else image, record, kind, quality)
+
+
 def _base64_image(image: Image.Image, kind: str) -> str:
     data = io.BytesIO()
-    image.save(data, format=kind.upper())
+    (flattened(image) if kind == "jpeg" else image).save(data, format=kind.upper())
     return base64.b64encode(data.getvalue()).decode()
 
 

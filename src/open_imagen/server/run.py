@@ -37,7 +37,8 @@ class Server(uvicorn.Server):
         limits: ConnectionLimits | None = None,
         proxies: Sequence[str] = (),
     ) -> None:
-        """
+        """Configure uvicorn for an app.
+
         Args:
             finish: what is still to be done after the first signal.
             proxies: addresses whose X-Forwarded-For and -Proto are believed.
@@ -75,6 +76,7 @@ class Server(uvicorn.Server):
         }
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Cancel what still runs, then close the connections."""
         for task in self._tasks:
             task.cancel()
         await super().shutdown(sockets)
@@ -95,6 +97,7 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Finish what is begun after the first signal; exit at once after the second."""
         if self._asked:
             self.should_exit = self.force_exit = True
             return

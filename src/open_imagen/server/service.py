@@ -8,10 +8,11 @@ from PIL import Image
 
 from open_imagen.cascade.cascade import Cascade
 from open_imagen.errors import ConfigError
+from open_imagen.server.adapters import AdapterPool
 from open_imagen.server.auth import Keys
 from open_imagen.server.errors import RequestError
 from open_imagen.server.gallery import Gallery
-from open_imagen.server.limits import ImagesPerHour
+from open_imagen.server.limits import ImagesPerHour, PixelBudget
 from open_imagen.server.middleware import Counters
 from open_imagen.server.worker import Worker
 
@@ -40,6 +41,10 @@ class Service:
     """Of one image."""
     body_limit: int = 32 * 1024 * 1024
     """Bytes of a request that holds an image."""
+    adapters: AdapterPool = field(default_factory=AdapterPool)
+    """Adapters that requests may name."""
+    upload_budget: PixelBudget = field(default_factory=lambda: PixelBudget(64 * 1024 * 1024))
+    """Of images that clients sent, while they are worked on."""
     allowed_hosts: tuple[str, ...] | None = ()
     """See GuardConfig."""
     origins: tuple[str, ...] = ()
@@ -54,6 +59,7 @@ class Service:
     """Requests for images that are not answered yet."""
 
     def __post_init__(self) -> None:
+        self.adapters.check(self.cascades.values())
         for alias, model in self.aliases.items():
             if model not in self.cascades:
                 raise ConfigError(

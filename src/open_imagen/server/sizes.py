@@ -1,9 +1,10 @@
 """Sizes of images: what the API offers and the stages cannot make is cropped from the next size."""
 
-from PIL import Image
-
 UNIT = 64
 """Sides of images that every cascade can make are multiples of this."""
+
+MAX_SIDE = 16_383
+"""Pixels; WebP holds no longer side."""
 
 
 def next_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -16,9 +17,13 @@ def next_size(size: tuple[int, int]) -> tuple[int, int]:
     return width, height
 
 
-def crop_centre(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
-    """The middle of an image; the image itself without a size."""
-    if size is None or size == image.size:
-        return image
-    left, top = (image.width - size[0]) // 2, (image.height - size[1]) // 2
-    return image.crop((left, top, left + size[0], top + size[1]))
+def covering(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The largest box around the centre of an image that has the shape of another size.
+
+    >>> covering((100, 80), (40, 40))
+    (10.0, 0.0, 90.0, 80.0)
+    """
+    (width, height), (wide, high) = size, wanted
+    scale = min(width / wide, height / high)
+    left, top = (width - wide * scale) / 2, (height - high * scale) / 2
+    return left, top, width - left, height - top

@@ -10,27 +10,26 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from torch import Tensor
 
-from open_imagen.cascade.alpha import parse_background, to_image
 from open_imagen.cascade.cascade import Cascade
-from open_imagen.cascade.images import to_uint8
 from open_imagen.errors import ConfigError, OpenImagenError
 from open_imagen.server.admission import Admission
 from open_imagen.server.batch_run import BatchRun, Threads
-from open_imagen.server.fairness import FairShare, pick_batch
+from open_imagen.server.fairness import FairShare, is_ahead, pick_batch, pick_suspended
+from open_imagen.server.finishing import finish
 from open_imagen.server.jobs import (
     Cancelled,
     DeadlineExceeded,
     Failed,
     Finished,
     Job,
-    Progress,
     Task,
     WorkerStopping,
+    report_progress,
 )
-from open_imagen.server.sizes import crop_centre
 
 log = logging.getLogger("open_imagen.server")
 MAX_CAPTIONS = 512
@@ -46,7 +45,8 @@ OFFLOAD_QUANTUM = 20.0
 class Observer:
     """Notified of finished batches."""
 
-    def on_batch(self, stage: str, size: int, seconds: float) -> None: ...
+    def on_batch(self, stage: str, size: int, seconds: float) -> None:
+        """Called after each batch."""
 
 
 class Worker:
@@ -60,7 +60,8 @@ class Worker:
         observer: Observer | None = None,
         quantum: float = QUANTUM,
     ) -> None:
-        """
+        """Start the thread.
+
         Args:
             batch_size: images drawn together at most; fewer where they are large.
             queue_size: images waiting or being drawn at most.
@@ -82,6 +83,8 @@ class Worker:
         self._admission = Admission(queue_size)
         self._changed = threading.Condition()
         self._closing = False
+        self._pasting = ThreadPoolExecutor(1, "pasting")
+        """Puts edits into their images, which takes seconds for large ones."""
         self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
         self._thread.start()
 
@@ -118,8 +121,7 @@ class Worker:
                 raise WorkerStopping("The server is stopping.")
             tasks = self._tasks()
             self._admission.check(job, tasks)
-            accounts = {task.job.account for task in tasks}
-            if job.account not in accounts:
+            if job.account not in (accounts := {task.job.account for task in tasks}):
                 self._share.enter(job.account, accounts)
             job.unfinished = len(job.images)
             lowres = None if job.lowres is None else job.lowres[0]
@@ -148,6 +150,8 @@ class Worker:
             self._closing = True
             self._changed.notify()
         self._thread.join(timeout)
+        if not self._thread.is_alive():
+            self._pasting.shutdown()
         self._threads.close()
 
     def _work(self) -> None:
@@ -167,12 +171,9 @@ class Worker:
 
     def _next(self) -> BatchRun | None:
         """The suspended batch or the new one whose client's turn it is."""
-        abandoned = next((run for run in self._suspended if run.abandoned), None)
-        earliest = min(
-            self._suspended, key=lambda run: self._share.earliest(run.tasks), default=None
-        )
-        run = abandoned or earliest
-        if run is None or (run is earliest and not abandoned and self._new_comes_before(run)):
+        waiting = self._waiting if len(self._suspended) < MAX_SUSPENDED else []
+        run = pick_suspended(self._suspended, waiting, self._share)
+        if run is None:
             batch = pick_batch(self._waiting, self._share, self._room)
             if not batch:
                 return None
@@ -182,25 +183,20 @@ class Worker:
         self._suspended.remove(run)
         return run
 
-    def _new_comes_before(self, run: BatchRun) -> bool:
-        """Whether a client with waiting images has used less device time than a suspended batch."""
-        if not self._waiting or len(self._suspended) >= MAX_SUSPENDED:
-            return False
-        return self._share.earliest(self._waiting) < self._share.earliest(run.tasks)
-
     def _expire(self) -> None:
         now = time.monotonic()
-        for task in self._tasks():
-            if task.job.deadline < now and not task.job.ended:
-                self._fail(
-                    task.job, DeadlineExceeded("The image was not finished before its deadline.")
-                )
+        for job in (task.job for task in self._tasks()):
+            if job.deadline < now and not job.ended:
+                self._fail(job, DeadlineExceeded("The image was not finished before its deadline."))
 
     def _fail(self, job: Job, error: Exception) -> None:
         if not job.ended:
             job.ended = True
             job.on_event(Failed(error))
         self._waiting = [task for task in self._waiting if task.job is not job]
+
+    def _cascade(self, job: Job) -> Cascade:
+        return job.cascade or self.cascades[job.model]
 
     def _room(self, lead: Task) -> int:
         """How many images of this size go together: as many pixels as a batch of 256x256."""
@@ -209,7 +205,7 @@ class Worker:
     def _draw(self, run: BatchRun) -> None:
         """Draw a batch, in its own thread."""
         task = run.tasks[0]
-        cascade, stage = self.cascades[task.job.model], task.stage
+        cascade, stage = self._cascade(task.job), task.stage
         try:
             requests = [task.stage_request() for task in run.tasks]
             drawn = cascade.draw(stage, requests, self._watch(run, cascade))
@@ -221,12 +217,7 @@ class Worker:
         self._charge(run)
         self.observer.on_batch(stage.config.name, len(run.tasks), run.seconds)
         for done, image in zip(run.tasks, drawn, strict=True):
-            try:
-                self._advance(done, image)
-            except Exception as error:
-                log.exception("an image could not be finished")
-                with self._changed:
-                    self._fail(done.job, error)
+            self._advance(done, image)
 
     def _recover(self, run: BatchRun, error: Exception) -> None:
         """After a failure draw each image of the batch alone, so that only the culprit fails."""
@@ -259,21 +250,26 @@ class Worker:
                 if not job.ended:
                     self._waiting.append(task)
             return
-        image = to_image(drawn, parse_background(job.background))
-        full, request = image.size, job.images[task.index]
-        image = crop_centre(image, job.crop)
-        record = self.cascades[job.model].record(
-            request,
-            job.settings,
-            image.size,
-            "generate" if job.lowres is None else "upscale",
-            job.background,
-        )
-        if image.size != full:
-            record["cropped_from"] = f"{full[0]}x{full[1]}"
-        job.unfinished -= 1
-        job.ended = job.unfinished == 0
+        if job.plans:
+            self._pasting.submit(self._finish, task, drawn)
+        else:
+            self._finish(task, drawn)
+
+    def _finish(self, task: Task, drawn: Tensor) -> None:
+        """Hand an image to its client."""
+        job = task.job
+        try:
+            image, record = finish(job, task.index, drawn, self._cascade(job))
+        except Exception as error:
+            log.exception("an image could not be finished")
+            with self._changed:
+                self._fail(job, error)
+            return
         with self._changed:
+            if job.ended:
+                return
+            job.unfinished -= 1
+            job.ended = job.unfinished == 0
             self._admission.finished()
         job.on_event(Finished(task.index, image, record))
 
@@ -284,12 +280,7 @@ class Worker:
             self._charge(run)
             with self._changed:
                 self._expire()
-            for k, task in enumerate(run.tasks):
-                job = task.job
-                if not job.ended:
-                    fraction = (task.stage_index + step / steps) / len(job.stages)
-                    name = task.stage.config.name
-                    job.on_event(Progress(task.index, name, step, steps, fraction, _later(x, k)))
+            report_progress(run.tasks, step, steps, x)
             if self._must_pause(run, cascade) and not run.abandoned:
                 run.suspend()
                 if cascade.generator.offload and not run.abandoned:
@@ -306,11 +297,7 @@ class Worker:
             others = [task for one in self._suspended for task in one.tasks]
             if len(self._suspended) < MAX_SUSPENDED:
                 others += self._waiting
-            mine = {task.job.account for task in run.tasks}
-            others = [t for t in others if t.job.account not in mine and not t.job.ended]
-            if not others:
-                return False
-            return self._share.earliest(others) + quantum < self._share.earliest(run.tasks)
+            return is_ahead(run.tasks, others, self._share, quantum)
 
 
 def _load_again(run: BatchRun, cascade: Cascade) -> None:
@@ -318,7 +305,3 @@ def _load_again(run: BatchRun, cascade: Cascade) -> None:
     stage, settings = run.tasks[0].stage, run.tasks[0].stage_request().settings
     variant = cascade.stage(stage.config.name, settings.adapter)
     variant.load_weights(cascade.device, cascade.runtime.torch_dtype, cascade.runtime.fast)
-
-
-def _later(x: Tensor, k: int) -> Callable[[], Tensor]:
-    return lambda: to_uint8(x[k]).cpu()

@@ -19,7 +19,8 @@ class Remembered:
         dtype: torch.dtype = torch.float32,
         limit: int | None = None,
     ) -> None:
-        """
+        """Wrap an encoder.
+
         Args:
             limit: how many captions are kept, the latest; None: all.
         """
@@ -33,7 +34,7 @@ class Remembered:
 
     @property
     def numbers(self) -> int:
-        """Of all that is kept."""
+        """Tokens in the cache."""
         return sum(tokens.numel() for tokens in self._kept.values())
 
     def knows(self, captions: Iterable[str]) -> bool:
@@ -41,11 +42,12 @@ class Remembered:
         return all(caption in self._kept for caption in captions)
 
     def length(self, caption: str) -> int:
-        """Tokens of a caption that has been encoded and is still kept; otherwise 0."""
+        """Tokens of a cached caption; 0 if it is not cached."""
         kept = self._kept.get(caption)
         return 0 if kept is None else len(kept)
 
     def num_tokens(self, caption: str) -> int:
+        """The number of tokens of a caption."""
         return self.encoder.num_tokens(caption)
 
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
@@ -67,9 +69,10 @@ class Remembered:
         batch_size: int = 64,
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        """Encode captions ahead of time; ``progress`` is told how many are done.
+        """Encode captions before they are needed.
 
-        Batches hold captions of like length, so that little is spent on padding.
+        ``progress`` is called with the number done. Batches hold captions of similar length to save
+        padding.
         """
         missing = {caption for caption in captions if caption not in self._kept}
         new = sorted(missing, key=lambda caption: (len(caption), caption))
@@ -83,10 +86,9 @@ class Remembered:
 
 
 class Packed:
-    """A TextEncoder of captions that were remembered, all in one table on a device.
+    """A TextEncoder of remembered captions, in one table on a device.
 
-    A batch is then one look-up there, with nothing sent but where its rows begin. Captions that
-    are not in the table are asked of the one that remembers.
+    A batch is one look-up there. Captions that are not in the table are encoded as before.
     """
 
     def __init__(self, remembered: Remembered, device: torch.device) -> None:
@@ -100,6 +102,7 @@ class Packed:
         self._table = torch.cat(list(kept.values())).to(device)
 
     def num_tokens(self, caption: str) -> int:
+        """The number of tokens of a caption."""
         return self.remembered.num_tokens(caption)
 
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
@@ -127,7 +130,10 @@ def rows_of(table: Tensor, starts: Tensor, lengths: Tensor, longest: int) -> Tex
 
 
 class ByLength:
-    """A TextEncoder around another for captions that hardly ever come twice: nothing is kept.
+    """A TextEncoder for captions that hardly ever repeat: nothing is cached.
+
+    Each distinct caption of a batch is encoded once, in groups of similar length to save padding;
+    under bfloat16 autocast if ``bf16``.
 
     Each distinct caption of a batch is encoded once, in groups of like length, so that little is
     spent on padding; under bfloat16 autocast if asked for.
@@ -138,6 +144,7 @@ class ByLength:
         self.name, self.width, self.max_length = encoder.name, encoder.width, encoder.max_length
 
     def num_tokens(self, caption: str) -> int:
+        """The number of tokens of a caption."""
         return self.encoder.num_tokens(caption)
 
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
@@ -170,6 +177,7 @@ class OnDemand:
 
     @property
     def loaded(self) -> bool:
+        """Whether the encoder is in memory."""
         return self._encoder is not None
 
     def _here(self) -> TextEncoder:
@@ -178,9 +186,11 @@ class OnDemand:
         return self._encoder
 
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
+        """Encode captions; the encoder is loaded at the first call."""
         return self._here()(captions)
 
     def num_tokens(self, caption: str) -> int:
+        """The number of tokens of a caption."""
         return self._here().num_tokens(caption)
 
     def places(self, caption: str, start: int, end: int) -> tuple[int, int]:

@@ -60,11 +60,11 @@ AFTER: list[tuple[str, str]] = [
 
 
 def deepfloyd(caption: str) -> str:
-    """The cleaning that DeepFloyd IF's captions went through, applied twice as they did.
+    """Clean a caption as DeepFloyd IF did in training, which applied it twice.
 
     Raises:
-        MissingDependency: ftfy is not installed. (Doing without it in silence would give other
-            pictures on other machines.)
+        MissingDependency: ftfy is not installed. (Without it, images would differ between
+            machines, with no message.)
     """
     try:
         import ftfy

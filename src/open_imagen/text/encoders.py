@@ -34,14 +34,14 @@ class EncoderSpec:
     width: int
     """Channels of a token."""
     max_length: int
-    """Tokens of a caption, special ones included; what is longer is cut, with a warning."""
+    """Maximum number of tokens, special ones included; longer captions are cut, with a warning."""
     output: str = "last"
     """Which hidden states: last, after the final norm where there is one, or penultimate."""
     layers: int | None = None
     """How many of its layers are run, of bert; None for all, 0 for the vectors of single words."""
     trained: bool = True
-    """Whether its weights are read (bert). Fresh ones, always the same, know words apart and no
-    more: what a network learns of language is then its own (text_layers)."""
+    """Whether pretrained weights are read (bert). Otherwise they are random, from a fixed seed:
+    words differ, and the network has to learn language itself (text_layers)."""
     padded: bool = False
     """Always exactly max_length tokens, the padding as visible as the rest (DeepFloyd IF)."""
     cleaning: str = "none"
@@ -96,9 +96,9 @@ for _name, _cleaning in (("deepfloyd-t5-xxl", "lower"), ("deepfloyd-t5-xxl-clean
 
 
 class FrozenEncoder:
-    """A TextEncoder: its tokenizer, its network, and nothing that learns.
+    """A TextEncoder: a tokenizer and a frozen network.
 
-    One caption at a time sees the same numbers as in a batch.
+    A caption gives the same numbers alone and in a batch.
     """
 
     def __init__(
@@ -109,7 +109,8 @@ class FrozenEncoder:
         device: torch.device | str = "cpu",
         dtype: str = "float32",
     ) -> None:
-        """
+        """Load the tokenizer and the weights.
+
         Args:
             dtype: float32, bfloat16, or int8 (needs bitsandbytes).
 

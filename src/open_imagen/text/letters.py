@@ -1,4 +1,4 @@
-"""The letters of quoted text: what a subword encoder hides of spelling, as indices for a network.
+"""The letters of quoted text as indices, because subword tokens hide spelling.
 
 Words to be written stand in quotation marks in a caption: a sign that says "STOP".
 """

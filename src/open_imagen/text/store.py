@@ -56,7 +56,8 @@ class Store:
     """A TextEncoder that looks captions up instead of encoding them."""
 
     def __init__(self, folder: Path) -> None:
-        """
+        """Map the shards of a folder.
+
         Raises:
             CheckpointError: it is no such folder, of a newer format, or a shard is damaged.
         """
@@ -119,6 +120,7 @@ class Store:
         return found
 
     def num_tokens(self, caption: str) -> int:
+        """The number of tokens of a caption."""
         return len(self.tokens(caption))
 
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
@@ -179,9 +181,9 @@ class Store:
 
 
 class PackedStore:
-    """A TextEncoder of a store, all of it in one table on a device: a batch is one look-up there.
+    """A TextEncoder of a store, all of it in one table on a device: a batch is one look-up.
 
-    Captions that are not in it are asked of another encoder.
+    Captions that are not in it are encoded by another encoder.
     """
 
     def __init__(self, store: Store, rest: TextEncoder, device: torch.device) -> None:
@@ -193,6 +195,7 @@ class PackedStore:
         self._table = torch.cat([table.to(device) for table in tables])
 
     def num_tokens(self, caption: str) -> int:
+        """The number of tokens of a caption."""
         return self.rest.num_tokens(caption)
 
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
@@ -213,6 +216,7 @@ class StoreFirst:
         self.name, self.width, self.max_length = store.name, store.width, store.max_length
 
     def num_tokens(self, caption: str) -> int:
+        """The number of tokens of a caption."""
         return self.encoder.num_tokens(caption)
 
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
@@ -243,7 +247,7 @@ def embed(
     dtype: torch.dtype = torch.bfloat16,
     reuse: Sequence[Store] = (),
 ) -> int:
-    """Embed what is not there yet; the number of captions that were.
+    """Embed captions that are not in the store yet; returns their number.
 
     Killed at any moment and called again with the same captions it goes on after its last whole
     shard and ends with the same bits. Ranks take captions by their hash, each its own.
@@ -258,17 +262,7 @@ def embed(
         ConfigError: the folder holds embeddings of another encoder.
         OutputError: it cannot be written; whole shards stay.
     """
-    facts = {"format": FORMAT, "max_length": encoder.max_length, **fingerprint(encoder)}
-    if (folder / "store.json").is_file():
-        there = read_json(folder / "store.json")
-        if any(there.get(key) != facts[key] for key in ("encoder", "width", "probe")):
-            raise ConfigError(
-                f"{folder} holds embeddings by {there.get('encoder')}, of another version perhaps; "
-                f"{encoder.name} cannot be mixed in.",
-                "Choose another folder.",
-            )
-    else:
-        write_json(folder / "store.json", facts)
+    _open_for_writing(folder, encoder)
     known, number = set(), 0
     for path in shards(folder):
         with safe_open(path, framework="pt") as file:
@@ -287,17 +281,41 @@ def embed(
             done += len(some)
             if progress is not None:
                 progress(done)
-        hashes = np.frombuffer(b"".join(map(digest, chunk)), np.uint8).reshape(-1, 16)
-        save_tensors(
-            folder / f"tokens-{rank:05d}-{number:06d}.safetensors",
-            {
-                "tokens": torch.cat(rows),
-                "lengths": torch.tensor([len(row) for row in rows], dtype=torch.int32),
-                "hashes": torch.from_numpy(hashes.copy()),
-            },
-        )
+        _write_shard(folder / f"tokens-{rank:05d}-{number:06d}.safetensors", chunk, rows)
         number += 1
     return done
+
+
+def _open_for_writing(folder: Path, encoder: TextEncoder) -> None:
+    """Check that a folder can take embeddings of this encoder; make it a store if it is none.
+
+    Raises:
+        ConfigError: the folder holds embeddings of another encoder.
+    """
+    facts = {"format": FORMAT, "max_length": encoder.max_length, **fingerprint(encoder)}
+    if not (folder / "store.json").is_file():
+        write_json(folder / "store.json", facts)
+        return
+    there = read_json(folder / "store.json")
+    if any(there.get(key) != facts[key] for key in ("encoder", "width", "probe")):
+        raise ConfigError(
+            f"{folder} holds embeddings by {there.get('encoder')}, of another version perhaps; "
+            f"{encoder.name} cannot be mixed in.",
+            "Choose another folder.",
+        )
+
+
+def _write_shard(path: Path, captions: Sequence[str], rows: Sequence[Tensor]) -> None:
+    """Write the tokens [L, C] of some captions as one shard."""
+    hashes = np.frombuffer(b"".join(map(digest, captions)), np.uint8).reshape(-1, 16)
+    save_tensors(
+        path,
+        {
+            "tokens": torch.cat(list(rows)),
+            "lengths": torch.tensor([len(row) for row in rows], dtype=torch.int32),
+            "hashes": torch.from_numpy(hashes.copy()),
+        },
+    )
 
 
 def _unknown(captions: Iterable[str], known: set[bytes], rank: int, ranks: int) -> Iterator[str]:

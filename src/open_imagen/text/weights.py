@@ -1,7 +1,7 @@
-"""Weights of words in a prompt: "a (red:1.4) circle". An option, off unless it is asked for.
+"""Weights of words in a prompt: "a (red:1.4) circle". Off by default.
 
-A weighted token moves away from what the encoder says of no text at all (above 1), or towards it
-(below 1): e + w (t - e). Networks normalise tokens, so that scaling them alone would do nothing.
+A weighted token moves away from the embedding of the empty text (above 1) or towards it (below 1):
+e + w (t - e). Networks normalise tokens, so that scaling alone would do nothing.
 """
 
 import re
@@ -29,7 +29,8 @@ class Span(NamedTuple):
 class TokenFinder(Protocol):
     """An encoder that knows which tokens a part of a caption became."""
 
-    def places(self, caption: str, start: int, end: int) -> tuple[int, int]: ...
+    def places(self, caption: str, start: int, end: int) -> tuple[int, int]:
+        """The first token of characters start..end of a caption, and the one after the last."""
 
 
 def parse_weights(prompt: str) -> tuple[str, list[Span]]:
@@ -66,8 +67,10 @@ def _weight(text: str, number: str) -> float:
 
 
 def relocated(spans: Sequence[Span], prompt: str, read: str) -> tuple[list[Span], list[str]]:
-    """The spans where a prompt is read as another text; and the weighted words that are not in it,
-    with the letter case aside."""
+    """The spans in the text as which a prompt is read, and the weighted words missing from it.
+
+    Letter case is ignored.
+    """
     if read == prompt:
         return list(spans), []
     found, lost = [], []

@@ -1,9 +1,10 @@
-"""Augmentation that the network is told of: it learns from transformed images and draws plain ones.
+"""Augmentation with conditioning: training on transformed images, sampling of plain ones.
 
 Non-leaking augmentation (EDM: Karras et al. 2022, appendix F.2): the images of a training step are
-flipped, turned, scaled, moved and recoloured at random, and a vector of what was done conditions
-the network. Where nothing was done the vector is zero, and sampling always gives none. Captions may
-then be wrong about a transformed image ("left" of a flipped one): the vector says so.
+flipped, rotated, scaled, moved and recoloured at random, and the parameters of the transforms
+condition the network as a vector of labels. It is zero for an untransformed image, and sampling
+always uses zero. Captions are not changed ("left" is wrong of a flipped image): the labels tell the
+network.
 """
 
 import math
@@ -30,11 +31,11 @@ NUM_LABELS = 15
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Probabilities of the transforms of a training image, each drawn by itself, and strengths."""
+    """Independent probabilities of the transforms of a training image, and their strengths."""
 
-    told: bool = True
-    """Whether the network is told (stage.network.augment_labels). If not, transforms are taken for
-    what the data are like, and sampled images show them."""
+    conditional: bool = True
+    """Whether the network is conditioned on the transforms (stage.network.augment_labels). If not,
+    sampled images show the transforms too."""
     flip: float = 0.0
     """Mirror left and right."""
     vertical_flip: float = 0.0
@@ -93,8 +94,8 @@ class AugmentConfig:
 
     @property
     def labels(self) -> int:
-        """Width of the vector that the network is given; 0 for none."""
-        return NUM_LABELS if self.enabled and self.told else 0
+        """Width of the network's vector of labels; 0 for none."""
+        return NUM_LABELS if self.enabled and self.conditional else 0
 
 
 class Transforms(NamedTuple):
@@ -137,8 +138,10 @@ class Transforms(NamedTuple):
         device: torch.device | str = "cpu",
         square: bool = True,
     ) -> "Transforms":
-        """Those of the examples ``index`` .. ``index + number - 1`` of a run: a function of its
-        seed and each example's index, another one in every epoch.
+        """The transforms of the examples ``index`` .. ``index + number - 1`` of a run.
+
+        They are a function of the run's seed and the example's index, and differ from epoch to
+        epoch.
 
         Args:
             square: whether the images are; others only make half turns.
@@ -177,7 +180,7 @@ class Transforms(NamedTuple):
         )
 
     def labels(self, config: AugmentConfig) -> Tensor:
-        """What the network is told, [B, NUM_LABELS], of unit size; zero where nothing was done."""
+        """The network's condition, [B, NUM_LABELS], of unit scale; zero without transforms."""
         angle = self.turns * (math.pi / 2)
         labels = [
             *(self.flip, self.vertical_flip, angle.cos().round() - 1, angle.sin().round()),
@@ -194,8 +197,10 @@ class Transforms(NamedTuple):
     def __call__(
         self, config: AugmentConfig, images: Tensor, lowres: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Transform images [B, C, H, W] in [-1, 1], RGB or premultiplied RGBA, and with them, in
-        the same way, the small ones that they are enlarged from."""
+        """Transform images [B, C, H, W] in [-1, 1], RGB or premultiplied RGBA.
+
+        Their low-resolution versions, if given, are transformed in the same way.
+        """
         smallest = images if lowres is None else lowres
         height, width = smallest.shape[2:]
         right, down = (self.right * width).round(), (self.down * height).round()
@@ -245,8 +250,10 @@ class Transforms(NamedTuple):
         return resized.where(_spread((self.scale != 1) | (self.zoom != 1)), image)
 
     def _recolor(self, image: Tensor) -> Tensor:
-        """Brightness, contrast, saturation and hue: one affine map of colours in [0, 1]. Of
-        premultiplied colours its constant part is multiplied by alpha, too."""
+        """Brightness, contrast, saturation and hue: one affine map of colours in [0, 1].
+
+        Of premultiplied colours its constant part is multiplied by alpha.
+        """
         matrix, constant = self.color_map()
         colors = (image[:, :3] + 1) / 2
         alpha = (image[:, 3:] + 1) / 2 if image.shape[1] == 4 else torch.ones_like(colors[:, :1])

@@ -132,8 +132,11 @@ class Checkpoints:
     def _copy_shards(
         self, folder: Path, tensors: Mapping[str, Tensor]
     ) -> Callable[[], dict[str, str]]:
-        """Copy and begin to write; the returned function waits for all processes, each of which
-        reads its own files for the checksums."""
+        """Copy the shards and begin to write them.
+
+        The returned function waits for all processes, each of which reads its own files for the
+        checksums.
+        """
         # Collectives of a save beside those of training need a group of their own.
         if self._group is None:
             self._group = dist.new_group(backend="gloo")
@@ -189,8 +192,7 @@ class Checkpoints:
             pending.result()
 
     def finish_writing(self) -> None:
-        """Wait for a save of this process alone, if the run ends with an error: another run may
-        have the folder afterwards."""
+        """Wait for a save of this process alone, before another run may have the folder."""
         if self._group is None and self._pending is not None:
             wait_for([self._pending])
 

@@ -9,7 +9,8 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from torch.distributed.checkpoint.state_dict_loader import load
 
 from open_imagen.cascade.folder import CascadeConfig, write_folder
-from open_imagen.cascade.stage import Stage, StageConfig
+from open_imagen.cascade.stage import Stage
+from open_imagen.cascade.stage_config import StageConfig
 from open_imagen.config import parse
 from open_imagen.errors import CheckpointError, ConfigError
 from open_imagen.storage import read_json

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from open_imagen.cascade.stage import StageConfig
+from open_imagen.cascade.stage_config import StageConfig
 from open_imagen.config import plain
 from open_imagen.errors import ConfigError
 from open_imagen.models.registry import NETWORKS
@@ -41,11 +41,15 @@ FREE = (
     "train.async_save",
     "train.*_every",
     "train.align_prompts",
+    "train.distance",
+    "train.distance_images",
+    "train.callbacks",
     "train.prompts",
     "train.max_nonfinite_steps",
     "train.stop_after_minutes",
     "train.time_budget_minutes",
     "train.keep_checkpoints",
+    "data*.index",
     "data*.workers",
     "data*.max_bad",
     "data*.max_pixels",

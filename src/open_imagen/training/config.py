@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from open_imagen.errors import ConfigError, UnknownName
 
 PARALLEL = ("ddp", "fsdp")
+CALLBACKS = ("validation", "alignment", "held_out", "samples", "log", "tensorboard", "page")
+"""Those of every run. A callback that reads what others write comes after them."""
 PRECISIONS = ("auto", "bf16", "fp32")
 
 
@@ -72,6 +74,16 @@ class TrainConfig:
     for none. For base stages trained on data of a world, whose judge knows the truth."""
     align_prompts: int = 32
     """Prompts of each category of that score."""
+    distance_every: int = 0
+    """Images between distances of sampled to held-out images of the same captions, into
+    held_out.jsonl; 0 for none. Needs `validation`."""
+    distance: str = "cmmd"
+    """Which distance: cmmd, kid, or another metric of imagen evaluate measure, as
+    "metric:features"."""
+    distance_images: int = 256
+    """Images that are sampled for it."""
+    callbacks: tuple[str, ...] = CALLBACKS
+    """What is recorded on the way, by name; add "wandb" or "trackio" to track the run there."""
     max_nonfinite_steps: int = 3
     """Consecutive steps with a non-finite loss or gradient, each skipped, before the run stops."""
     stop_after_minutes: float = 0.0
@@ -92,7 +104,7 @@ class TrainConfig:
             )
         for name in (
             *("images", "batch_size", "log_every", "save_every"),
-            *("keep_checkpoints", "max_nonfinite_steps"),
+            *("keep_checkpoints", "max_nonfinite_steps", "distance_images"),
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name} = {getattr(self, name)} must be at least 1.")

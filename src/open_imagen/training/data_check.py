@@ -5,14 +5,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from open_imagen.cascade.stage import StageConfig
+from open_imagen.cascade.stage_config import StageConfig
 from open_imagen.errors import ConfigError, DataError
 from open_imagen.models.registry import resolve
 from open_imagen.types import Batch, Source, TextEncoder
 
 SUPER_RESOLUTION = (
     "A recipe for super-resolution has another [stage]: begin with a copy of "
-    "recipes/tiny-sr256.toml (docs/training.md)."
+    "recipes/tiny-sr256.toml (docs/tutorials/own-images.md)."
 )
 
 

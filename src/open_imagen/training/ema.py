@@ -21,8 +21,8 @@ class EmaConfig:
     """Early in the run the half life is at most this share of the images seen, so that the first
     averages are not of noise."""
     sigma_rel: tuple[float, ...] = ()
-    """Relative lengths of power-function averages that are kept as well: from snapshots of two,
-    0.05 and 0.10, an average of any length is made after the run (imagen ema)."""
+    """sigma_rel of power-function averages whose snapshots are saved: with two, 0.05 and 0.10, an
+    average of any length can be reconstructed after the run (imagen ema)."""
     snapshot_every: int = 0
     """Images between snapshots of these, in RUN/posthoc_ema; 0 for none."""
 

@@ -32,8 +32,10 @@ from open_imagen.world import is_world
 def export_run(
     recipe: Recipe, network: nn.Module, averages: dict[str, Tensor], trained: dict[str, Any]
 ) -> None:
-    """Write RUN/model with averaged weights; of an adapter, its model with the adapter merged, or
-    beside it if it has a name, and the adapter alone in RUN/adapter.
+    """Write the trained model with averaged weights to RUN/model.
+
+    Of an adapter: the model with the adapter merged into it, or beside it if the adapter has a
+    name; and the adapter alone to RUN/adapter.
 
     Args:
         averages: of the trainable weights, by name.

@@ -73,8 +73,10 @@ def _in_words(error: Exception) -> str:
 
 @torch.no_grad()
 def find_nonfinite(tensors: Mapping[str, Tensor]) -> str:
-    """The name of a tensor with a number that is not finite, in this process's shards; "" if all
-    are finite."""
+    """The name of a tensor with a non-finite number; "" if all are finite.
+
+    Only this process's shards are checked.
+    """
     names, flags = [], []
     for name, tensor in tensors.items():
         if tensor.is_floating_point():

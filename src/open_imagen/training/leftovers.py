@@ -13,12 +13,13 @@ from open_imagen.errors import OutputError
 from open_imagen.storage import write_text
 from open_imagen.training.posthoc_ema import FOLDER, find_snapshots
 
-RECORDS = ("log.jsonl", "validation.jsonl", "alignment.jsonl")
+RECORDS = ("log.jsonl", "validation.jsonl", "alignment.jsonl", "held_out.jsonl")
 PARTIAL = re.compile(r"\.\d{12}\.partial")
 """A checkpoint that is being written, or removed."""
 TEMPORARY = re.compile(
     r"\.(\d{12}(\.png|-\d\.\d{3}\.safetensors)|recipe\.toml|model\.safetensors|config\.json"
-    r"|cascade\.json|adapter\.(safetensors|json)|(lost-)?(log|validation|alignment)\.jsonl)"
+    r"|cascade\.json|adapter\.(safetensors|json)|index\.html|captions\.json"
+    r"|(lost-)?(log|validation|alignment|held_out)\.jsonl)"
     r"\.[a-z0-9_]{8}"
 )
 """What `storage.atomic` calls a file of a run before it is whole."""

@@ -1,4 +1,4 @@
-"""A run folder belongs to one run at a time."""
+"""The lock of a run folder: one run at a time."""
 
 from pathlib import Path
 

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -32,10 +32,24 @@ from open_imagen.types import Batch, Source, TextEncoder
 
 
 class Callback(Protocol):
-    """Called after every step. It decides itself whether it is due (`trainer.is_due(every)`), and
-    is called in every process (`trainer.world.is_main_process`)."""
+    """Called after every step, in every process.
 
-    def __call__(self, trainer: "Trainer", /) -> object: ...
+    It decides itself whether it is due (`trainer.is_due(every)`) and whether this process has to
+    act (`trainer.world.is_main_process`).
+    """
+
+    def __call__(self, trainer: "Trainer", /) -> object:
+        """React to a finished step."""
+
+
+@runtime_checkable
+class ClosingCallback(Callback, Protocol):
+    """A callback that is also told when `fit` ends."""
+
+    def close(self, trainer: "Trainer", error: BaseException | None, /) -> None:
+        """Args:
+        error: what ended it; None if it is complete or was asked to stop.
+        """
 
 
 class Trainer:
@@ -75,17 +89,26 @@ class Trainer:
         )
 
     def fit(self) -> bool:
-        """Train until `images` have been seen, for `stop_after_minutes`, or until SIGTERM or
-        SIGINT; whether the run is complete. Of several processes each can call it once.
+        """Train until the end of the run; whether it is complete.
+
+        The run ends when `images` have been seen, after `stop_after_minutes`, or by SIGTERM or
+        SIGINT. With several processes, each can call this once.
 
         Raises:
             TrainingError: loss or weights are no longer finite, good checkpoints are kept; or
                 another run holds the folder.
             ConfigError, CheckpointError: as `begin` does.
         """
+        error: BaseException | None = None
         try:
             return self._fit()
+        except BaseException as raised:
+            error = raised
+            raise
         finally:
+            for callback in self.callbacks:
+                if isinstance(callback, ClosingCallback):
+                    callback.close(self, error)
             # Release DDP before the process group is destroyed; see distributed.process_group.
             self.stage.network = self.network
             self._parts = dataclasses.replace(self._parts, parallel_network=self.network)
@@ -142,7 +165,7 @@ class Trainer:
         Raises:
             TrainingError: the last `max_nonfinite_steps` steps were not finite.
         """
-        loss = compute_gradients(self._parts, self.config, batch)
+        loss, by_example, logsnr = compute_gradients(self._parts, self.config, batch)
         norm = clip(self.network.parameters(), self.recipe.optim.clip)
         self._images_before_step = self.images_seen
         self.images_seen += self.config.batch_size
@@ -160,7 +183,7 @@ class Trainer:
                 self.config.batch_size,
                 self.optimizer.evaluation_weights,
             )
-            self._recorder.add_step(loss, norm, lr)
+            self._recorder.add_step(loss, norm, lr, by_example, logsnr)
         elif self._nonfinite.has_failed:
             raise TrainingError(
                 f"The loss is {float(loss)} and the gradient's norm {float(norm)} after "
@@ -203,8 +226,9 @@ class Trainer:
         self.stopping = True
 
     def begin(self) -> None:
-        """Lock the run folder, and resume from its newest good checkpoint if it has one. `fit`
-        calls it where that has not been done.
+        """Lock the run folder, and resume from its newest good checkpoint if it has one.
+
+        `fit` calls this where it has not been done.
 
         Raises:
             TrainingError: another run holds the folder.

@@ -35,15 +35,23 @@ SETTINGS = {
         "never": "excluded",
     },
 }
+AUGMENT = {"told": "conditional"}
+SCENE_WEIGHTS = {
+    "alike": "counting",
+    "pair": "two_things",
+    "related": "relation",
+    "three": "three_things",
+}
 STAGE = {"guided": "distilled_guidance"}
 NETWORK = {"text_denoiser_least": "text_denoiser_threshold"}
 ERRORS = {"absolute": "l1", "squared": "l2"}
 
 
 def migrate_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """state.json of formats 1 and 2 (and of those without one) as format 3 has it."""
+    """state.json of an earlier version under the current names."""
     if state.get("format", 0) > 2:
-        return dict(state)
+        settings = state.get("settings")
+        return {**state, "settings": _rename_sections(settings)} if settings else dict(state)
     state = _renamed(state, STATE)
     if "settings" in state:
         state["settings"] = migrate_settings(state["settings"])
@@ -66,7 +74,28 @@ def migrate_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     if "objective" in stage:
         error = stage["objective"].get("error")
         stage["objective"] = {**stage["objective"], "error": ERRORS.get(error, error)}
-    return {**settings, "stage": stage}
+    return _rename_sections({**settings, "stage": stage})
+
+
+def _rename_sections(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of format 3, whose sections `augment` and `data` had other names."""
+    settings = dict(settings)
+    if "augment" in settings:
+        settings["augment"] = _renamed(settings["augment"], AUGMENT)
+    for section in ("data", "validation"):
+        if section in settings:
+            settings[section] = _migrate_data(settings[section])
+    return settings
+
+
+def _migrate_data(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a data source, or of each that a mixture has."""
+    data = dict(data)
+    if "sources" in data:
+        data["sources"] = [_migrate_data(source) for source in data["sources"]]
+    if "mixture" in data:
+        data["mixture"] = _renamed(data["mixture"], SCENE_WEIGHTS)
+    return data
 
 
 def migrate_records(run: Path) -> None:

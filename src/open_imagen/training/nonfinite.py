@@ -9,7 +9,8 @@ class NonfiniteGuard:
     """Counts steps that are not finite."""
 
     def __init__(self, max_steps: int) -> None:
-        """
+        """Start with no such step.
+
         Args:
             max_steps: consecutive non-finite steps at which the run has failed.
         """
@@ -27,4 +28,5 @@ class NonfiniteGuard:
 
     @property
     def has_failed(self) -> bool:
+        """Whether too many steps in a row were not finite."""
         return self.in_a_row >= self.max_steps

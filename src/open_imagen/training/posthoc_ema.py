@@ -59,8 +59,10 @@ class Profile(NamedTuple):
 
 
 def inner_product(one: Profile, other: Profile) -> float:
-    """The inner product of two weightings, each (gamma + 1) t^gamma / images_seen^(gamma + 1) up
-    to its own time: an integral with a closed form."""
+    """The inner product of two averages' weightings, in closed form.
+
+    Each is (gamma + 1) t^gamma / images_seen^(gamma + 1) up to its own time.
+    """
     a, b = gamma_of(one.sigma_rel), gamma_of(other.sigma_rel)
     shorter = min(one.images_seen, other.images_seen)
     # In ratios of times, so that no power overflows.
@@ -81,6 +83,7 @@ def solve_coefficients(snapshots: Sequence[Profile], target: Profile) -> list[fl
 
 
 def snapshot_name(profile: Profile) -> str:
+    """The file name of a snapshot."""
     return f"{profile.images_seen:012d}-{profile.sigma_rel:.3f}.safetensors"
 
 
@@ -96,8 +99,7 @@ def find_snapshots(folder: Path) -> dict[Profile, Path]:
 def reconstruct(
     folder: Path, sigma_rel: float, images_seen: int = 0
 ) -> tuple[dict[str, Tensor], Profile]:
-    """The weights of the average with this sigma_rel, from the snapshots in a folder; and its
-    profile.
+    """The averaged weights for this sigma_rel from the snapshots in a folder, and their profile.
 
     Args:
         images_seen: at which point of the run; the last snapshot's if 0.

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from open_imagen.cascade.folder import locate, read_header
-from open_imagen.cascade.stage import StageConfig
+from open_imagen.cascade.stage_config import StageConfig
 from open_imagen.config import override, parse, read_toml
 from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.models.lora import LoraConfig
@@ -40,7 +40,8 @@ class Recipe:
     optim: OptimConfig = field(default_factory=OptimConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """Random transforms of the training images that the network is told of; off by default."""
+    """Random transforms of the training images, on which the network is conditioned; off by
+    default."""
     adapter: LoraConfig = field(default_factory=LoraConfig)
     """Train a low-rank change of some weights (LoRA) instead of all weights; needs train.init."""
     distill: DistillConfig = field(default_factory=DistillConfig)
@@ -90,14 +91,14 @@ class Recipe:
         if self.objective != "diffusion":
             raise ConfigError(
                 f"augment.* does not go with the objective {self.objective}: only the stage's own "
-                "loss is told of transforms.",
+                "loss conditions on transforms.",
                 "Leave [augment] out.",
             )
         has = getattr(resolve(self.stage.network)[1], "augment_labels", 0)
-        if self.augment.told and has != self.augment.labels:
+        if self.augment.conditional and has != self.augment.labels:
             raise ConfigError(
-                f"augment.told = true needs stage.network.augment_labels = {self.augment.labels}, "
-                f"not {has}.",
+                "augment.conditional = true needs stage.network.augment_labels = "
+                f"{self.augment.labels}, not {has}.",
                 "Leave augment_labels out: it follows from [augment].",
             )
 
@@ -137,6 +138,7 @@ class Recipe:
 
     @property
     def folder(self) -> Path:
+        """The run folder."""
         return Path(self.out or f"runs/{self.name}")
 
 
@@ -169,7 +171,7 @@ def read_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
 
 
 def _with_augment_labels(values: dict[str, Any]) -> dict[str, Any]:
-    """The values with a network that is told of the transforms of `augment`, if there are any."""
+    """The values with a network that is conditioned on the transforms of `augment`, if any."""
     stage, augment = values.get("stage"), values.get("augment")
     if not isinstance(stage, dict) or not isinstance(augment, dict):
         return values

@@ -40,6 +40,7 @@ class RunFolder:
 
     @property
     def is_locked(self) -> bool:
+        """Whether this process holds the lock."""
         return self._lock is not None
 
     def lock(self) -> None:

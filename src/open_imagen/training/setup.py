@@ -44,10 +44,13 @@ class TrainingSetup:
     """The module that is called in training: the network itself, or DDP around it."""
     augment: AugmentConfig
     objective: Objective
+    objective_is_by_level: bool
+    """Whether the objective's loss of an example is that at its noise level."""
     optimizer: CombinedOptimizer
     ema: Ema
 
     def autocast(self) -> torch.autocast:
+        """The autocast context of a training step: bfloat16, or off."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
 
@@ -103,6 +106,7 @@ def set_up(recipe: Recipe, source: Source, encoder: TextEncoder) -> TrainingSetu
         parallel_network=parallel_network,
         augment=recipe.augment,
         objective=spec.build(recipe.objective_config, context),
+        objective_is_by_level=spec.is_by_level,
         optimizer=make_optimizer(network, recipe.optim),
         ema=Ema(network, recipe.ema),
     )

@@ -1,5 +1,7 @@
 """The gradients of one training step."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -14,8 +16,18 @@ COMPILED_TEXT_MULTIPLE = 24
 """Texts of a compiled network are padded to a multiple of this length: few shapes to compile."""
 
 
-def compute_gradients(parts: TrainingSetup, config: TrainConfig, batch: Batch) -> Tensor:
-    """Backpropagate the objective of a batch, in micro-batches; its mean loss in this process."""
+class StepLoss(NamedTuple):
+    """The loss of a step in this process."""
+
+    mean: Tensor
+    by_example: Tensor
+    """[B]; empty where an objective has no loss of each example at its own noise level."""
+    logsnr: Tensor
+    """The noise level of each example, [B]; empty likewise."""
+
+
+def compute_gradients(parts: TrainingSetup, config: TrainConfig, batch: Batch) -> StepLoss:
+    """Backpropagate the objective of a batch, in micro-batches; its loss in this process."""
     images = to_signed(batch.images, parts.device)
     lowres = None if batch.lowres is None else to_signed(batch.lowres, parts.device)
     noise = TrainingNoise.sample(
@@ -27,12 +39,12 @@ def compute_gradients(parts: TrainingSetup, config: TrainConfig, batch: Batch) -
             parts.augment, batch.index, batch.size, config.seed, parts.device, square
         )
         images, lowres = transforms(parts.augment, images, lowres)
-        if parts.augment.told:
+        if parts.augment.conditional:
             noise = noise._replace(augment_labels=transforms.labels(parts.augment))
     text = parts.encode_text(batch.captions)
     if config.compile:
         text = text.padded(COMPILED_TEXT_MULTIPLE)
-    loss = torch.zeros((), device=parts.device)
+    loss, by_example = torch.zeros((), device=parts.device), []
     slices = micro_batches(batch.size, config.accumulate)
     for rows in slices:
         accumulating = no_sync(parts.parallel_network, enabled=rows is not slices[-1])
@@ -49,7 +61,11 @@ def compute_gradients(parts: TrainingSetup, config: TrainConfig, batch: Batch) -
             part = losses.sum() / batch.size
             part.backward()  # type: ignore[no-untyped-call]
         loss += part.detach()
-    return loss
+        by_example.append(losses.detach())
+    all_losses = torch.cat(by_example)
+    if not parts.objective_is_by_level or len(all_losses) != batch.size:
+        return StepLoss(loss, all_losses[:0], all_losses[:0])
+    return StepLoss(loss, all_losses, parts.stage.config.schedule.logsnr(noise.t))
 
 
 def to_signed(images: Tensor, device: torch.device) -> Tensor:

@@ -24,6 +24,9 @@ GPU_MEMORY_DIVISOR = 8
 """All embeddings are moved to the GPU if they take no more than this part of its free memory."""
 CAPTIONS_PER_CALL = (16, 512)
 """Captions encoded together where each batch is encoded by itself, on a CPU and on a GPU."""
+MANY = 5_000_000
+"""Examples from which captions are encoded with each batch: to know them all would take the memory
+that an index of the data saves."""
 FEW = 1_000
 """Fewer captions are encoded anew at every start, in seconds, and kept in memory."""
 PER_SHARD = 4_096
@@ -46,7 +49,8 @@ class CaptionEncoder:
 
     Embeddings that imagen embed wrote are read as they are. Otherwise every caption is encoded
     once and kept: in files that later runs with the same captions and encoder read, or in memory if
-    they are few. Endless captions, which hardly ever come twice, are encoded with each batch.
+    they are few. Captions that hardly ever come twice, because they are endless or of millions of
+    examples, are encoded with each batch.
     """
 
     def __init__(
@@ -58,7 +62,8 @@ class CaptionEncoder:
         bf16: bool,
         cache: str | None = "",
     ) -> None:
-        """
+        """Choose how captions are encoded and cached.
+
         Args:
             letters: letters of quoted text that the network reads; see text/letters.py.
             bf16: encode under bfloat16 autocast where each batch is encoded by itself.
@@ -70,10 +75,11 @@ class CaptionEncoder:
         self.encoder: TextEncoder
         if isinstance(encoder, Store):
             self.encoder = encoder
-        elif self._is_endless:
+        elif is_by_batch(source):
             self.encoder = ByLength(encoder, bf16, CAPTIONS_PER_CALL[device.type == "cuda"])
         else:
             self.encoder = Remembered(encoder, torch.float16)
+        self._note = "" if isinstance(encoder, Store) else describe_many(encoder, source)
         self._lookup: TextEncoder = self.encoder
         self._is_warm = False
 
@@ -99,6 +105,8 @@ class CaptionEncoder:
         if self._is_warm:
             return
         self._is_warm = True
+        if self._note:
+            log.info("%s", self._note)
         if isinstance(self.encoder, Store) and not self._is_endless:
             self.encoder.check_captions([*captions, *prompts])
         if not isinstance(self.encoder, Remembered):
@@ -140,14 +148,33 @@ class CaptionEncoder:
         return self.device.type == "cuda" and size < free_memory(self.device) / GPU_MEMORY_DIVISOR
 
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
+        """The embeddings of captions on the device, with the letters of quoted text."""
         return with_letters(self._lookup(captions), captions, self.letters).to(self.device)
+
+
+def is_by_batch(source: Source) -> bool:
+    """Whether the captions of a source are encoded with each batch."""
+    return bool(getattr(source, "endless_captions", False)) or len(source) > MANY
+
+
+def describe_many(encoder: TextEncoder, source: Source) -> str:
+    """What is done with the captions of a source that has too many to keep; "" of others."""
+    if getattr(source, "endless_captions", False) or len(source) <= MANY:
+        return ""
+    size = len(source) * encoder.max_length * encoder.width * torch.float16.itemsize
+    return (
+        f"{len(source):,} examples: captions are encoded with each batch, and none is kept. The "
+        f"embeddings of all would take up to {format_bytes(size)}; where there is room for them, "
+        f"training is faster with embeddings. {EMBED_FIRST}"
+    )
 
 
 def open_store(
     encoder: TextEncoder, captions: Sequence[str], cache: Path, progress: Progress | None = None
 ) -> Store:
-    """The embeddings of these captions in a cache, encoded if they are not there yet: each process
-    its share.
+    """The embeddings of these captions in a cache; missing ones are encoded.
+
+    Each process encodes its share.
 
     Raises:
         OutputError: they do not fit the disk.

@@ -12,7 +12,8 @@ class TimeBudget:
     """The number of images that fit a time budget, from the recent pace of all processes."""
 
     def __init__(self, minutes: float, max_images: int, batch_size: int) -> None:
-        """
+        """Start without a known pace.
+
         Args:
             minutes: of training, over all parts of the run; 0 for no budget.
         """

@@ -73,7 +73,7 @@ def test_a_stopped_evaluation_goes_on(cascade, tmp_path, drawn):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate_things(cascade, PROMPTS, JUDGE, CONFIG, out=tmp_path / "b", told=stop)
+        evaluate_things(cascade, PROMPTS, JUDGE, CONFIG, out=tmp_path / "b", progress=stop)
     [rows] = (tmp_path / "b").glob("judgements-*.jsonl")
     text = rows.read_text()
     rows.write_text(text[: len(text) - 20])  # cut short in the last line

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from open_imagen.worlds.things.judge import Judge, Sure, transparency
-from open_imagen.worlds.things.suite import ExpectedScene, Truth, judge
+from open_imagen.worlds.things.suite import ExpectedScene, Truth
+from open_imagen.worlds.things.verdict import judge
 from things_judging import Nearest, make_judge, picture, placed
 
 JUDGE = make_judge()

@@ -98,9 +98,9 @@ def test_training_that_was_stopped_goes_on_alike(tmp_path):
             raise Stop
 
     with pytest.raises(Stop):
-        train_judge(ATLAS, TINY, tmp_path / "b.safetensors", told=stop)
+        train_judge(ATLAS, TINY, tmp_path / "b.safetensors", progress=stop)
     reports = []
-    resumed = train_judge(ATLAS, TINY, tmp_path / "b.safetensors", told=reports.append)
+    resumed = train_judge(ATLAS, TINY, tmp_path / "b.safetensors", progress=reports.append)
     assert [report["round"] for report in reports] == [2, 3]
     first, second = load_tensors(whole), load_tensors(resumed)
     assert all(torch.equal(first[name], second[name]) for name in first)

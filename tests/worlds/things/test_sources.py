@@ -96,10 +96,10 @@ def test_npm_fetches_once_into_the_cache(tarballs, tmp_path, monkeypatch):
     )
     monkeypatch.setenv("OPEN_IMAGEN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", fake_npm(tmp_path / "bin", script))
-    told = []
-    assert len(open_packages(None, told.append, pinned)) == len(pinned)
-    assert sum(text.startswith("fetching") for text in told) == len(pinned)
-    assert "fetching @iconify-json/noto 1.2.9 (1 of 6)" in told
+    messages = []
+    assert len(open_packages(None, messages.append, pinned)) == len(pinned)
+    assert sum(text.startswith("fetching") for text in messages) == len(pinned)
+    assert "fetching @iconify-json/noto 1.2.9 (1 of 6)" in messages
     monkeypatch.setenv("PATH", os.devnull)
     assert len(open_packages(None, silent, pinned)) == len(pinned)
 

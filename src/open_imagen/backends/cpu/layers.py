@@ -47,6 +47,7 @@ class PackedWeight:
         self.packed = weight
 
     def of(self, x: Tensor) -> Tensor:
+        """The packed weight for inputs of this shape; packed again where the shape is new."""
         if tuple(x.shape) != self.shape:
             self.shape = tuple(x.shape)
             reorder = torch.ops.mkldnn._reorder_convolution_weight
@@ -61,14 +62,17 @@ class PackedConv2d(Conv):
     packed: PackedWeight
 
     def prepare(self) -> None:
+        """Pack the weights as oneDNN wants them."""
         self.packed = PackedWeight(self.weight.detach(), self)
 
     def forward(self, x: Any, residual: Tensor | None = None, divisor: float = 1.0) -> Tensor:
+        """Convolve [B, C, H, W]; add ``residual`` and divide by ``divisor`` if given."""
         if torch.is_grad_enabled():
             return super().forward(x, residual, divisor)
         return self.packed_forward(x, residual, divisor)
 
     def packed_forward(self, x: Tensor, residual: Tensor | None, divisor: float) -> Tensor:
+        """The forward pass with packed weights, without gradients."""
         x = x.contiguous(memory_format=torch.channels_last)
         convolve = torch.ops.mkldnn._convolution_pointwise
         packed, geometry = self.packed.of(x), self.packed.geometry
@@ -94,11 +98,13 @@ class WinogradConv2d(PackedConv2d):
     transformed: Tensor | None
 
     def prepare(self) -> None:
+        """Pack the weights; their Winograd transform waits for the first large input."""
         super().prepare()
         assert self.bias is not None  # a Conv always has one
         self.float32_bias, self.transformed = self.bias.detach().float(), None
 
     def packed_forward(self, x: Tensor, residual: Tensor | None, divisor: float) -> Tensor:
+        """The forward pass by Winograd F(4x4, 3x3), or by oneDNN for images of few tiles."""
         if operators.number_of_tiles(x) < MIN_TILES:
             return super().packed_forward(x, residual, divisor)
         weight = self.weight.detach()
@@ -123,6 +129,7 @@ class SplitBfloat16Conv2d(Conv):
     stacked: PackedWeight
 
     def prepare(self) -> None:
+        """Split the weights into a bfloat16 pair, high and low, and pack both."""
         weight = self.weight.detach()
         high = weight.bfloat16()
         low = (weight - high).bfloat16()
@@ -153,10 +160,12 @@ class FusedNormAct(NormAct):
     """Whether the output is a `SplitMap`, for a `SplitBfloat16Conv2d`."""
 
     def prepare(self) -> None:
+        """Keep the affine parameters in float32."""
         self.float32_affine = self.weight.detach().float(), self.bias.detach().float()
         self.splits = False
 
     def forward(self, x: Tensor, scale_shift: Tensor | None = None) -> Any:
+        """Normalise, scale, shift and activate [B, C, H, W] in one pass."""
         if torch.is_grad_enabled():
             return super().forward(x, scale_shift)
         groups = self.num_groups if self.over == "groups" else operators.PER_PIXEL
@@ -174,9 +183,11 @@ class FusedAttention(TextAttention):
     state: ClassVar[tuple[str, ...]] = ()
 
     def prepare(self) -> None:
+        """Nothing to prepare: attention has no weights of its own here."""
         pass
 
     def attend(self, query: Tensor, keys_values: Tensor, mask: Tensor) -> Tensor:
+        """Attention without a matrix of scores in memory; see `operators.attention`."""
         if torch.is_grad_enabled():
             return super().attend(query, keys_values, mask)
         return operators.attention(query, keys_values, mask, self.heads)
@@ -188,9 +199,11 @@ class TrainableWinogradConv2d(Conv):
     state: ClassVar[tuple[str, ...]] = ()
 
     def prepare(self) -> None:
+        """Nothing to prepare: weights change at every training step."""
         pass
 
     def convolve(self, x: Tensor) -> Tensor:
+        """Convolve by Winograd F(4x4, 3x3) where the input is large enough, float32."""
         enough = is_float32(x, self.weight) and operators.number_of_tiles(x) >= MIN_TILES_TRAINING
         if not enough:
             return super().convolve(x)
@@ -203,9 +216,11 @@ class TrainableFusedAttention(TextAttention):
     state: ClassVar[tuple[str, ...]] = ()
 
     def prepare(self) -> None:
+        """Nothing to prepare: attention has no weights of its own here."""
         pass
 
     def attend(self, query: Tensor, keys_values: Tensor, mask: Tensor) -> Tensor:
+        """Fused attention with gradients, float32."""
         if not is_float32(query, keys_values):
             return super().attend(query, keys_values, mask)
         return operators.attention(query, keys_values, mask, self.heads)
@@ -243,8 +258,10 @@ def restore_class(layer: nn.Module) -> None:
 
 
 def can_pack(dtype: torch.dtype) -> bool:
-    """Whether oneDNN packs weights of this dtype here; bfloat16 only where the CPU computes with
-    it."""
+    """Whether oneDNN packs weights of this dtype here.
+
+    bfloat16 is packed only where the CPU computes with it.
+    """
     names = ("_reorder_convolution_weight", "_convolution_pointwise")
     there = all(hasattr(torch.ops.mkldnn, name) for name in names)
     return there and (dtype != torch.bfloat16 or has_bf16(torch.device("cpu")))

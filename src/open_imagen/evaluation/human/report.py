@@ -49,10 +49,7 @@ def report(store: Store, min_controls: float | None = None) -> dict[str, Any]:
         DataError: there is no vote, or none of a rater who passed.
     """
     study, votes = store.study, store.all()
-    if min_controls is None:
-        min_controls = study.participation.min_controls or 0.0
-    if not 0 <= min_controls <= 1:
-        raise ConfigError(f"min controls = {min_controls} must be between 0 and 1.")
+    min_controls = _min_controls(study, min_controls)
     unknown = {vote.trial for vote in votes} - study.trials.keys()
     if unknown:
         raise DataError(f"{store.path} has votes on trials of another study: {min(unknown)!r}.")
@@ -68,14 +65,6 @@ def report(store: Store, min_controls: float | None = None) -> dict[str, Any]:
             "Collect votes with imagen rate serve.",
         )
     raters = sorted({vote.rater for vote in votes})
-    questions = {}
-    for question in dict.fromkeys(vote.question for vote in real):
-        chosen = [vote for vote in real if vote.question == question]
-        if question == "caption":
-            questions[question] = _described(study, chosen)
-        else:
-            questions[question] = _preferred(study, chosen)
-        questions[question]["agreement"] = _agreement(chosen)
     few = _few_raters(study, real)
     if few:
         warnings.warn(
@@ -99,8 +88,31 @@ def report(store: Store, min_controls: float | None = None) -> dict[str, Any]:
         "quotas": _quotas(study, real),
         "controls": {r: {"right": right, "of": of} for r, (right, of) in controls.items()},
         "median_seconds": float(np.median([vote.ms for vote in real])) / 1000,
-        "questions": questions,
+        "questions": _questions(study, real),
     }
+
+
+def _min_controls(study: Study, share: float | None) -> float:
+    """The share of control trials that a rater must answer right.
+
+    Raises:
+        ConfigError: the given one is not from 0 to 1.
+    """
+    if share is None:
+        share = study.participation.min_controls or 0.0
+    if not 0 <= share <= 1:
+        raise ConfigError(f"min controls = {share} must be between 0 and 1.")
+    return share
+
+
+def _questions(study: Study, votes: Sequence[Vote]) -> dict[str, dict[str, Any]]:
+    """The result of each question that was answered, with the agreement of the raters."""
+    results = {}
+    for question in dict.fromkeys(vote.question for vote in votes):
+        chosen = [vote for vote in votes if vote.question == question]
+        result = _described(study, chosen) if question == "caption" else _preferred(study, chosen)
+        results[question] = {**result, "agreement": _agreement(chosen)}
+    return results
 
 
 def _few_raters(study: Study, votes: Sequence[Vote]) -> list[str]:

@@ -259,30 +259,12 @@ def create(
         ConfigError: too few systems, or a reference is missing or of no use.
         DataError: the runs have different prompts, or one is not finished.
     """
-    if protocol not in PROTOCOLS:
-        raise UnknownName("protocol", protocol, PROTOCOLS)
-    if protocol == "coco" and reference is None:
-        raise ConfigError(
-            "The coco protocol compares with reference pictures.",
-            "Give --reference RUN: imagen evaluate prompts folder:PATH makes one of a folder.",
-        )
-    if protocol == "drawbench" and reference is not None:
-        raise ConfigError(
-            "The drawbench protocol has no reference.", "Name the run as one of the systems."
-        )
+    _check_protocol(protocol, reference)
     folders = [Path(run) for run in runs] + ([reference] if reference is not None else [])
     if len(folders) < 2:
         raise ConfigError("A study compares two systems at least.", "Name another run.")
     records = same_prompts(folders)
-    named: dict[str, Path] = {}
-    for run, record in zip(folders, records, strict=True):
-        _check_finished(run, record)
-        name = str(record["system"]["name"])
-        if name in named or name == NOISE:
-            name = f"{name} ({run.resolve().name})"
-        if name in named:
-            raise ConfigError(f"{run} and {named[name]} are the same run.")
-        named[name] = run.resolve()
+    named = _named_runs(folders, records)
     last = list(named)[-1] if reference is not None else ""
     study = Study(
         folder,
@@ -310,6 +292,34 @@ def create(
         },
     )
     return study
+
+
+def _check_protocol(protocol: str, reference: Path | None) -> None:
+    if protocol not in PROTOCOLS:
+        raise UnknownName("protocol", protocol, PROTOCOLS)
+    if protocol == "coco" and reference is None:
+        raise ConfigError(
+            "The coco protocol compares with reference pictures.",
+            "Give --reference RUN: imagen evaluate prompts folder:PATH makes one of a folder.",
+        )
+    if protocol == "drawbench" and reference is not None:
+        raise ConfigError(
+            "The drawbench protocol has no reference.", "Name the run as one of the systems."
+        )
+
+
+def _named_runs(folders: Sequence[Path], records: Sequence[dict[str, Any]]) -> dict[str, Path]:
+    """The finished runs by the names of their systems; a repeated name is told by its folder."""
+    named: dict[str, Path] = {}
+    for run, record in zip(folders, records, strict=True):
+        _check_finished(run, record)
+        name = str(record["system"]["name"])
+        if name in named or name == NOISE:
+            name = f"{name} ({run.resolve().name})"
+        if name in named:
+            raise ConfigError(f"{run} and {named[name]} are the same run.")
+        named[name] = run.resolve()
+    return named
 
 
 def _check_finished(run: Path, record: dict[str, Any]) -> None:

@@ -80,7 +80,8 @@ class Store:
     """The votes file of a study."""
 
     def __init__(self, study: Study, path: Path | None = None) -> None:
-        """
+        """Open or create the votes file of a study.
+
         Raises:
             DataError: it is no votes file, or of another study.
             OutputError: it cannot be written.

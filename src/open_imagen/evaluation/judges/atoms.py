@@ -24,6 +24,7 @@ class Atom(NamedTuple):
 
     @property
     def binary(self) -> bool:
+        """Whether the answer is yes or no."""
         return self.answer.lower() in ("yes", "no")
 
 

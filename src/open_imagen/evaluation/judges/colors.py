@@ -52,6 +52,7 @@ class PixelColors:
         self.palette = lab(np.array(list(NAMES.values()), np.float64))
 
     def __call__(self, image: Image.Image, name: str, detections: Sequence[Detection]) -> list[str]:
+        """The colour name of each detected object, by its pixels."""
         return [self._name(np.asarray(crop(image, one), np.float64)) for one in detections]
 
     def _name(self, pixels: NDArray[np.float64]) -> str:
@@ -81,6 +82,7 @@ class ClipColors:
 
     @torch.inference_mode()
     def __call__(self, image: Image.Image, name: str, detections: Sequence[Detection]) -> list[str]:
+        """The colour name of each detected object, by CLIP."""
         if not detections:
             return []
         crops = [crop(image, one) for one in detections]
@@ -113,7 +115,7 @@ def crop(image: Image.Image, one: Detection) -> Image.Image:
 
 
 def lab(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """sRGB 0 to 255 [..., 3] -> CIELAB under D65."""
+    """Convert sRGB, 0 to 255 [..., 3], to CIELAB under D65."""
     share = pixels / 255
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
     matrix = np.array(

@@ -34,7 +34,8 @@ class ZeroShotDetector:
     """
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        """
+        """Load the detector and its processor.
+
         Raises:
             MissingDependency: transformers cannot load such models.
             CheckpointError: the folder does not hold one.
@@ -85,6 +86,7 @@ class GenEvalJudge:
     def __call__(
         self, images: Sequence[Tensor], metadata: Sequence[Mapping[str, Any]]
     ) -> list[Verdict]:
+        """Judge images uint8 [3, H, W] by their metadata; a verdict each."""
         for row in metadata:
             check_row(row)
         return [self._verdict(pil(one), row) for one, row in zip(images, metadata, strict=True)]
@@ -101,6 +103,7 @@ class GenEvalJudge:
 
 
 def open_geneval(spec: JudgeSpec) -> ModelJudge:
+    """The GenEval judge with the detector in a folder."""
     detector = ZeroShotDetector(spec.folder(), spec.device)
     colors: ColorNamer = PixelColors()
     if spec.colors is not None:

@@ -131,7 +131,8 @@ def _problem(
 
 
 def check_row(metadata: Mapping[str, Any]) -> None:
-    """
+    """Check the metadata of a prompt.
+
     Raises:
         DataError: the row does not say in GenEval's schema what must be seen.
     """

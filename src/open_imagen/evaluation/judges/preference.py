@@ -39,6 +39,7 @@ class ClipPreference:
     def __call__(
         self, images: Sequence[Tensor], metadata: Sequence[Mapping[str, Any]]
     ) -> list[Verdict]:
+        """Judge images uint8 [3, H, W] by their metadata; a verdict each."""
         scores: list[float] = []
         for start in range(0, len(images), BATCH):
             rows = metadata[start : start + BATCH]
@@ -77,7 +78,8 @@ class LinearPreference(ClipPreference):
     kind = "linear-preference"
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        """
+        """Load the CLIP and its head.
+
         Raises:
             CheckpointError: there is no head beside the CLIP, or it has another width.
         """
@@ -95,12 +97,15 @@ class LinearPreference(ClipPreference):
 
     @torch.inference_mode()
     def scores(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Tensor:
+        """The score of each image, [N] float32."""
         return F.linear(self.features(images), self.weight, self.bias)[:, 0].cpu()
 
 
 def open_clip_preference(spec: JudgeSpec) -> ModelJudge:
+    """A preference model that is a CLIP."""
     return ClipPreference(spec.folder(), spec.device)
 
 
 def open_linear_preference(spec: JudgeSpec) -> ModelJudge:
+    """A preference model that is a linear head on a CLIP."""
     return LinearPreference(spec.folder(), spec.device)

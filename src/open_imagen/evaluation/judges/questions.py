@@ -34,6 +34,7 @@ def pil(image: Tensor) -> Image.Image:
 
 
 def tag_of(metadata: Mapping[str, Any]) -> str:
+    """The group of a prompt in reports: its tag, or its category."""
     return str(metadata.get("tag") or metadata.get("category") or "prompts")
 
 
@@ -49,6 +50,7 @@ class VQAScore:
     def __call__(
         self, images: Sequence[Tensor], metadata: Sequence[Mapping[str, Any]]
     ) -> list[Verdict]:
+        """Judge images uint8 [3, H, W] by their metadata; a verdict each."""
         scores: list[float] = [0.0] * len(images)
         prompts = [str(row.get("prompt", "")).strip() for row in metadata]
         if not all(prompts):
@@ -89,6 +91,7 @@ class QuestionJudge:
     def __call__(
         self, images: Sequence[Tensor], metadata: Sequence[Mapping[str, Any]]
     ) -> list[Verdict]:
+        """Judge images uint8 [3, H, W] by their metadata; a verdict each."""
         every = [self.asked(atoms_of(row)) for row in metadata]
         scores: list[dict[int, float]] = [{} for _ in images]
         for atoms in dict.fromkeys(map(tuple, every)):
@@ -185,13 +188,16 @@ class Dpg(QuestionJudge):
             self.aggregation = Aggregation(gated_categories=False, last_image_only=True)
 
     def asked(self, atoms: Sequence[Atom]) -> list[Atom]:
+        """The questions to ask, in the order of the file."""
         return [a for a in atoms if not (self.compatible and a.first_row)]
 
     def gated(self, atoms: Sequence[Atom], scores: Mapping[int, float]) -> dict[int, float]:
+        """The scores, zero for questions whose parent question was answered with no."""
         return gate_in_file_order(atoms, scores) if self.compatible else gate(atoms, scores)
 
 
 def open_vqascore(spec: JudgeSpec) -> ModelJudge:
+    """The VQAScore judge with the model in a folder."""
     return VQAScore(VisionLanguageModel(spec.folder(), spec.device))
 
 

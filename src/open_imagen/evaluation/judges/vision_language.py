@@ -23,7 +23,8 @@ class VisionLanguageModel:
     """
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        """
+        """Load the model and its processor.
+
         Raises:
             MissingDependency: transformers cannot load such models.
             CheckpointError: the folder does not hold one.
@@ -44,6 +45,7 @@ class VisionLanguageModel:
 
     @property
     def has_template(self) -> bool:
+        """Whether the processor has a chat template."""
         return bool(getattr(self.processor, "chat_template", None))
 
     def probabilities(

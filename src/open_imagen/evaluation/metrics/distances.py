@@ -162,7 +162,7 @@ def fid(features: Array, reference: Reference) -> float:
 
 
 def root_trace(features: Array, reference: Reference) -> float:
-    """tr (S_1 S_2)^(1/2), without forming the square root of a product that is not symmetric.
+    """The trace of (S_1 S_2)^(1/2), without the square root of a product that is not symmetric.
 
     With A, B the centred features over sqrt(N - 1), it is the nuclear norm of A B^T; with a
     covariance alone, the trace of the root of the symmetric S_2^(1/2) S_1 S_2^(1/2).

@@ -72,9 +72,11 @@ class Pixels:
         self.identity: dict[str, Any] = {"features": "pixels", "grid": self.grid}
 
     def prepare(self, image: Tensor) -> Tensor:
+        """An image uint8 [3, H, W] as means of a grid, float32 in [0, 1]."""
         return F.adaptive_avg_pool2d(image.float() / 255, self.grid)
 
     def __call__(self, prepared: Tensor) -> Tensor:
+        """Features [B, D] of prepared images."""
         return prepared.flatten(1)
 
 
@@ -100,10 +102,12 @@ class InceptionFeatures:
         }
 
     def prepare(self, image: Tensor) -> Tensor:
+        """An image uint8 [3, H, W], resized and normalised for Inception."""
         return (self.resize(image, SIDE) - self.shift) / self.scale
 
     @torch.inference_mode()
     def __call__(self, prepared: Tensor) -> Tensor:
+        """Features [B, D] of prepared images, float32 on the CPU."""
         features: Tensor = self.network(prepared.to(self.device)).float().cpu()
         return features
 

@@ -49,6 +49,6 @@ def tf1(image: Tensor, side: int) -> Tensor:
 
 @RESIZES.register("torch")
 def torch_bilinear(image: Tensor, side: int) -> Tensor:
-    """torch's bilinear, half-pixel centres, not anti-aliased (pytorch-fid)."""
+    """Bilinear as torch does it: half-pixel centres, not anti-aliased (pytorch-fid)."""
     x = image.float()[None]
     return F.interpolate(x, (side, side), mode="bilinear", align_corners=False)[0]

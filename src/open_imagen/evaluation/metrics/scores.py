@@ -69,10 +69,12 @@ class Measure(NamedTuple):
 
     @property
     def higher_is_better(self) -> bool:
+        """Whether a larger value means better images."""
         return self.metric in BETTER_HIGH
 
     @property
     def needs_reference(self) -> bool:
+        """Whether the metric compares with reference images."""
         return self.metric in METRICS
 
 
@@ -152,7 +154,8 @@ class Scorer:
         progress: Progress | None = None,
         allow_few: bool = False,
     ) -> None:
-        """
+        """Open the feature extractors.
+
         Args:
             weights: files or folders by name of features; the published ones where none is given.
             few: compute Frechet distances of too few pictures too, and say so in the record.

@@ -56,7 +56,8 @@ class Vision:
     """A CLIP or a DINOv2: pictures -> float32 [B, width]; CLIP's are of unit length."""
 
     def __init__(self, name: str, folder: Path, device: torch.device) -> None:
-        """
+        """Load the model.
+
         Raises:
             MissingDependency: transformers cannot load such a model.
             CheckpointError: the folder does not hold one.
@@ -78,6 +79,7 @@ class Vision:
         }
 
     def prepare(self, image: Tensor) -> Tensor:
+        """An image uint8 [3, H, W], resized and normalised for the model."""
         pil = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
         if self.spec.squeezed:
             pil = pil.resize((self.side, self.side), Image.Resampling.BICUBIC)
@@ -89,6 +91,7 @@ class Vision:
 
     @torch.inference_mode()
     def __call__(self, prepared: Tensor) -> Tensor:
+        """Features [B, D] of prepared images."""
         x = prepared.to(self.device)
         if self.spec.kind == "clip":
             return _unit(self.model.visual_projection(self.model.vision_model(x).pooler_output))

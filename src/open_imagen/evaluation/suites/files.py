@@ -12,12 +12,18 @@ from open_imagen.evaluation.suites.questions import DPG_COLUMNS, geneval2_atoms,
 
 
 def read_lines(text: str, file: str) -> tuple[Prompt, ...]:
+    """Prompts of a text file, one a line."""
     return tuple(
         plain_prompt(line.strip(), "prompts") for line in text.splitlines() if line.strip()
     )
 
 
 def read_jsonl(text: str, file: str) -> tuple[Prompt, ...]:
+    """Prompts of a JSON Lines file.
+
+    Raises:
+        DataError: a line is not an object with a prompt.
+    """
     prompts = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():

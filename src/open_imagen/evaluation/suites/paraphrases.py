@@ -61,10 +61,12 @@ def word_order(meaning: Meaning, rng: random.Random) -> str:
 
 
 def there_is(meaning: Meaning, rng: random.Random) -> str:
+    """In the form "there is a red cat"."""
     return f"there {_is(meaning)} {plain(meaning)}"
 
 
 def passive(meaning: Meaning, rng: random.Random) -> str:
+    """In the form "a cat is placed to the left of a dog"."""
     first, *others = meaning.objects
     if meaning.relation:
         return _joined(f"{first} is placed {meaning.relation} {others[0]}", meaning.ground)
@@ -109,10 +111,12 @@ def typos(meaning: Meaning, rng: random.Random) -> str:
 
 
 def capitals(meaning: Meaning, rng: random.Random) -> str:
+    """The plain wording in capitals."""
     return plain(meaning).upper()
 
 
 def politeness(meaning: Meaning, rng: random.Random) -> str:
+    """In the form "please draw a red cat", and other polite ones."""
     frames = ("please draw {}", "could you show me {}, please?", "I would like {}, thank you")
     return rng.choice(frames).format(plain(meaning))
 

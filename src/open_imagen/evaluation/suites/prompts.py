@@ -16,6 +16,7 @@ class Prompt(NamedTuple):
 
 
 def plain_prompt(text: str, category: str) -> Prompt:
+    """A prompt without expectations."""
     return Prompt(text, category, {"tag": category, "include": [], "prompt": text})
 
 
@@ -28,6 +29,7 @@ class Suite:
 
     @property
     def categories(self) -> list[str]:
+        """The categories in the order of the prompts."""
         return list(dict.fromkeys(prompt.category for prompt in self.prompts))
 
     def record(self) -> dict[str, Any]:

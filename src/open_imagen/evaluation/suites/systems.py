@@ -69,6 +69,7 @@ class CascadeSystem:
         self.name, self.batch, self.negative = cascade.name, batch, negative
 
     def record(self) -> dict[str, Any]:
+        """The settings that its images depend on, in plain values."""
         chosen = self.cascade.chosen(self.stages)
         complete = self.cascade.complete_settings(chosen, self.settings, self.negative)
         record = {
@@ -80,6 +81,7 @@ class CascadeSystem:
         return record | ({"negative": self.negative} if self.negative else {})
 
     def draw(self, requests: Sequence[ImageRequest]) -> list[Image.Image]:
+        """An image for each request."""
         return self.cascade.generate(
             [request.prompt for request in requests],
             seed=[request.seed for request in requests],
@@ -94,7 +96,8 @@ class FolderSystem:
     """Captioned pictures in a folder; the k-th of a prompt is its sample k."""
 
     def __init__(self, folder: Path) -> None:
-        """
+        """Read the captions of the images in a folder.
+
         Raises:
             DataError: there are no pictures, or they have no captions.
         """
@@ -105,9 +108,15 @@ class FolderSystem:
             self.by_prompt.setdefault(caption.strip(), []).append(file)
 
     def record(self) -> dict[str, Any]:
+        """The settings that its images depend on, in plain values."""
         return {"kind": "folder", "name": self.name, "sha256": self.images.digest}
 
     def draw(self, requests: Sequence[ImageRequest]) -> list[Image.Image]:
+        """The image in the folder for each request.
+
+        Raises:
+            DataError: the folder has too few images of a prompt.
+        """
         images = []
         for request in requests:
             files = self.by_prompt.get(request.prompt.strip(), [])
@@ -125,7 +134,8 @@ class DiffusersSystem:
     """A text-to-image pipeline of diffusers, with its own defaults or given arguments."""
 
     def __init__(self, source: str, device: torch.device, arguments: Mapping[str, Any]) -> None:
-        """
+        """Load the pipeline.
+
         Raises:
             MissingDependency: diffusers is not installed.
             DataError: it cannot load the pipeline.
@@ -150,6 +160,7 @@ class DiffusersSystem:
         self.name = Path(source).name
 
     def record(self) -> dict[str, Any]:
+        """The settings that its images depend on, in plain values."""
         import diffusers
 
         return {
@@ -161,6 +172,7 @@ class DiffusersSystem:
         }
 
     def draw(self, requests: Sequence[ImageRequest]) -> list[Image.Image]:
+        """An image for each request."""
         generators = [torch.Generator().manual_seed(request.seed) for request in requests]
         prompts = [request.prompt for request in requests]
         made = self.pipeline(prompts, generator=generators, output_type="pil", **self.arguments)
@@ -174,7 +186,8 @@ class EndpointSystem:
     """Tries of one picture while the endpoint says that it is busy, or does not answer."""
 
     def __init__(self, url: str, arguments: Mapping[str, Any]) -> None:
-        """
+        """Prepare requests to an HTTP endpoint.
+
         Args:
             url: the base, as the official client wants it: http://host/v1.
             arguments: sent with every request: model, size, quality ...; "seeds" = 1 sends each
@@ -187,9 +200,11 @@ class EndpointSystem:
         self.name = str(self.arguments.get("model", urllib.parse.urlsplit(url).netloc))
 
     def record(self) -> dict[str, Any]:
+        """The settings that its images depend on, in plain values."""
         return {"kind": "endpoint", "url": self.url, "arguments": self.arguments}
 
     def draw(self, requests: Sequence[ImageRequest]) -> list[Image.Image]:
+        """An image for each request."""
         with ThreadPoolExecutor(self.batch) as pool:
             return list(pool.map(self._one, requests))
 

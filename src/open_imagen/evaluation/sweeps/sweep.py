@@ -41,6 +41,7 @@ class Axis(NamedTuple):
 
     @property
     def name(self) -> str:
+        """As "stage.setting", or the setting alone where it is for all stages."""
         return f"{self.stage}.{self.setting}" if self.stage else self.setting
 
 

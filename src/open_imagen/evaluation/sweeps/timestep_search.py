@@ -136,8 +136,10 @@ def _summary(when: str, distances: Tensor) -> dict[str, float]:
 
 
 def image_distance(few_steps: Tensor, many: Tensor) -> Tensor:
-    """The mean absolute difference of each picture, uint8 [B, 3, H, W], to another, as a share of
-    the range; what most of them differ by in each colour (the median) does not count."""
+    """The mean absolute difference of each image, uint8 [B, 3, H, W], to another.
+
+    It is a share of the range. The median difference of each colour channel does not count.
+    """
     between = (few_steps.float() - many.float()).flatten(2)
     between -= between.median(dim=2, keepdim=True).values
     return between.abs().mean(dim=(1, 2)) / 255
@@ -151,8 +153,10 @@ def nearest(levels: Sequence[float], schedule: Schedule) -> tuple[int, ...]:
 
 
 def descend(start: tuple[int, ...], score: Score, max_evaluations: int) -> tuple[int, ...]:
-    """Falling steps of a low score: one after the other is moved a share of the way to either
-    neighbour, for as long as that helps; then by half as much.
+    """Coordinate descent to decreasing steps with a low score.
+
+    Each step in turn is moved towards either neighbour for as long as that helps; then the move is
+    halved.
 
     Args:
         max_evaluations: how often the score is asked for, at most.

@@ -26,6 +26,7 @@ class Alignment:
         self.folder, self.score = folder, score
 
     def __call__(self, trainer: Trainer) -> None:
+        """Score samples by the judge of the world, if it is due."""
         if not trainer.is_due(trainer.config.align_every):
             return
 

@@ -15,6 +15,7 @@ class Log:
         self.folder = folder
 
     def __call__(self, trainer: Trainer) -> None:
+        """Append a line to log.jsonl, if it is due."""
         if not trainer.world.is_main_process or not trainer.is_log_due:
             return
         line: dict[str, Any] = {
@@ -22,6 +23,8 @@ class Log:
             "seconds": round(trainer.seconds, 1),
             **scalars(trainer.metrics),
         }
+        if trainer.metrics.loss_by_logsnr:
+            line["loss_by_logsnr"] = trainer.metrics.loss_by_logsnr
         if trainer.metrics.skipped:
             line["skipped"] = trainer.metrics.skipped
         if trainer.nonfinite_steps:

@@ -48,6 +48,7 @@ class ProgressBar:
         self._is_first_step = True
 
     def __call__(self, trainer: Trainer) -> None:
+        """Redraw the bar."""
         seen, total = trainer.images_seen, trainer.total_images
         if self._is_first_step:  # the pace is that of this part of the run alone
             self.progress.reset(self.task, completed=seen - 1)
@@ -70,6 +71,7 @@ class ProgressLines:
     """A line every `log_every` images."""
 
     def __call__(self, trainer: Trainer) -> None:
+        """Log a line, if it is due."""
         if not trainer.world.is_main_process or not trainer.is_log_due:
             return
         metrics = trainer.metrics
@@ -90,7 +92,8 @@ class CaptionProgress:
     """Seconds between lines."""
 
     def __init__(self, show: Callable[[str], None] | None = None) -> None:
-        """
+        """Count from the first call on.
+
         Args:
             show: what shows each state, on a terminal; lines in the log if None.
         """
@@ -99,6 +102,7 @@ class CaptionProgress:
         self._logged = 0.0
 
     def __call__(self, done: int, total: int) -> None:
+        """Show how many captions are encoded."""
         now = time.monotonic()
         if self._first is None:
             self._first, self._logged = (done, now), now

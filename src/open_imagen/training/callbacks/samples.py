@@ -8,13 +8,24 @@ from torch import Tensor
 
 from open_imagen.cascade.alpha import WHITE, over
 from open_imagen.cascade.images import to_uint8
-from open_imagen.storage import atomic
+from open_imagen.storage import atomic, write_json
 from open_imagen.training.loop import Trainer
 
+FOLDER, COLUMNS = "samples", 4
+CAPTIONS = "captions.json"
+"""What the images of the sheets were asked to show, in their order."""
 
-def sheet_path(run: Path, images_seen: int) -> Path:
-    """The file of a sheet in a run folder."""
-    return run / "samples" / f"{images_seen:012d}.png"
+
+def sheets(run: Path) -> dict[int, Path]:
+    """The sheets of a run, by the images it had seen."""
+    found = sorted((run / FOLDER).glob("[0-9]*.png"))
+    return {int(path.stem): path for path in found if path.stem.isdecimal()}
+
+
+def newest_sheet(run: Path, images_seen: int) -> Path | None:
+    """The sheet that was made after so many images, if one was."""
+    path = run / FOLDER / f"{images_seen:012d}.png"
+    return path if path.is_file() else None
 
 
 class Samples:
@@ -24,9 +35,11 @@ class Samples:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.run = folder
+        self.folder = folder / FOLDER
+        self._captions: list[str] | None = None
 
     def __call__(self, trainer: Trainer) -> None:
+        """Sample images of the recipe's prompts, if it is due."""
         prompts = list(trainer.config.prompts)
         upscales = bool(trainer.recipe.stage.lowres)
         if not trainer.is_due(trainer.config.sample_every) or not (prompts or upscales):
@@ -42,11 +55,14 @@ class Samples:
             images = stage.sample(text, generators, lowres=lowres)
         if not trainer.world.is_main_process:
             return
-        with atomic(sheet_path(self.run, trainer.images_seen)) as path:
+        if prompts != self._captions:
+            write_json(self.folder / CAPTIONS, {"captions": prompts})
+            self._captions = prompts
+        with atomic(self.folder / f"{trainer.images_seen:012d}.png") as path:
             make_sheet(images).save(path, format="PNG")
 
 
-def make_sheet(images: Tensor, columns: int = 4) -> Image.Image:
+def make_sheet(images: Tensor, columns: int = COLUMNS) -> Image.Image:
     """[B, C, H, W] in [-1, 1] -> one image, row by row; transparency is shown on white."""
     shown = to_uint8(images).cpu()
     if shown.shape[1] == 4:

@@ -23,13 +23,15 @@ class Validation:
     """Times: the centres of equal parts of [0, 1]."""
 
     def __init__(self, folder: Path, source: Source, images: int = 256) -> None:
-        """
+        """Take the first examples of a source.
+
         Args:
             images: number of examples, the first of the source.
         """
         self.folder, self.source, self.images = folder, source, images
 
     def __call__(self, trainer: Trainer) -> None:
+        """Measure the loss on held-out examples at fixed noise levels, if it is due."""
         if not trainer.is_due(trainer.config.validate_every):
             return
         times = [(k + 0.5) / self.LEVELS for k in range(self.LEVELS)]

@@ -53,6 +53,8 @@ class ObjectiveSpec:
     """The submodule of the network that is trained; all of it if empty."""
     single_process: bool = False
     """Whether it cannot be distributed over processes."""
+    is_by_level: bool = True
+    """Whether the loss of an example is that at the noise level of its `TrainingNoise`."""
 
 
 OBJECTIVES: Registry[ObjectiveSpec] = Registry("training objective")

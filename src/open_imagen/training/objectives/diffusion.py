@@ -13,6 +13,7 @@ from open_imagen.types import TextEmbedding
 
 
 def build_diffusion(config: None, context: ObjectiveContext) -> Objective:
+    """The stage's own loss."""
     stage = context.stage
 
     def loss(

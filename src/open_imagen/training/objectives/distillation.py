@@ -36,15 +36,15 @@ from open_imagen.types import CachedText, LowRes, TextEmbedding, stack_texts
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig:
-    """The teacher, and what the student learns from it."""
+    """The teacher, and how the student is trained on it."""
 
     teacher: str = ""
     """A model with this stage: a name, a folder or "hf:..."; empty: train on the data."""
     guidance: float = 1.0
     """The teacher's guidance weight, which becomes the student's own; 1 for none."""
     steps: int = 0
-    """Sampling steps of the student, each of which replaces `substeps` of the teacher; 0: the
-    student learns the teacher's predictions at any noise level, for any number of steps."""
+    """Sampling steps of the student, each of which replaces `substeps` of the teacher (progressive
+    distillation); 0: the student is trained on the teacher's predictions at any noise level."""
     substeps: int = 2
     """Steps of the teacher that one step of the student replaces."""
     backward: bool = False
@@ -67,7 +67,8 @@ class Distillation:
     """The objective: the stage's loss with the teacher's estimate as the clean image."""
 
     def __init__(self, config: DistillConfig, student: Stage, teacher: Stage) -> None:
-        """
+        """Check that teacher and student go together.
+
         Args:
             teacher: with its weights loaded, on the student's device; it is not changed.
 
@@ -90,8 +91,11 @@ class Distillation:
         noise: TrainingNoise,
         lowres: Tensor | None = None,
     ) -> Tensor:
-        """Weighted error of each example, [B]. Where the text is dropped, the teacher gets none
-        either: its guidance then changes nothing, and the student can still be guided."""
+        """Weighted error of each example, [B].
+
+        Where the text is dropped it is dropped for the teacher too: then its guidance changes
+        nothing, and the student can still be guided.
+        """
         if self.config.backward and not self.config.steps:
             return self.trajectory_loss(text.dropped(noise.drop), noise, lowres)
         t = noise.t
@@ -161,7 +165,7 @@ class Distillation:
         condition = None
         if lowres is not None:
             size = (noise.eps.shape[2], noise.eps.shape[3])
-            condition = self.student.condition_drawn(lowres, noise, size)
+            condition = self.student.condition_with_noise(lowres, noise, size)
         # The text is not encoded ahead: a parallel network can only be called as a whole.
         return make_estimate(self.student, text, condition)
 
@@ -273,9 +277,10 @@ def load_teacher(config: DistillConfig, name: str, device: torch.device) -> Stag
 
 
 def build_distillation(config: DistillConfig, context: ObjectiveContext) -> Objective:
+    """Distillation from the teacher that the recipe names."""
     teacher = load_teacher(config, context.stage.config.name, context.device)
     context.accelerate(teacher.network)
     return Distillation(config, context.stage, teacher)
 
 
-OBJECTIVES.register("distillation")(ObjectiveSpec(build_distillation))
+OBJECTIVES.register("distillation")(ObjectiveSpec(build_distillation, is_by_level=False))

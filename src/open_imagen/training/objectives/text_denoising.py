@@ -94,9 +94,11 @@ class TextDenoisingConfig:
 class VocabularyEncoder(TextEncoder, Protocol):
     """A text encoder with a vocabulary of words: FrozenEncoder."""
 
-    def words(self) -> list[str]: ...
+    def words(self) -> list[str]:
+        """All words of the vocabulary."""
 
-    def places(self, caption: str, start: int, end: int) -> tuple[int, int]: ...
+    def places(self, caption: str, start: int, end: int) -> tuple[int, int]:
+        """The first token of characters start..end of a caption, and the one after the last."""
 
 
 class Replacement(NamedTuple):
@@ -108,8 +110,9 @@ class Replacement(NamedTuple):
 
 
 class CorruptedEncoder:
-    """A TextEncoder of twice the width: each caption's tokens, and beside them its tokens with one
-    word replaced by an out-of-vocabulary word.
+    """A TextEncoder of twice the width, which pairs original and corrupted tokens.
+
+    In the corrupted caption one word is replaced by an out-of-vocabulary word.
 
     Rare words are replaced more often than frequent ones; with word classes, only words of these,
     by words nearest to them. Where the new word has more tokens or fewer, the tokens of the
@@ -120,7 +123,8 @@ class CorruptedEncoder:
     def __init__(
         self, encoder: VocabularyEncoder, captions: Iterable[str], config: TextDenoisingConfig
     ) -> None:
-        """
+        """Count the words of the captions.
+
         Args:
             captions: all that may be asked for: they tell which words are rare, and which known.
         """
@@ -150,6 +154,7 @@ class CorruptedEncoder:
         return "".join(rng.choice(self.oov_words) for _ in range(1 + (rng.random() < COMPOUNDS)))
 
     def num_tokens(self, caption: str) -> int:
+        """The number of tokens of a caption."""
         return self.encoder.num_tokens(caption)
 
     def __call__(self, captions: Sequence[str]) -> TextEmbedding:
@@ -164,8 +169,10 @@ class CorruptedEncoder:
         return TextEmbedding.of(rows)
 
     def replace_word(self, caption: str) -> Replacement:
-        """The caption with an out-of-vocabulary word; unchanged, if it has no word to replace or
-        would be too long."""
+        """Replace a word of the caption by an out-of-vocabulary word.
+
+        The caption stays as it is if it has no word to replace, or would be too long.
+        """
         rng = random.Random(f"reading {caption}")  # the seed of the shipped model
         words = split_words(caption) if self.oov_words else []
         if self.config.word_classes:
@@ -201,8 +208,10 @@ class TextDenoising:
         noise: TrainingNoise,
         lowres: Tensor | None = None,
     ) -> Tensor:
-        """Squared error of each caption's tokens relative to their mean square, [B]. Dropped text
-        is zero, and shall stay so: guidance needs it."""
+        """Squared error of each caption's tokens relative to their mean square, [B].
+
+        Dropped text is zero and has to remain zero: guidance needs it.
+        """
         original, replaced = text.tokens.chunk(2, dim=2)
         mean_square = TextEmbedding(original, text.mask).mean_square()
         corrupted = self.corrupt(original, replaced, mean_square.sqrt(), noise)
@@ -240,6 +249,7 @@ class TextDenoising:
 
 
 def build_text_denoising(config: TextDenoisingConfig, context: ObjectiveContext) -> Objective:
+    """Denoising of text embeddings by the network's layers for it."""
     layers = context.stage.network.get_submodule("text_denoiser")
     return TextDenoising(config, cast(nn.ModuleList, layers))
 
@@ -247,11 +257,16 @@ def build_text_denoising(config: TextDenoisingConfig, context: ObjectiveContext)
 def corrupt_encoder(
     encoder: TextEncoder, source: Source, config: TextDenoisingConfig
 ) -> TextEncoder:
+    """The encoder that this objective needs."""
     return CorruptedEncoder(cast(VocabularyEncoder, encoder), source.captions(), config)
 
 
 OBJECTIVES.register("text_denoising")(
     ObjectiveSpec(
-        build_text_denoising, corrupt_encoder, trainable="text_denoiser", single_process=True
+        build_text_denoising,
+        corrupt_encoder,
+        trainable="text_denoiser",
+        single_process=True,
+        is_by_level=False,
     )
 )

@@ -57,6 +57,7 @@ class Adafactor(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Update all parameters; closures are ignored."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -88,11 +89,13 @@ def _rms(tensor: Tensor) -> Tensor:
 
 
 def build_adafactor(named: NamedParameters, config: OptimConfig) -> list[torch.optim.Optimizer]:
+    """Adafactor for all parameters."""
     parameters = [parameter for _, parameter in named]
     return [Adafactor(parameters, config.lr, config.weight_decay, config.relative_step)]
 
 
 def adafactor_state(name: str, parameter: nn.Parameter) -> int:
+    """Numbers of optimizer state for a parameter."""
     if parameter.ndim < 2:
         return parameter.numel()
     return parameter.numel() // parameter.shape[0] + parameter.numel() // parameter.shape[1]

@@ -12,6 +12,7 @@ from open_imagen.training.optim.base import (
 
 
 def build_adamw(named: NamedParameters, config: OptimConfig) -> list[torch.optim.Optimizer]:
+    """AdamW for all parameters; none if there are none."""
     if not named:
         return []
     parameters = [parameter for _, parameter in named]
@@ -33,6 +34,7 @@ def build_adamw(named: NamedParameters, config: OptimConfig) -> list[torch.optim
 
 
 def adamw_state(name: str, parameter: nn.Parameter) -> int:
+    """Numbers of optimizer state for a parameter."""
     return 2 * parameter.numel()
 
 

@@ -19,6 +19,7 @@ class CombinedOptimizer:
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of all optimizers."""
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     @property
@@ -48,10 +49,12 @@ class CombinedOptimizer:
         return [self.spec.evaluation_weight(optimizer, one) for one in parameters]
 
     def step(self) -> None:
+        """Update all parameters."""
         for optimizer in self.optimizers:
             optimizer.step()
 
     def zero_grad(self) -> None:
+        """Drop all gradients."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 

@@ -35,6 +35,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Update all parameters; closures are ignored."""
         for group in self.param_groups:
             trainable = [one for one in group["params"] if one.grad is not None]
             batched = fits_batched_on_gpu(trainable)
@@ -47,8 +48,10 @@ class Muon(torch.optim.Optimizer):
                 torch._foreach_add_(parameters, updates, alpha=-group["lr"])
 
     def _replay(self, *nesterov: Tensor) -> list[Tensor]:
-        """`muon_updates` as a CUDA graph: a thousand small kernels, whose time is that of their
-        launches."""
+        """Compute `muon_updates` as a CUDA graph.
+
+        They are a thousand small kernels, whose time is that of their launches.
+        """
         if self._graph is None or len(self._graph.static_inputs) != len(nesterov):
             self._graph = CapturedCall(muon_updates, nesterov)
         updates: list[Tensor] = self._graph.replay(nesterov)
@@ -60,8 +63,10 @@ MAX_BATCHED = 2**26
 
 
 def fits_batched_on_gpu(parameters: Sequence[Tensor]) -> bool:
-    """Whether all of these are updated as one batch. Elsewhere one after the other takes no more
-    time, and less memory."""
+    """Whether all of these are updated as one batch.
+
+    On a CPU one after the other takes no more time, and less memory.
+    """
     on_gpu = all(one.device.type == "cuda" and not is_sharded(one) for one in parameters)
     return bool(parameters) and on_gpu and sum(map(Tensor.numel, parameters)) <= MAX_BATCHED
 
@@ -94,8 +99,9 @@ def _orthogonalize_batch(matrices: Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
-    """A matrix, or several [..., rows, columns], with the same singular vectors and singular
-    values near 1.
+    """Orthogonalise a matrix, or several [..., rows, columns].
+
+    The singular vectors stay, the singular values come near 1.
 
     Newton-Schulz iterations with the quintic of Jordan et al. 2024, which brings any singular
     value in (0, 1] into about [0.7, 1.2]; in bfloat16 where that is fast.
@@ -115,7 +121,7 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
 def _newton_schulz(x: Tensor, steps: int) -> Tensor:
-    """x <- (a + b G + c G^2) x, where G = x x^T."""
+    """Iterate x <- (a + b G + c G^2) x, where G = x x^T."""
     a, b, c = QUINTIC
     for _ in range(steps):
         gram = x @ x.mT
@@ -124,8 +130,11 @@ def _newton_schulz(x: Tensor, steps: int) -> Tensor:
 
 
 def _newton_schulz_gram(x: Tensor, steps: int) -> Tensor:
-    """The same in terms of G alone: its factors p commute with it, so that G <- p G p, and their
-    product is applied once. Two to three times less work for the matrices of convolutions."""
+    """The same iteration in terms of G alone.
+
+    Its factors p commute with G, so that G <- p G p, and their product is applied once. This takes
+    two to three times less work for the matrices of convolutions.
+    """
     a, b, c = QUINTIC
     gram = x @ x.mT
     plus = torch.addmm if gram.ndim == 2 else torch.baddbmm
@@ -145,6 +154,7 @@ def is_inner_matrix(name: str, parameter: nn.Parameter) -> bool:
 
 
 def build_muon(named: NamedParameters, config: OptimConfig) -> list[torch.optim.Optimizer]:
+    """Muon for the inner matrices, AdamW for the other parameters."""
     matrices = [parameter for name, parameter in named if is_inner_matrix(name, parameter)]
     others = [pair for pair in named if not is_inner_matrix(*pair)]
     optimizers = build_adamw(others, config)
@@ -154,6 +164,7 @@ def build_muon(named: NamedParameters, config: OptimConfig) -> list[torch.optim.
 
 
 def muon_state(name: str, parameter: nn.Parameter) -> int:
+    """Numbers of optimizer state for a parameter."""
     if is_inner_matrix(name, parameter):
         return parameter.numel()
     return adamw_state(name, parameter)

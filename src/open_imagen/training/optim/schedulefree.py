@@ -17,7 +17,8 @@ from open_imagen.training.optim.base import (
 
 
 def build_schedulefree(named: NamedParameters, config: OptimConfig) -> list[torch.optim.Optimizer]:
-    """
+    """Schedule-free AdamW for all parameters.
+
     Raises:
         MissingDependency: the package is not installed.
         ConfigError: there is nothing to train.
@@ -51,12 +52,13 @@ def build_schedulefree(named: NamedParameters, config: OptimConfig) -> list[torc
 
 @torch.no_grad()
 def running_average(optimizer: torch.optim.Optimizer, parameter: Tensor) -> Tensor:
-    """x of a parameter: y = beta1 x + (1 - beta1) z."""
+    """The running average x of a parameter y = beta1 x + (1 - beta1) z."""
     beta1 = optimizer.param_groups[0]["betas"][0]
     return parameter.detach().lerp(optimizer.state[parameter]["z"], 1 - 1 / beta1)
 
 
 def schedulefree_state(name: str, parameter: nn.Parameter) -> int:
+    """Numbers of optimizer state for a parameter."""
     return 2 * parameter.numel()
 
 

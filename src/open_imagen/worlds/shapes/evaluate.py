@@ -155,9 +155,11 @@ class Rows:
             self.rows.setdefault(row["set"], []).append(row)
 
     def number(self, name: str) -> int:
+        """How many images of a set are judged."""
         return len(self.rows.get(name, []))
 
     def add(self, name: str, seen: Sequence[Any], items: Sequence[Any], start: int) -> None:
+        """Add the judgements of images, and write them."""
         names = [c for c in CATEGORIES if SAME_IMAGES.get(c, c) == name]
         new = [
             {
@@ -181,6 +183,7 @@ class Rows:
                 file.write(text)
 
     def score(self, category: str) -> dict[str, Any]:
+        """The share of right images of a category, with its 95 % interval (Wilson)."""
         rows = self.rows[SAME_IMAGES.get(category, category)]
         right = sum(row["right"][category] for row in rows)
         low, high = wilson(right, len(rows))

@@ -38,6 +38,7 @@ class ShapesJudge:
     def __call__(
         self, images: Sequence[Tensor], metadata: Sequence[Mapping[str, Any]]
     ) -> list[Verdict]:
+        """Judge images uint8 [3, H, W] by their metadata; a verdict each."""
         return [_verdict(image, row) for image, row in zip(images, metadata, strict=True)]
 
 

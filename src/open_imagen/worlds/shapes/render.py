@@ -130,10 +130,12 @@ def _numbers(thing: Placed, corner: tuple[float, float]) -> list[float]:
 
 
 def circle(x: Tensor, y: Tensor) -> Tensor:
+    """Distance to a circle of radius 1."""
     return torch.hypot(x, y) - 1
 
 
 def square(x: Tensor, y: Tensor) -> Tensor:
+    """Distance to a square of half side 1."""
     return _box(x, y, 1.0, 1.0)
 
 

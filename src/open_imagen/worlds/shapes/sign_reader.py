@@ -75,8 +75,10 @@ def cells(ink: Tensor, x: float, y: float, height: float) -> Tensor:
 
 @cache
 def drawn_at(pixels: int) -> Tensor:
-    """Every letter as a picture with so many pixels across the cell shows it, normed,
-    [26, SAMPLES^2]."""
+    """Every letter as an image shows it with this many pixels across the cell.
+
+    Normalised, [26, SAMPLES^2].
+    """
     signs = [Sign(letter, 0.5, 0.5, 1 / CELL) for letter in ALPHABET]
     fine = torch.stack([letters(sign, FINE) for sign in signs])[:, None]
     shown = F.adaptive_avg_pool2d(fine, pixels)

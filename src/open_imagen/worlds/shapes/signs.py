@@ -37,8 +37,10 @@ def half_width(word: str) -> float:
 def letters(
     sign: Sign, size: int, corner: tuple[float, float] = (0.0, 0.0), extent: float = 1.0
 ) -> Tensor:
-    """How much of each pixel its letters cover, [size, size] in 0 to 1; of a part of the picture
-    as for `render`."""
+    """The coverage of each pixel by letters, [size, size] in 0 to 1.
+
+    For a part of the image, see `render`.
+    """
     scale = size / extent * FINER
     canvas = Image.new("L", (size * FINER, size * FINER))
     draw = ImageDraw.Draw(canvas)

@@ -126,9 +126,11 @@ def edge_width(image: Tensor) -> float:
 
 
 def color_shift(small: Tensor, large: Tensor) -> float:
-    """How far a surface's colour in a picture uint8 [3, H, W] is from that in the smaller one that
-    it was made of, in percent of the whole range: of red, green and blue, and of background and
-    objects, where it is most."""
+    """How far surface colours in an image uint8 [3, H, W] are from those in its input.
+
+    The input is the low-resolution image. In percent of the range: the largest over red, green and
+    blue, and over background and objects.
+    """
     here, there = reduced(large), reduced(small)
     ground = ground_of(here)
     apart = [ground - ground_of(there)]

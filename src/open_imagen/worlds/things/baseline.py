@@ -27,7 +27,8 @@ class NearestSprite:
     """A `System` that looks sprites up."""
 
     def __init__(self, atlas: Atlas, encoder: TextEncoder, size: int = 256) -> None:
-        """
+        """Draw with the sprites of an atlas.
+
         Args:
             size: side of its images; the atlas has sprites of that size.
         """

@@ -147,8 +147,11 @@ def _same_plan(plan: Plan, out: Path) -> None:
 
 
 class _Array:
-    """The sprites of one size under way: sprites-<size>.npy is rendering-<size>.npy until all are
-    there, and boxes-<size>.npy says which are, and their width and height."""
+    """The unfinished sprites of one size.
+
+    sprites-<size>.npy is named rendering-<size>.npy until all are there; boxes-<size>.npy says
+    which are, and their width and height.
+    """
 
     def __init__(self, out: Path, size: int, total: int) -> None:
         self.size = size

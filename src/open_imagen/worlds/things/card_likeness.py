@@ -15,7 +15,6 @@ from open_imagen.errors import ConfigError
 from open_imagen.evaluation.progress import Progress
 from open_imagen.worlds.things.atlas import Atlas
 from open_imagen.worlds.things.catalog import Catalog
-from open_imagen.worlds.things.evaluate import System
 from open_imagen.worlds.things.likeness import (
     SIDE,
     Diversity,
@@ -28,6 +27,7 @@ from open_imagen.worlds.things.likeness import (
 from open_imagen.worlds.things.scenes import COLORS, Mixture, Shares
 from open_imagen.worlds.things.source import Things, ThingsConfig
 from open_imagen.worlds.things.suite import Prompt, Suite
+from open_imagen.worlds.things.systems import System
 
 THUMBNAIL, TEXT, COLUMNS = 96, 30, 6
 BATCH = 16
@@ -55,7 +55,7 @@ class LikenessConfig:
 
 
 def measure_likeness(
-    system: System, atlas: Atlas, config: LikenessConfig, told: Progress | None = None
+    system: System, atlas: Atlas, config: LikenessConfig, progress: Progress | None = None
 ) -> tuple[dict[str, Any], Tensor]:
     """Draw samples and compare them with all sprites.
 
@@ -67,12 +67,12 @@ def measure_likeness(
     prompts = Suite(catalog).prompts("label", config.samples, config.seed)
     texts = [one.text for one in prompts]
     first = config.seed * 1_000_000
-    images = _drawn(system, texts, range(first, first + len(texts)), "samples", told)
+    images = _drawn(system, texts, range(first, first + len(texts)), "samples", progress)
     found = likeness.nearest(images)
     few = texts[: config.diverse_prompts]
     repeated = [text for text in few for _ in range(config.seeds)]
     again = range(first + 500_000, first + 500_000 + len(repeated))
-    several = _drawn(system, repeated, again, "diversity", told)
+    several = _drawn(system, repeated, again, "diversity", progress)
     spread = diversity(list(torch.split(several, config.seeds)), likeness)
     record = {
         "system": system.facts,
@@ -91,14 +91,14 @@ def measure_likeness(
 
 
 def _drawn(
-    system: System, texts: Sequence[str], seeds: Sequence[int], what: str, told: Progress | None
+    system: System, texts: Sequence[str], seeds: Sequence[int], what: str, progress: Progress | None
 ) -> Tensor:
     parts = []
     for start in range(0, len(texts), BATCH):
         rows = slice(start, start + BATCH)
         parts.append(system.draw(texts[rows], list(seeds[rows])).cpu())
-        if told is not None:
-            told(what, min(start + BATCH, len(texts)), len(texts))
+        if progress is not None:
+            progress(what, min(start + BATCH, len(texts)), len(texts))
     return torch.cat(parts)
 
 
@@ -127,8 +127,10 @@ def references(
     size: int,
     config: LikenessConfig,
 ) -> dict[str, Any]:
-    """The same figures of exact drawings of the art, of sprites of different things, and of
-    different sprites of a thing."""
+    """The same figures of exact drawings of the art, of different things, and of one thing.
+
+    Of sprites of different things, and of different sprites of a thing.
+    """
     size = min(size, 256)
     alone = Mixture(**{name: float(name == "single") for name in Mixture.__dataclass_fields__})
     settings = ThingsConfig(
@@ -161,8 +163,10 @@ def _other_things(atlas: Atlas, likeness: Likeness, config: LikenessConfig) -> l
 
 
 def _diversity_of_art(atlas: Atlas, prompts: Sequence[Prompt]) -> Diversity:
-    """Mean distance of two sprites of a thing, over the things of some prompts; people without
-    gender and skin tone."""
+    """Mean distance between two sprites of a thing, over the things of some prompts.
+
+    People are taken without gender and skin tone.
+    """
     distances, numbers = [], []
     pixels = atlas.pixels(64)
     for prompt in prompts:

@@ -32,30 +32,48 @@ class ThingLike(Protocol):
     """A thing of the atlas."""
 
     @property
-    def label(self) -> str: ...
+    def label(self) -> str:
+        """The name in captions."""
+
     @property
-    def group(self) -> str: ...
+    def group(self) -> str:
+        """The group: animals, foods, people ..."""
+
     @property
-    def tags(self) -> Sequence[str]: ...
+    def tags(self) -> Sequence[str]:
+        """Other names."""
 
 
 class SpriteLike(Protocol):
     """A sprite of the atlas: width and height are shares of its square."""
 
     @property
-    def thing(self) -> int: ...
+    def thing(self) -> int:
+        """Index of its thing."""
+
     @property
-    def style(self) -> str: ...
+    def style(self) -> str:
+        """The style in which it is drawn."""
+
     @property
-    def vector(self) -> bool: ...
+    def vector(self) -> bool:
+        """Whether it is drawn as a vector graphic."""
+
     @property
-    def gender(self) -> str: ...
+    def gender(self) -> str:
+        """The gender that it shows; "" for none."""
+
     @property
-    def tone(self) -> str: ...
+    def tone(self) -> str:
+        """The skin tone that it shows; "" for none."""
+
     @property
-    def width(self) -> float: ...
+    def width(self) -> float:
+        """Width as a share of the larger side."""
+
     @property
-    def height(self) -> float: ...
+    def height(self) -> float:
+        """Height as a share of the larger side."""
 
 
 class Catalog:
@@ -73,7 +91,8 @@ class Catalog:
         only: Collection[int] | None = None,
         held_out: bool = False,
     ) -> None:
-        """
+        """Choose the things, sprites and colors to draw from.
+
         Args:
             labels, styles: what to draw from; empty for all.
             others: share of smileys, hearts and people.
@@ -110,9 +129,10 @@ class Catalog:
             thing = rng.choice(self._others if few else self._main)
             if not counted or thing in self._counted:
                 return thing
-        raise ConfigError("None of data.things can be counted: set data.mixture.alike to 0.")
+        raise ConfigError("None of data.things can be counted: set data.mixture.counting to 0.")
 
     def label(self, thing: int) -> str:
+        """The label of a thing."""
         return self.things[thing].label
 
     def tags(self, thing: int) -> tuple[str, ...]:
@@ -120,6 +140,7 @@ class Catalog:
         return tuple(tag for tag in self.all_tags[thing] if not tag_held_out(tag))
 
     def styles(self, thing: int) -> list[str]:
+        """The styles in which a thing is drawn."""
         return sorted(self._sprites[thing])
 
     def recolorable(self, thing: int) -> bool:
@@ -128,6 +149,7 @@ class Catalog:
         return self.things[thing].group in MAIN_GROUPS and not named
 
     def is_person(self, thing: int) -> bool:
+        """Whether a thing is a person."""
         return self.things[thing].group == "people"
 
     def person(self, thing: int, style: str, rng: random.Random) -> tuple[str, str]:

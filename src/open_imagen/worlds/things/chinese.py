@@ -223,7 +223,7 @@ def _merge(phrases: Phrases) -> None:
         return f"{twin}和{phrases.add(other._replace(number=1))}"
 
     def counted(match: re.Match[str]) -> str:
-        """ "three ... rabbits": the number belongs to what the clause between them tells of."""
+        """For "three ... rabbits": the number belongs to what the clause between them tells of."""
         phrase = phrases.of(match[3])
         if re.match(M, match[1]):
             phrase = phrase._replace(number=phrases.of(match[1]).number)

@@ -108,7 +108,8 @@ class Lexicon:
     def __init__(
         self, tables: Iterable[Mapping[str, str]], english: Iterable[str], people: Iterable[str]
     ) -> None:
-        """
+        """Read the tables.
+
         Args:
             tables: Chinese -> English, the first that knows a word has it.
             english: names that stand for themselves.
@@ -152,7 +153,8 @@ class Phrases:
     """The noun phrases of a text, each replaced by one private character in `text`."""
 
     def __init__(self, text: str, lexicon: Lexicon, signs: Mapping[str, str]) -> None:
-        """
+        """Begin a translation.
+
         Args:
             signs: private characters that stand for signs -> what they say.
         """

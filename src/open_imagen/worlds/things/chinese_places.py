@@ -72,11 +72,11 @@ class Clause:
             match = pattern.search(text)
             if match is None:
                 continue
-            told = tell(self, match)
-            if told:
+            english = tell(self, match)
+            if english:
                 before = self._read(text[: match.start()])
                 after = self._read(text[match.end() :].lstrip(",、"))
-                return listed([told, *(x for x in (before, after) if x and x not in told)])
+                return listed([english, *(x for x in (before, after) if x and x not in english)])
         return self._rest(text)
 
     def _rest(self, text: str) -> str:
@@ -94,6 +94,7 @@ class Clause:
         return listed(list(dict.fromkeys(self.say(one) for one in re.findall(P, text))))
 
     def say(self, character: str) -> str:
+        """The English of a phrase, by its private character."""
         return say(self.phrases.of(character))
 
     def pass_over(self, text: str) -> None:
@@ -113,6 +114,7 @@ def side_of(text: str) -> tuple[str, str]:
 
 
 def corner_of(text: str) -> str:
+    """The place in words that a corner or edge in Chinese means."""
     for start, place in CORNERS.items():
         if text.startswith(start) and text.removeprefix(start)[:1] in ("", *"角方边间央心"):
             return place
@@ -130,7 +132,7 @@ def _related(one: str, other: str, side: str) -> Callable[[Clause, re.Match[str]
 
 
 def _ends(clause: Clause, match: re.Match[str]) -> str:
-    """ "A on the left and B on the right"."""
+    """For "A on the left and B on the right"."""
     (_, end), (_, other) = side_of(match["d"]), side_of(match["e"])
     if OPPOSITE[end] != other:
         return ""

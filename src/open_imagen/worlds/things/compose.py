@@ -39,9 +39,11 @@ Window = tuple[float, float]
 class Pixels(Protocol):
     """The atlas, as far as pixels are concerned."""
 
-    def pixels(self, size: int) -> np.ndarray: ...
+    def pixels(self, size: int) -> np.ndarray:
+        """Sprites of one size, uint8 [N, S, S, 4]."""
 
-    def large(self, number: int) -> np.ndarray: ...
+    def large(self, number: int) -> np.ndarray:
+        """One sprite at the largest size, uint8 [S, S, 4]."""
 
 
 class Drawing(NamedTuple):
@@ -116,7 +118,8 @@ class Composer:
     """Draws with the sprites of an atlas on one device."""
 
     def __init__(self, atlas: Pixels, size: int, device: torch.device | str) -> None:
-        """
+        """Load the sprites of one size.
+
         Args:
             size: side of the sprites to use, one of `SIZES`.
         """
@@ -173,8 +176,10 @@ class Composer:
         return canvas
 
     def load(self, drawing: Drawing) -> tuple[Tensor, ...]:
-        """The sprites of a drawing in their colors, by section: float [n, 4, S, S], of signs
-        gray and alpha, [n, 2, S, S]."""
+        """The sprites of a drawing in their colors, by section.
+
+        float [n, 4, S, S]; of signs gray and alpha, [n, 2, S, S].
+        """
         things, shapes, _ = drawing.sections
         sprites = self._things(drawing.sprites[:things])
         marked = np.flatnonzero(drawing.colors[:things] >= 0)
@@ -226,8 +231,10 @@ def _halves(drawing: Drawing, size: int, corners: np.ndarray, extent: float) -> 
 
 
 def _affine(boxes: np.ndarray, size: int, extent: float) -> np.ndarray:
-    """Of each object, x and y of pixel 0 and the step of a pixel in units of the sprite's side,
-    [N, 4]: flipped ones run backwards."""
+    """Affine maps of objects, [N, 4]: x and y of pixel 0, and the step from pixel to pixel.
+
+    In units of the sprite's side; flipped sprites run backwards.
+    """
     left, top, side, flip = boxes.T
     step = extent / size / side
     return np.stack(
@@ -291,8 +298,10 @@ def _paints() -> Tensor:
 
 @lru_cache(maxsize=1024)
 def board(word: str, side: int) -> np.ndarray:
-    """A sign with this word, its longer side as long as the square's: gray, premultiplied, and
-    alpha, uint8 [2, side, side]."""
+    """A sign with this word, its longer side as long as the square's.
+
+    Gray (premultiplied) and alpha, uint8 [2, side, side].
+    """
     wide = half_width(word)
     height = side / (2 * max(wide, 1.0))
     canvas = Image.new("L", (side, side))

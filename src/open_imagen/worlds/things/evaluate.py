@@ -1,29 +1,28 @@
 """Run the suite of the things world on a cascade: images, judgements, a table with intervals."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from open_imagen.cascade.alpha import premultiplied, straight
 from open_imagen.cascade.cascade import Cascade
-from open_imagen.cascade.metadata import plain_sampling
 from open_imagen.cascade.sampling import Sampling
-from open_imagen.errors import CheckpointError, ConfigError, OutputError, UnknownName
+from open_imagen.errors import ConfigError, UnknownName
 from open_imagen.evaluation.image_set import list_hash
 from open_imagen.evaluation.intervals import wilson
 from open_imagen.evaluation.metrics.records import digest, versions
 from open_imagen.evaluation.progress import Progress
 from open_imagen.evaluation.suites.paraphrases import Judged, drops
-from open_imagen.storage import atomic, read_json, write_json
+from open_imagen.storage import write_json
+from open_imagen.worlds.things.evaluation_store import Store
 from open_imagen.worlds.things.judge import Judge, transparency
 from open_imagen.worlds.things.sign_judge import Strictness, read_word
-from open_imagen.worlds.things.suite import CATEGORIES, Prompt, Suite, judge
+from open_imagen.worlds.things.suite import CATEGORIES, Prompt, Suite
+from open_imagen.worlds.things.systems import CascadeSystem, System
+from open_imagen.worlds.things.verdict import judge
 
 PART = 32
 """Images made between two savings."""
@@ -74,55 +73,6 @@ def suite_prompts(suite: Suite, config: ThingsEvaluation) -> dict[str, list[Prom
     return found
 
 
-class System(Protocol):
-    """What draws the images of prompts."""
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What its images depend on beside prompts and seeds: "model", "model_hash" ..."""
-        ...
-
-    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        """Images uint8 [N, 3 or 4, S, S]."""
-        ...
-
-
-class CascadeSystem:
-    """A cascade with its settings."""
-
-    def __init__(
-        self,
-        cascade: Cascade,
-        stages: int | None = None,
-        settings: Mapping[str, Sampling] | None = None,
-        batch_size: int = 16,
-    ) -> None:
-        self.cascade, self.stages, self.settings = cascade, stages, settings
-        self.batch_size = batch_size
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The model, its precision, stages and settings."""
-        chosen = self.cascade.chosen(self.stages)
-        complete = self.cascade.complete_settings(chosen, self.settings)
-        return {
-            **self.cascade.identity,
-            "stages": len(chosen),
-            "settings": {name: plain_sampling(one) for name, one in complete.items()},
-        }
-
-    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        """Images of the last stage."""
-        made = self.cascade.generate(
-            prompts,
-            seed=seeds,
-            stages=self.stages,
-            settings=self.settings,
-            batch_size=self.batch_size,
-        )
-        return list(made.stages.values())[-1].cpu()
-
-
 def evaluate_things(
     cascade: Cascade,
     prompts: Mapping[str, Sequence[Prompt]],
@@ -130,11 +80,11 @@ def evaluate_things(
     config: ThingsEvaluation,
     settings: Mapping[str, Sampling] | None = None,
     out: Path | None = None,
-    told: Progress | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """`evaluate_system` of a cascade."""
     system = CascadeSystem(cascade, config.stages, settings, config.batch_size)
-    return evaluate_system(system, prompts, eye, config, out, told)
+    return evaluate_system(system, prompts, eye, config, out, progress)
 
 
 def evaluate_system(
@@ -143,7 +93,7 @@ def evaluate_system(
     eye: Judge,
     config: ThingsEvaluation,
     out: Path | None = None,
-    told: Progress | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Draw and judge prompts.
 
@@ -161,17 +111,7 @@ def evaluate_system(
     run = {**system.facts, "seed": config.seed}
     names = {name: [one.text for one in some] for name, some in prompts.items()}
     store = Store(out, run, {"judge": judge_facts(eye), "prompts": digest(names)})
-    total, done = len(flat), 0
-    for name, some in prompts.items():
-        for start in range(0, len(some), PART):
-            part = some[start : start + PART]
-            places = range(start, start + len(part))
-            if not all(store.judged(name, k, one) for k, one in zip(places, part, strict=True)):
-                images = _images(system, name, part, start, config.seed, store)
-                store.add(name, start, part, look(eye, images, part))
-            done += len(part)
-            if told is not None:
-                told(name, done, total)
+    _draw_and_judge(system, prompts, eye, config.seed, store, progress)
     report = {
         **run,
         "count": config.count,
@@ -184,24 +124,53 @@ def evaluate_system(
         "versions": versions(),
     }
     if any(one.pair is not None for one in flat):
-        judged = [
-            Judged(name, one.pair, float(row["right"]))
-            for name, some in prompts.items()
-            for one, row in zip(some, store.rows[name], strict=False)
-            if one.pair is not None
-        ]
-        report["paraphrases"] = {
-            wording: {
-                "share": one.share._asdict(),
-                "plain": one.plain._asdict(),
-                "drop": one.drop._asdict(),
-                "pairs": one.pairs,
-            }
-            for wording, one in drops(judged).items()
-        }
+        report["paraphrases"] = _paraphrases(prompts, store)
     if out is not None:
         write_json(out / "report.json", report)
     return report
+
+
+def _draw_and_judge(
+    system: System,
+    prompts: Mapping[str, Sequence[Prompt]],
+    eye: Judge,
+    seed: int,
+    store: Store,
+    progress: Progress | None,
+) -> None:
+    """Put into the store what it lacks of these prompts' images and judgements."""
+    total, done = sum(map(len, prompts.values())), 0
+    for name, some in prompts.items():
+        for start in range(0, len(some), PART):
+            part = some[start : start + PART]
+            places = range(start, start + len(part))
+            if not all(store.judged(name, k, one) for k, one in zip(places, part, strict=True)):
+                images = _images(system, name, part, start, seed, store)
+                store.add(name, start, part, look(eye, images, part))
+            done += len(part)
+            if progress is not None:
+                progress(name, done, total)
+
+
+def _paraphrases(
+    prompts: Mapping[str, Sequence[Prompt]], store: Store
+) -> dict[str, dict[str, Any]]:
+    """By wording: how many fewer prompts of the same scenes are right than in plain wording."""
+    judged = [
+        Judged(name, one.pair, float(row["right"]))
+        for name, some in prompts.items()
+        for one, row in zip(some, store.rows[name], strict=False)
+        if one.pair is not None
+    ]
+    return {
+        wording: {
+            "share": one.share._asdict(),
+            "plain": one.plain._asdict(),
+            "drop": one.drop._asdict(),
+            "pairs": one.pairs,
+        }
+        for wording, one in drops(judged).items()
+    }
 
 
 def things_scores(
@@ -301,7 +270,7 @@ def share(right: Sequence[bool]) -> dict[str, Any]:
 
 
 def _images(
-    system: System, name: str, part: Sequence[Prompt], start: int, seed: int, store: "Store"
+    system: System, name: str, part: Sequence[Prompt], start: int, seed: int, store: Store
 ) -> Tensor:
     """The images of some prompts, those from the folder that lie there already."""
     found = {k: store.image(name, start + k, one) for k, one in enumerate(part)}
@@ -317,103 +286,3 @@ def _images(
 def _number(prompt: Prompt, k: int) -> int:
     """What a prompt's noise depends on: its place, or that of the scene that it paraphrases."""
     return k if prompt.pair is None else prompt.pair
-
-
-class Store:
-    """Images and judgements in a folder, or in memory alone."""
-
-    def __init__(self, out: Path | None, run: dict[str, Any], look: dict[str, Any]) -> None:
-        """
-        Args:
-            run: what images depend on beside their prompts.
-            look: what judgements depend on beside images.
-        """
-        self.out = out
-        self.rows: dict[str, list[dict[str, Any]]] = {}
-        if out is None:
-            return
-        header = json.loads(json.dumps(run))
-        path = out / "run.json"
-        if path.is_file():
-            try:
-                kept = read_json(path)
-            except CheckpointError as error:
-                raise ConfigError(f"{error}", f"Remove {out}, or choose another --out.") from error
-            if kept != header:
-                raise ConfigError(
-                    f"{out} holds another evaluation (model, seed, stages or settings differ).",
-                    "Choose another --out, or remove that folder.",
-                )
-        else:
-            write_json(path, header)
-        self.path = out / f"judgements-{digest(look)[:10]}.jsonl"
-        if self.path.is_file():
-            self._read()
-
-    def _read(self) -> None:
-        for line in self.path.read_text(encoding="utf-8").split("\n")[:-1]:
-            # A line cut short by a kill has no end, and is made again.
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            rows = self.rows.setdefault(row["category"], [])
-            if row["k"] == len(rows):
-                rows.append(row)
-
-    def judged(self, name: str, k: int, prompt: Prompt) -> bool:
-        """Whether the judgement of this prompt is known."""
-        rows = self.rows.get(name, [])
-        return k < len(rows) and rows[k]["prompt"] == prompt.text
-
-    def add(
-        self, name: str, start: int, prompts: Sequence[Prompt], found: Sequence[dict[str, Any]]
-    ) -> None:
-        """Keep judgements."""
-        rows = self.rows.setdefault(name, [])[:start]
-        new = [
-            {"category": name, "k": start + k, "prompt": one.text, "parts": one.parts, **row}
-            for k, (one, row) in enumerate(zip(prompts, found, strict=True))
-        ]
-        self.rows[name] = rows + new
-        if self.out is None:
-            return
-        try:
-            with self.path.open("a+", encoding="utf-8") as file:
-                # After a kill the last line may lack its end.
-                whole = file.tell() == 0 or self.path.read_bytes().endswith(b"\n")
-                file.write(("" if whole else "\n") + "".join(json.dumps(r) + "\n" for r in new))
-        except OSError as error:
-            raise OutputError(f"Cannot write {self.path}: {error.strerror}.") from error
-
-    def _file(self, name: str, k: int) -> Path:
-        assert self.out is not None
-        return self.out / "images" / name / f"{k:05}.png"
-
-    def image(self, name: str, k: int, prompt: Prompt) -> Tensor | None:
-        """A kept image of this prompt, premultiplied RGBA; None if there is none, or a damaged one.
-
-        Every PNG holds its prompt: prompts of another number or atlas make other images.
-        """
-        if self.out is None or not (path := self._file(name, k)).is_file():
-            return None
-        try:
-            with Image.open(path) as image:
-                if image.info.get("prompt") != prompt.text:
-                    return None
-                return premultiplied(image)
-        except OSError:
-            return None
-
-    def keep(self, name: str, k: int, prompt: Prompt, image: Tensor) -> Tensor:
-        """Write an image, and return it as it is read back: [4, S, S]."""
-        from PIL.PngImagePlugin import PngInfo
-
-        pixels = straight(image) if len(image) == 4 else image
-        picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
-        if self.out is not None:
-            info = PngInfo()
-            info.add_itxt("prompt", prompt.text)
-            with atomic(self._file(name, k)) as temporary:
-                picture.save(temporary, "PNG", pnginfo=info)
-        return premultiplied(picture)

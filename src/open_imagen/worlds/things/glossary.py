@@ -36,7 +36,8 @@ class Glossary:
     """Names of things in many languages."""
 
     def __init__(self, values: dict[str, Any]) -> None:
-        """
+        """Read the tables of the data file.
+
         Args:
             values: of the data file; see glossary_data.py.
         """

@@ -161,7 +161,7 @@ def _is_uncounted(word: str) -> bool:
 
 
 def article(phrase: str) -> str:
-    """ "a" or "an", by the sound that a phrase begins with.
+    """The article "a" or "an", by the sound that a phrase begins with.
 
     >>> [article(word) for word in ("unicorn", "umbrella", "ewe", "hourglass", "x-ray")]
     ['a', 'an', 'a', 'an', 'an']

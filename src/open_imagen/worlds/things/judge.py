@@ -94,6 +94,7 @@ class Judge:
 
     @property
     def labels(self) -> Labels:
+        """The names of the classes."""
         return self.classifier.labels
 
     def look(self, images: Tensor) -> list[Seen]:
@@ -143,8 +144,11 @@ class Judge:
         return rows
 
     def _choose(self, atoms: Sequence[_Row], groups: Sequence[_Row]) -> list[_Row]:
-        """The objects of a picture: groups that are known and hold something unknown, then the
-        patches that are left."""
+        """Choose the objects of an image among groups of patches and single patches.
+
+        First groups that are recognised and contain an unrecognised patch, then the remaining
+        patches.
+        """
         known = {row.patch.members: self.known(row.things) for row in atoms}
         taken: set[int] = set()
         chosen = []

@@ -98,8 +98,10 @@ def _away(one: Placed, found: FoundObject) -> float:
 def choose_thresholds(
     classifier: Classifier, data: JudgeData, scenes: int = 512, most_wrong: float = 0.02
 ) -> tuple[Sure, dict[str, float]]:
-    """The lowest probability and margin at which crops that show nothing known, or another thing
-    than is named, are taken for something in at most ``most_wrong`` of the cases.
+    """The lowest thresholds of probability and margin with few false acceptances.
+
+    False acceptances are crops of nothing known, or of another thing, that are named with
+    confidence; at most ``most_wrong`` of the cases.
 
     Args:
         data: of a seed that the classifier has not learned from: imperfect crops, with two objects
@@ -138,8 +140,10 @@ def check_suite(
     categories: Sequence[str] = tuple(CATEGORIES),
     size: int = 64,
 ) -> dict[str, Any]:
-    """By category: exact drawings of prompts that the judge accepts, and drawings of the next
-    prompt that it accepts as well."""
+    """By category: how many exact drawings the judge accepts, and how many of the next prompt.
+
+    The second is the rate of false acceptances.
+    """
     found = {}
     for name in categories:
         prompts = suite.prompts(name, count, seed)

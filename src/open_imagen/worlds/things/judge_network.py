@@ -32,6 +32,7 @@ class Labels(NamedTuple):
 
     @property
     def sign(self) -> int:
+        """The class of signs."""
         return len(self.things) + len(self.shapes)
 
     @property
@@ -40,6 +41,7 @@ class Labels(NamedTuple):
         return self.sign + 1
 
     def shape(self, name: str) -> int:
+        """The class of a shape."""
         return len(self.things) + self.shapes.index(name)
 
     def name(self, number: int) -> str:
@@ -64,7 +66,8 @@ class Classifier(Protocol):
     """Anything that tells what crops show."""
 
     @property
-    def labels(self) -> Labels: ...
+    def labels(self) -> Labels:
+        """The names of the classes."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -80,7 +83,8 @@ class JudgeNetwork(nn.Module):
     """Plain convolutions over patches of 4 x 4 pixels; three heads."""
 
     def __init__(self, things: int, styles: int, colors: int) -> None:
-        """
+        """Build the layers.
+
         Args:
             things: number of outputs of the first head.
         """
@@ -115,6 +119,7 @@ class Residual(nn.Module):
         self.norm = nn.BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> the same shape."""
         return F.relu(x + self.norm(self.convolution(x)))
 
 
@@ -140,6 +145,7 @@ class NetworkClassifier:
 
     @torch.no_grad()
     def __call__(self, crops: Tensor) -> Scores:
+        """Scores of crops."""
         device = next(self.network.parameters()).device
         parts = [
             self.network(part.to(device, memory_format=torch.channels_last))
@@ -155,6 +161,7 @@ class NetworkClassifier:
 
     @property
     def heads(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+        """The heads for thing, style and color."""
         return self.network.thing, self.network.style, self.network.color
 
 

@@ -20,7 +20,7 @@ from open_imagen.worlds.things.judge_network import (
     save_classifier,
 )
 
-Told = Callable[[dict[str, Any]], None]
+ProgressCallback = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def train_judge(
     config: JudgeTraining,
     out: Path,
     device: str = "cpu",
-    told: Told | None = None,
+    progress: ProgressCallback | None = None,
     init: Path | None = None,
 ) -> Path:
     """Train and write ``out``; a run that was stopped goes on from its last saved round.
@@ -92,9 +92,9 @@ def train_judge(
     for number in range(start, config.rounds):
         examples = data.chunk(number, config.scenes, config.how)
         report = _round(network, optimizer, examples, config, number, device)
-        if told is not None:
+        if progress is not None:
             spent = round(time.process_time() - cpu_began, 1)
-            told({"round": number + 1, "of": config.rounds, **report, "cpu_seconds": spent})
+            progress({"round": number + 1, "of": config.rounds, **report, "cpu_seconds": spent})
         if (number + 1) % config.save_every == 0 and number + 1 < config.rounds:
             _save(state, config, network, optimizer, number + 1)
     facts = {"training": asdict(config), "things": len(data.labels.things), **earlier}

@@ -32,7 +32,8 @@ PART = 64
 class Pixels(Protocol):
     """The atlas, as far as its small sprites are concerned."""
 
-    def pixels(self, size: int) -> np.ndarray: ...
+    def pixels(self, size: int) -> np.ndarray:
+        """Sprites of one size, uint8 [N, S, S, 4]."""
 
 
 class Nearest(NamedTuple):

@@ -224,7 +224,7 @@ scarf: winter scarf | trumpet: cornet | kimono: japanese robe | key: house key |
 
 
 def _read(text: str) -> dict[str, tuple[str, ...]]:
-    """ "label: name, name | label: name" -> the names of each label."""
+    """Parse "label: name, name | label: name" into the names of each label."""
     entries = (entry.split(": ") for entry in text.strip().replace("\n", " | ").split(" | "))
     return {label: tuple(names.split(", ")) for label, names in entries}
 

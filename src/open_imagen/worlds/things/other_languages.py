@@ -31,7 +31,8 @@ class Language:
     """One language's names and small words."""
 
     def __init__(self, code: str, names: Mapping[str, str], tags: Mapping[str, str]) -> None:
-        """
+        """Read the tables.
+
         Args:
             tags: further names, which give way to small words.
         """

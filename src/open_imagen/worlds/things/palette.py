@@ -17,14 +17,16 @@ NEAR = 0.13
 class Pixels(Protocol):
     """The atlas, as far as pixels are concerned."""
 
-    def pixels(self, size: int) -> np.ndarray: ...
+    def pixels(self, size: int) -> np.ndarray:
+        """Sprites of one size, uint8 [N, S, S, 4]."""
 
 
 class Palette:
     """The mean color of each sprite, looked up once."""
 
     def __init__(self, atlas: Pixels, sizes: Sequence[int]) -> None:
-        """
+        """Measure the colors of the sprites.
+
         Args:
             sizes: of the sprites, the first that has been rendered is looked at.
         """

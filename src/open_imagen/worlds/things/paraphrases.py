@@ -61,7 +61,7 @@ def meaning_of(truth: Truth, suite: Suite, rng: random.Random) -> Meaning:
 
 
 def _phrase(one: ExpectedScene) -> str:
-    """ "a red cat", "three small cats"."""
+    """As "a red cat" or "three small cats"."""
     name, words = one.names[0], [w for w in (one.size, one.color) if w]
     if one.number == 1:
         return said(name, *words)

@@ -39,7 +39,7 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Scene:
-    """What a caption says: ``count`` objects alike, or up to three different ones."""
+    """What a caption says: ``count`` equal objects, or up to three different ones."""
 
     items: tuple[Item, ...]
     count: int = 1
@@ -52,16 +52,24 @@ class Scene:
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """How often each sort of scene is drawn, in parts."""
+    """Relative weights of the sorts of scenes."""
 
     single: float = 6.0
-    alike: float = 2.0
-    pair: float = 1.0
-    related: float = 2.5
-    three: float = 0.4
+    """One thing."""
+    counting: float = 2.0
+    """Two to five of one thing."""
+    two_things: float = 1.0
+    """Two different things."""
+    relation: float = 2.5
+    """Two different things, one above, below, left or right of the other."""
+    three_things: float = 0.4
+    """Three different things."""
     sign: float = 0.6
+    """A sign with a word."""
     with_sign: float = 0.5
+    """A thing and a sign."""
     with_shape: float = 0.6
+    """A thing and a shape of the shapes world."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,14 +96,16 @@ def draw_scene(rng: random.Random, catalog: Catalog, mixture: Mixture, shares: S
     [sort] = rng.choices(sorts, [getattr(mixture, sort) for sort in sorts])
     items = _items(sort, rng, catalog, shares)
     count = 1
-    if sort == "alike":
+    if sort == "counting":
         count = rng.choices((2, 3, 4, 5), (3, 3, 2, 2))[0]
-    related = sort == "related" or (sort in ("with_sign", "with_shape") and rng.random() < 0.5)
-    relation = rng.choice(_relations(items)) if related else ""
+    has_relation = sort == "relation" or (
+        sort in ("with_sign", "with_shape") and rng.random() < 0.5
+    )
+    relation = rng.choice(_relations(items)) if has_relation else ""
     if sort == "single":
         size = rng.choices(("", *SIZES), (76, 12, 12))[0]
         items = (items[0]._replace(size=size),)
-    elif sort == "pair" and rng.random() < 0.3:
+    elif sort == "two_things" and rng.random() < 0.3:
         sizes = rng.sample(SIZES, 2)
         items = tuple(item._replace(size=size) for item, size in zip(items, sizes, strict=True))
     if sort == "with_shape" and rng.random() < 0.5:
@@ -112,9 +122,9 @@ def _relations(items: Sequence[Item]) -> tuple[str, ...]:
 def _items(sort: str, rng: random.Random, catalog: Catalog, shares: Shares) -> tuple[Item, ...]:
     if sort == "sign":
         return (_sign(rng, shares),)
-    number = {"pair": 2, "related": 2, "three": 3}.get(sort, 1)
+    number = {"two_things": 2, "relation": 2, "three_things": 3}.get(sort, 1)
     while True:
-        things = [catalog.draw(rng, counted=sort == "alike") for _ in range(number)]
+        things = [catalog.draw(rng, counted=sort == "counting") for _ in range(number)]
         if all_apart(catalog, things):
             break
     styles = _styles(things, rng, catalog, shares)

@@ -62,6 +62,7 @@ class Patch(NamedTuple):
 
     @property
     def center(self) -> tuple[float, float]:
+        """The centre, (x, y)."""
         return (self.left + self.right) / 2, (self.top + self.bottom) / 2
 
     def joined(self, other: "Patch") -> "Patch":
@@ -127,8 +128,10 @@ def reduced(images: Tensor) -> Tensor:
 
 
 def find_grounds(pixels: Tensor) -> tuple[Tensor, Tensor, list[Ground]]:
-    """The ground behind each pixel [B, 3, S, S], where two tones meet (bool [B, S, S]), and what
-    it is. Colors are medians of the border's four sides."""
+    """The ground of images: its color at each pixel, the edge between two tones, and its names.
+
+    The colors are [B, 3, S, S], medians of the border's four sides; the edge is bool [B, S, S].
+    """
     side = pixels.shape[-1]
     rows = [pixels[:, :, 0], pixels[:, :, -1], pixels[:, :, :, 0], pixels[:, :, :, -1]]
     border = torch.cat(rows, 2)

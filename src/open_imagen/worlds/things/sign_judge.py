@@ -162,8 +162,11 @@ def _fits(gray: Tensor, x: float, y: float, width: float, height: float) -> Tens
 def _small_fits(
     gray: Tensor, middle: tuple[float, float], height: float, asked: str
 ) -> list[Tensor]:
-    """As `_fits`, of all cells: first a board with the word asked for is aligned with the picture,
-    then every letter is drawn where it would be in each cell. ``height`` is half the board's."""
+    """As `_fits`, for all cells of a sign at once.
+
+    A board with the expected word is aligned with the image first; then every letter is drawn where
+    it would be in each cell. ``height`` is half the board's.
+    """
     # A square window around the board, so that this is quick at any size of the picture.
     reach = int(half_width(asked) * height * 1.1) + 2
     left, top = (round(at) - reach for at in middle)

@@ -135,7 +135,8 @@ class Things:
     channels = 4
 
     def __init__(self, config: ThingsConfig, device: str = "cpu", atlas: Any = None) -> None:
-        """
+        """Open the atlas and choose from it.
+
         Args:
             atlas: instead of the one that the settings name.
         """

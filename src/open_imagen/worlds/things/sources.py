@@ -190,11 +190,11 @@ def integrity(path: Path) -> str:
     return "sha512-" + base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
 
 
-Told = Callable[[str], None]
+ProgressCallback = Callable[[str], None]
 
 
 def open_packages(
-    art: Path | None, told: Told, sources: tuple[Source, ...] = SOURCES
+    art: Path | None, progress: ProgressCallback, sources: tuple[Source, ...] = SOURCES
 ) -> dict[str, Package]:
     """Every package by name, from ``art`` or fetched with npm into the cache directory.
 
@@ -202,10 +202,10 @@ def open_packages(
         DataError: a package is missing from ``art``, damaged, or of another version.
         MissingDependency: npm is needed and missing, or the network is.
     """
-    places = _found_in(art, sources) if art is not None else _fetched(told, sources)
+    places = _found_in(art, sources) if art is not None else _fetched(progress, sources)
     opened = {}
     for source in sources:
-        told(f"checking {source.package}")
+        progress(f"checking {source.package}")
         package = places[source.package]
         digest = content_digest(package, source.files)
         if digest != source.digest:
@@ -254,13 +254,13 @@ def _candidates(art: Path) -> Iterator[Path]:
         yield from sorted(path.parent for path in art.glob(pattern))
 
 
-def _fetched(told: Told, sources: tuple[Source, ...]) -> dict[str, Package]:
+def _fetched(progress: ProgressCallback, sources: tuple[Source, ...]) -> dict[str, Package]:
     folder = cache_directory() / "art"
     found = {}
     for number, source in enumerate(sources, 1):
         path = folder / source.tarball
         if not path.is_file() or integrity(path) != source.integrity:
-            told(f"fetching {source.package} {source.version} ({number} of {len(sources)})")
+            progress(f"fetching {source.package} {source.version} ({number} of {len(sources)})")
             _npm_pack(source, path)
         found[source.package] = Package(path)
     return found

@@ -13,10 +13,12 @@ class ThingsWorld:
 
     @cached_property
     def glossary(self) -> Glossary:
+        """Translates prompts; read when first needed."""
         return Glossary.open()
 
     @cached_property
     def hints(self) -> Hints:
+        """Suggests known words for unknown ones."""
         return Hints(self.glossary)
 
     def read(self, prompt: str) -> Reading:

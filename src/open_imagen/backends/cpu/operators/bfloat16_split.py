@@ -39,6 +39,7 @@ def bfloat16_split(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @register_fake("bfloat16_split")
 def fake_bfloat16_split(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Shapes and dtypes of `bfloat16_split`, for tracing."""
     check_map("x", x, (torch.float32,))
     channels = x.shape[1]
     return (

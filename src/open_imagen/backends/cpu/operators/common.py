@@ -52,19 +52,27 @@ def register_fake(name: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
 def register_autograd(
     name: str, backward: Callable[..., Any], setup_context: Callable[..., Any] | None = None
 ) -> None:
+    """Register the backward pass of an operator of this library."""
     torch.library.register_autograd(f"{NAMESPACE}::{name}", backward, setup_context=setup_context)
 
 
 def call_kernel(name: str, *arguments: Any) -> None:
+    """Call a C++ kernel.
+
+    Raises:
+        MemoryError: its buffers could not be allocated.
+    """
     if getattr(library(), name)(*arguments):
         raise MemoryError(f"open_imagen::{name}: there is not enough memory for its buffers.")
 
 
 def channels_last(x: Tensor) -> Tensor:
+    """The tensor [B, C, H, W] in channels-last memory layout."""
     return x.contiguous(memory_format=torch.channels_last)
 
 
 def as_float32(x: Tensor) -> Tensor:
+    """The tensor as contiguous float32."""
     return x.float().contiguous()
 
 
@@ -75,6 +83,7 @@ def empty_map(x: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
 
 
 def address(tensor: Tensor | None) -> int | None:
+    """The address of the data for the kernel; None stands for a null pointer."""
     return None if tensor is None else tensor.data_ptr()
 
 
@@ -84,6 +93,12 @@ def check_map(
     dtypes: tuple[torch.dtype, ...] = FLOATS,
     shape: tuple[int, ...] | None = None,
 ) -> None:
+    """Check a feature map.
+
+    Raises:
+        ValueError: it is not [B, C, H, W], or not of ``shape``.
+        TypeError: it is of another dtype.
+    """
     if x.ndim != 4 or x.shape[1] < 1:
         raise ValueError(f"{name} must be [B, C, H, W] with channels, not {list(x.shape)}.")
     if shape is not None:
@@ -92,16 +107,31 @@ def check_map(
 
 
 def check_kernel(weight: Tensor) -> None:
+    """Check the weight of a 3x3 convolution.
+
+    Raises:
+        ValueError: it is not [O, C, 3, 3].
+    """
     if weight.ndim != 4 or weight.shape[2:] != (3, 3):
         raise ValueError(f"weight must be [O, C, 3, 3], not {list(weight.shape)}.")
 
 
 def check_shape(name: str, x: Tensor, shape: tuple[int, ...]) -> None:
+    """Check a shape.
+
+    Raises:
+        ValueError: the tensor has another.
+    """
     if x.shape != shape:
         raise ValueError(f"{name} is {list(x.shape)}, and must be {list(shape)}.")
 
 
 def check_dtype(name: str, x: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
+    """Check a dtype.
+
+    Raises:
+        TypeError: the tensor has another.
+    """
     if x.dtype not in dtypes:
         allowed = " or ".join(str(dtype) for dtype in dtypes)
         raise TypeError(f"{name} is {x.dtype}, and must be {allowed}.")
