@@ -254,9 +254,9 @@ def _check_captions(
     """Check again whether the run fits, with the embeddings of its captions."""
     from open_imagen.distributed import world
     from open_imagen.planning.fit import check_fits, resident_bytes
-    from open_imagen.training.text import estimate_bytes
+    from open_imagen.training.text import estimate_bytes, is_by_batch
 
-    if getattr(source, "endless_captions", False):
+    if is_by_batch(source):
         return
     captions = sorted(set(source.captions()))
     size = estimate_bytes(captions, encoder.num_tokens, encoder.max_length, encoder.width)
