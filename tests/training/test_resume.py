@@ -127,7 +127,7 @@ def test_every_setting_of_a_recipe_is_in_a_table_or_must_stay():
 
     config = read_recipe(TINY)
     values = plain(config)
-    of_data = ("workers", "max_bad", "max_pixels", "cache_gib", "tries", "timeout")
+    of_data = ("index", "workers", "max_bad", "max_pixels", "cache_gib", "tries", "timeout")
     described = ("examples", "shards", "shares", "bucket_sizes.*")
     known = {f"data.{key}" for key in of_data + described}
     for section in ("train", "optim", "ema"):
