@@ -26,7 +26,7 @@ def test_all_of_it_in_miniature(tmp_path, capsys, recwarn):
     assert cascade.config.world == "things"
     assert cascade.stage("base").config.sampling.steps == 8
     assert cascade.stage("base", "none").config.sampling.steps == 30
-    assert (cascade.default_stages, cascade.has_alpha) == (2, True)
+    assert (cascade.config.default_stages, cascade.has_alpha) == (2, True)
     scores = read_json(runs / "things-base-ema" / "ema-choice.json")["scores"]
     assert set(scores) == {"own", "0.030", "0.050", "0.080", "0.120", "0.180"}
     text = (out / "README.md").read_text()

@@ -519,7 +519,7 @@ def test_the_description_and_the_server_agree(serve, tiny):
             case.validate_response(reply, excluded_checks=skipped)
 
         agree()
-    assert len(called) == 13
+    assert len(called) == 15
     assert 200 in called["/v1/images/generations"]
     assert all(status < 500 for statuses in called.values() for status in statuses)
 

@@ -200,7 +200,7 @@ def test_pages_need_nothing_from_other_sites(serve):
         outside = re.findall(r"""(?:src|href)=["'](https?:|//)|@import|url\(["']?http""", page.text)
         assert not outside
         assert not re.search(r"""fetch\(["']/|["']/v1/images/files""", page.text)
-        assert "default-src 'self'" in page.headers["content-security-policy"]
+        assert "default-src 'none'" in page.headers["content-security-policy"]
     assert "/v1/images/generations" in httpx.get(f"{url}/openapi.json").json()["paths"]
 
 

@@ -241,7 +241,7 @@ def test_a_missing_tracker_is_named_with_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(MissingDependency, match=r"wandb") as raised:
         build_callbacks(CallbackContext(recipe(tmp_path, 'train.callbacks=["wandb"]')))
-    assert "open-imagen[wandb]" in str(raised.value.hint)
+    assert "'.[wandb]'" in str(raised.value.hint)
 
 
 def test_the_distance_to_held_out_images_is_recorded(tmp_path):

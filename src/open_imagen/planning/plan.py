@@ -81,12 +81,11 @@ def plan(
     """Plan the training of a preset with the paper's schedule, or of a recipe with its own.
 
     Args:
-        what: a preset's name, or a recipe file.
-        accelerator: its name, or "here": this machine, measured for some seconds.
+        what: a preset's name or a recipe file.
+        accelerator: its name, or "here": this machine, measured.
         number: of accelerators.
         images: to learn from, in place of the schedule's.
-        sharding: none (every accelerator holds everything) or full (weights, gradients, optimiser
-            state and average are shared out).
+        sharding: none (replicas), or full: weights, gradients, optimiser state and average.
         utilisation: share of the accelerators' peak that is reached.
         price: US dollars an hour of one accelerator.
         settings: assignments over a recipe.
@@ -96,21 +95,17 @@ def plan(
         ConfigError: a number out of range, or a batch that cannot be shared out.
     """
     _check(sharding, number, utilisation)
-    here = accelerator == HERE
-    row = _measured(utilisation) if here else ACCELERATORS[accelerator]
+    row = _measured(utilisation) if (here := accelerator == HERE) else ACCELERATORS[accelerator]
     run = _of_recipe(what, settings) if what.endswith(".toml") else _of_preset(what)
     total = run.images if images is None else images
     found, local = run.survey, _local_batch(run, number)
-    shared = number if sharding == "full" else 1
-    weights, kept = (size / GIB for size in memory_of(run, local, shared))
-    memory = weights + kept + (0 if here else OVERHEAD)
-    rounds = 4 if run.recomputed else 3
-    rate = number * row.teraflops * 1e12 * utilisation / (rounds * found.flops)
-    launching = run.accumulate * LAUNCHES * found.tensors * LAUNCH_SECONDS
-    is_small = not here and rate * launching > run.batch_size
-    if is_small:
-        rate = run.batch_size / launching
+    weights, kept, memory = _memory_gib(run, local, number if sharding == "full" else 1, here)
+    train_flops = found.flops * (4 if run.recomputed else 3)
+    computing = number * row.teraflops * 1e12 * utilisation / train_flops
+    is_small = not here and computing > _launch_rate(run)
+    rate = _launch_rate(run) if is_small else computing
     days = total / rate / 86_400
+    notes = _notes(memory, weights, row, run, sharding, number)
     return Plan(
         name=what,
         accelerator=accelerator,
@@ -118,7 +113,7 @@ def plan(
         sharding=sharding,
         parameters=found.parameters,
         flops_per_image=found.flops,
-        train_flops_per_image=rounds * found.flops,
+        train_flops_per_image=train_flops,
         batch_size=run.batch_size,
         batch_per_accelerator=local,
         weights_gib=weights,
@@ -131,8 +126,19 @@ def plan(
         days=days,
         dollars=days * 24 * number * (row.price if price is None else price),
         is_small=is_small,
-        notes=_notes(memory, weights, row, run, sharding, number) + ([SMALL] if is_small else []),
+        notes=[*notes, SMALL] if is_small else notes,
     )
+
+
+def _memory_gib(run: "_Run", local: int, shared: int, here: bool) -> tuple[float, float, float]:
+    """Weights, activations and all, of one accelerator."""
+    weights, kept = (size / GIB for size in memory_of(run, local, shared))
+    return weights, kept, weights + kept + (0 if here else OVERHEAD)
+
+
+def _launch_rate(run: "_Run") -> float:
+    """Images per second if launching kernels were all that a step does."""
+    return run.batch_size / (run.accumulate * LAUNCHES * run.survey.tensors * LAUNCH_SECONDS)
 
 
 def _measured(utilisation: float) -> Accelerator:

@@ -159,7 +159,7 @@ class Trainer:
 
     def warm(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Encode every caption once, before the first step."""
-        self.encode_text.warm(self.source.captions(), progress, self.config.prompts)
+        self.encode_text.warm(self.source.captions(), progress, self.config.sampled_prompts)
 
     def step(self, batch: Batch) -> None:
         """One optimiser step: loss, gradients, clipping, update, EMA.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from open_imagen.config import plain
-from open_imagen.errors import MissingDependency, TrainingError
+from open_imagen.errors import MissingDependency, TrainingError, install_hint
 from open_imagen.training.callbacks.base import CALLBACKS, CallbackContext
 from open_imagen.training.callbacks.log import scalars
 from open_imagen.training.callbacks.samples import newest_sheet
@@ -37,7 +37,7 @@ class Tracker:
         except ImportError as error:
             raise MissingDependency(
                 f"train.callbacks names {module!r}, which is not installed.",
-                f'Install it with: pip install "open-imagen[{module}]"; or leave it out.',
+                f"{install_hint(module)}. Or leave it out.",
             ) from error
         self._is_open = False
         self._sheet = ""
