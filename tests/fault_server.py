@@ -105,9 +105,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if fault in (CUT, SLOW):
             self.close_connection = True
             data = data[: (len(data) + 1) // 2]
-        self.wfile.write(data)
-        with self.faults.lock:
+        with self.faults.lock:  # before the client can have it all
             self.faults.sent += len(data)
+        self.wfile.write(data)
 
 
 @contextlib.contextmanager

@@ -250,13 +250,13 @@ class Tolerant:
 
     def _check_known(self, columns: Mapping[str, Any]) -> None:
         """Whether `where` reads columns that examples have; the first may lack some."""
-        if self.where is None or self._filter_checks >= ENOUGH:
+        if self.where is None:
             return
         with self._lock:
-            self._filter_checks += 1
-            self._known_columns |= columns.keys() | {"width", "height"}
-            is_enough = self._filter_checks == ENOUGH
-        if is_enough:
+            if self._filter_checks < ENOUGH:
+                self._filter_checks += 1
+                self._known_columns |= columns.keys() | {"width", "height"}
+        if self._filter_checks >= ENOUGH:  # in every thread: another may be the one that is heard
             self.where.check_columns(self._known_columns, self.path)
 
 
