@@ -1,4 +1,4 @@
-"""What sources of collected images share: they skip unusable examples and count them."""
+"""What sources of collected images share: they skip damaged examples and count them."""
 
 import math
 import random

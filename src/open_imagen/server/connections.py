@@ -1,4 +1,4 @@
-"""Connections before they are requests: how many, how long they may take, and which give way."""
+"""Connections before they are requests: how many, how long they may take, and which are closed at the limit."""
 
 import asyncio
 import contextlib
@@ -120,7 +120,7 @@ class TimedProtocol(H11Protocol):
 
 
 class Acceptor:
-    """Accepts connections up to a number; beyond it, the oldest without a request gives way."""
+    """Accepts connections up to a number; beyond it, it closes the oldest without one."""
 
     def __init__(self, listener: socket.socket, limits: ConnectionLimits, arguments: Any) -> None:
         """Listen on a socket.

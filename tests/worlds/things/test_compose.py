@@ -7,7 +7,7 @@ import torch
 from fake_atlas import FakeAtlas
 from open_imagen.worlds.shapes import render as shapes_render
 from open_imagen.worlds.shapes import scenes as shapes
-from open_imagen.worlds.things.colors import NAMES, recolored, to_oklab, to_srgb
+from open_imagen.worlds.things.colors import NAMES, recolor, to_oklab, to_srgb
 from open_imagen.worlds.things.compose import Composer, area_weights, board, sketch, to_uint8
 from open_imagen.worlds.things.layout import Ground, Layout, Placed, of_shapes
 from open_imagen.worlds.things.scenes import COLORS, SHAPE, SIGN, Item
@@ -141,7 +141,7 @@ def test_oklab_and_back():
 @pytest.mark.parametrize("name", NAMES)
 def test_recolored_things_have_the_named_color(name):
     sprites = torch.from_numpy(ATLAS.pixels(64)[:3]).permute(0, 3, 1, 2).float() / 255
-    images = recolored(sprites, torch.full((3,), NAMES.index(name)))
+    images = recolor(sprites, torch.full((3,), NAMES.index(name)))
     assert torch.equal(images[:, 3], sprites[:, 3])
     assert (images[:, :3] <= images[:, 3:] + 1e-6).all()
     solid = sprites[:, 3] == 1

@@ -42,7 +42,7 @@ def _mix(rows: Tensor | tuple[tuple[float, ...], ...], image: Tensor) -> Tensor:
 
 
 NAMES = tuple(COLORS)
-"""A color's place here is its number in `recolored`."""
+"""A color's place here is its number in `recolor`."""
 
 
 @lru_cache(maxsize=8)
@@ -59,7 +59,7 @@ DARKEST = 0.27
 BINS = 64
 
 
-def recolored(sprites: Tensor, numbers: Tensor) -> Tensor:
+def recolor(sprites: Tensor, numbers: Tensor) -> Tensor:
     """Premultiplied sprites [N, 4, S, S] in [0, 1], each with the color of its number in `NAMES`.
 
     The main lightness of a sprite becomes the target's; lighter and darker pixels keep their

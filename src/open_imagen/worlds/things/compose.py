@@ -26,7 +26,7 @@ from open_imagen.worlds.shapes.signs import (
     font_of,
     half_width,
 )
-from open_imagen.worlds.things.colors import NAMES, recolored
+from open_imagen.worlds.things.colors import NAMES, recolor
 from open_imagen.worlds.things.layout import SHAPE_WIDTHS, Layout, Placed
 from open_imagen.worlds.things.scenes import COLORS, SHAPE, SIGN
 
@@ -188,7 +188,7 @@ class Composer:
                 sent(torch.from_numpy(part), self.device)
                 for part in (marked, drawing.colors[marked])
             )
-            sprites[rows] = recolored(sprites[rows], numbers)
+            sprites[rows] = recolor(sprites[rows], numbers)
         part = slice(things, things + shapes)
         kinds, numbers = (
             sent(torch.from_numpy(part), self.device)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from open_imagen.worlds.things.colors import NAMES, recolored
+from open_imagen.worlds.things.colors import NAMES, recolor
 from open_imagen.worlds.things.judge_network import Classifier, Labels, Scores
 from open_imagen.worlds.things.scenes import COLORS, SHAPE, SIGN, Item
 from open_imagen.worlds.things.segment import (
@@ -203,7 +203,7 @@ def colors_of(crop: Tensor) -> frozenset[str]:
     cover = crop[3:]
     sprite = torch.cat([(crop[:3] - (1 - cover) * GRAY).clamp(0, 1), cover])[None]
     sprite = F.avg_pool2d(sprite, 2)
-    tried = recolored(sprite.expand(len(NAMES), -1, -1, -1), torch.arange(len(NAMES)))
+    tried = recolor(sprite.expand(len(NAMES), -1, -1, -1), torch.arange(len(NAMES)))
     apart = (tried[:, :3] - sprite[:, :3]).square().sum(1).sqrt().sum((1, 2))
     apart = apart / sprite[:, 3].sum().clamp(min=1e-3)
     return frozenset(name for name, d in zip(NAMES, apart.tolist(), strict=True) if d < SAME)

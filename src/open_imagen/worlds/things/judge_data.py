@@ -119,8 +119,8 @@ class JudgeData:
         if roll < 0.08:
             return Item(SIGN, random_word(rng))
         thing = rng.choice(self.known)
-        recolored = self.catalog.recolorable(thing) and rng.random() < 0.4
-        color = rng.choice(self.catalog.colors) if recolored else ""
+        is_recolored = self.catalog.recolorable(thing) and rng.random() < 0.4
+        color = rng.choice(self.catalog.colors) if is_recolored else ""
         size = rng.choice(("", "", "small", "large")) if number == 1 else ""
         return Item(
             thing, self.catalog.label(thing), rng.choice(self.catalog.styles(thing)), color, size

@@ -34,7 +34,7 @@ class Language:
         """Read the tables.
 
         Args:
-            tags: further names, which give way to small words.
+            tags: further names, which small words override.
         """
         self.code = code
         self.words: SmallWords = small_words(code)
