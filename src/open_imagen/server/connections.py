@@ -1,4 +1,4 @@
-"""Connections before they are requests: how many, how long they may take, and which are closed at the limit."""
+"""Connections before they are requests: their number, time limits, and which are closed first."""
 
 import asyncio
 import contextlib
@@ -120,7 +120,7 @@ class TimedProtocol(H11Protocol):
 
 
 class Acceptor:
-    """Accepts connections up to a number; beyond it, it closes the oldest without one."""
+    """Accepts connections up to a limit; beyond it, closes the oldest without a request."""
 
     def __init__(self, listener: socket.socket, limits: ConnectionLimits, arguments: Any) -> None:
         """Listen on a socket.
